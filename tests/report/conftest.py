@@ -1,0 +1,195 @@
+"""A synthetic run folder: two systems served by a toy queue, written in the layout of a real run."""
+
+import heapq
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tetribench.core.events import CLIENT, GLOBAL_SCHEDULER, Event, EventKind, EventLog
+from tetribench.core.request import class_of
+
+CHUNK_TOKENS = 512
+CHUNK_S = 0.120
+DECODE_S = 0.030
+LINK_S_PER_TOKEN = 0.00003
+
+
+@dataclass
+class Toy:
+    """Requests by id: arrival, prompt tokens, response tokens; and the log that a toy system writes."""
+
+    requests: list[tuple[float, int, int]]
+    log: EventLog = field(default_factory=EventLog)
+
+    def record(self, time_s: float, kind: EventKind, source: str, *requests: int, **details: Any) -> None:
+        self.log.record(Event(time_s, kind, source, requests, details))
+
+    def arrive(self, to: str) -> None:
+        for id, (arrival_s, prompt, output) in enumerate(self.requests):
+            details = {"num_prompt_tokens": prompt, "max_output_tokens": output, "label": class_of(prompt, output)}
+            self.record(arrival_s, EventKind.ARRIVED, CLIENT, id, **details)
+            self.record(arrival_s, EventKind.SENT, CLIENT, id)
+            self.record(arrival_s, EventKind.ROUTED, GLOBAL_SCHEDULER, id, to=to)
+
+    def instance(self, name: str, role: str, stopped_s: float) -> None:
+        facts = {"num_blocks": 900, "block_size": 16, "device": "cost model", "dtype": "float16"}
+        self.record(0.0, EventKind.INSTANCE_STARTED, name, role=role)
+        self.record(0.0, EventKind.INSTANCE_READY, name, role=role, **facts)
+        self.record(stopped_s, EventKind.INSTANCE_STOPPED, name)
+
+    def iteration(self, name: str, started_s: float, ended_s: float, prefill: int, decode: int) -> None:
+        used = {"num_prefill_tokens": prefill, "num_decode_tokens": decode, "num_used_blocks": 10 * decode}
+        self.record(ended_s, EventKind.ITERATION, name, started_s=started_s, **used)
+
+    def prefill(self, name: str, id: int, now_s: float) -> float:
+        prompt = self.requests[id][1]
+        self.record(now_s, EventKind.PREFILL_STARTED, name, id)
+        for start in range(0, prompt, CHUNK_TOKENS):
+            tokens = min(CHUNK_TOKENS, prompt - start)
+            ended_s = now_s + CHUNK_S * (0.2 + 0.8 * tokens / CHUNK_TOKENS)
+            self.iteration(name, now_s, ended_s, tokens, 0)
+            now_s = ended_s
+        self.record(now_s, EventKind.PREFILL_DONE, name, id)
+        self.record(now_s, EventKind.FIRST_TOKEN, CLIENT, id)
+        return now_s
+
+    def decode(self, name: str, left: dict[int, int], now_s: float) -> float:
+        """One token for each of the running requests; drops those that ended from `left`."""
+        ended_s = now_s + DECODE_S * (1 + len(left) / 32)
+        self.iteration(name, now_s, ended_s, 0, len(left))
+        self.record(ended_s, EventKind.TOKEN, CLIENT, *left)
+        for id in list(left):
+            left[id] -= 1
+            if left[id] == 0:
+                del left[id]
+                self.record(ended_s, EventKind.FINISHED, CLIENT, id, num_output_tokens=self.requests[id][2])
+        return ended_s
+
+
+def colocated(requests: list[tuple[float, int, int]], instance: str = "colocated_0") -> EventLog:
+    """Prefill first, at most 16 running sequences."""
+    toy, now_s, left = Toy(requests), 0.0, dict[int, int]()
+    toy.arrive(instance)
+    waiting = list(range(len(requests)))
+    while waiting or left:
+        if waiting and requests[waiting[0]][0] <= now_s and len(left) < 16:
+            id = waiting.pop(0)
+            now_s = toy.prefill(instance, id, now_s)
+            toy.record(now_s, EventKind.ADMITTED, instance, id)
+            left[id] = requests[id][2] - 1
+        elif left:
+            now_s = toy.decode(instance, left, now_s)
+        else:
+            now_s = requests[waiting[0]][0]
+    toy.instance(instance, "colocated", now_s)
+    return toy.log
+
+
+def split(requests: list[tuple[float, int, int]]) -> EventLog:
+    """One prefill and one decode instance, KV sent after the last chunk."""
+    toy, now_s, landed = Toy(requests), 0.0, list[tuple[float, int]]()
+    toy.arrive("prefill_0")
+    for id, (arrival_s, prompt, _) in enumerate(requests):
+        now_s = toy.prefill("prefill_0", id, max(now_s, arrival_s))
+        toy.record(now_s, EventKind.DISPATCHED, "prefill_0", id, to="decode_0", candidates=["decode_0"])
+        toy.record(now_s, EventKind.RESERVED, "decode_0", id, num_blocks=prompt // 16 + 1)
+        done_s, num_bytes = now_s + LINK_S_PER_TOKEN * prompt, prompt * 819_200
+        toy.record(now_s, EventKind.TRANSFER_STARTED, "prefill_0", id)
+        sent = {"started_s": now_s, "num_bytes": num_bytes, "to": "decode_0"}
+        toy.record(done_s, EventKind.TRANSFER, "prefill_0", id, **sent)
+        toy.record(done_s, EventKind.TRANSFER_DONE, "prefill_0", id, num_bytes=num_bytes, busy_s=done_s - now_s)
+        heapq.heappush(landed, (done_s, id))
+    prefilled_s, now_s, left = now_s, 0.0, dict[int, int]()
+    while landed or left:
+        while landed and landed[0][0] <= now_s:
+            id = heapq.heappop(landed)[1]
+            toy.record(now_s, EventKind.ADMITTED, "decode_0", id)
+            left[id] = requests[id][2] - 1
+        now_s = toy.decode("decode_0", left, now_s) if left else landed[0][0]
+    toy.instance("prefill_0", "prefill", prefilled_s)
+    toy.instance("decode_0", "decode", now_s)
+    return toy.log
+
+
+def draw_requests(num_requests: int, seed: int = 0) -> list[tuple[float, int, int]]:
+    draw, arrival_s, requests = random.Random(seed), 0.0, []
+    for _ in range(num_requests):
+        arrival_s += draw.expovariate(2.0)
+        requests.append((arrival_s, int(draw.lognormvariate(5.8, 0.9)) + 4, int(draw.lognormvariate(4.6, 0.8)) + 2))
+    return requests
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def write_log(path: Path, log: EventLog) -> None:
+    lines = (
+        {"time_s": e.time_s, "kind": e.kind, "source": e.source, "requests": e.requests, "details": e.details}
+        for e in log.events
+    )
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def build_run(path: Path, num_requests: int = 24, workload: str = "mixed", seed: int = 0, **facts: Any) -> Path:
+    """Write a run folder at `path`; `facts` replace entries of run.json."""
+    requests = draw_requests(num_requests, seed)
+    logs = {"vllm_like": colocated(requests), "tetri": split(requests)}
+    run = {
+        "schema_version": 1,
+        "name": f"{workload}_{seed}",
+        "workload": workload,
+        "runtime": "sim",
+        "seed": seed,
+        "systems": list(logs),
+        "baseline": "vllm_like",
+        "command": f"tetribench +workload={workload} seed={seed}",
+        "fingerprint": "b1946ac92492d2347c6235b4d2611184",
+        "num_requests": num_requests,
+        "num_cut": 0,
+        "slo": {"ttft_s": 2.0, "tpot_s": 0.1},
+        "created": "2026-11-22T12:00:00+00:00",
+        "notes": ["lengths drawn from a lognormal distribution"],
+    }
+    path.mkdir(parents=True)
+    write_json(path / "run.json", run | facts)
+    write_json(path / "status.json", {"state": "complete", "reason": None})
+    (path / "config.yaml").write_text("workload:\n  name: mixed\nseed: 0\n")
+    packages = {"torch": "2.13.0", "pandas": "3.1.1"}
+    machine = {"cpu": "a processor <of some kind>", "num_cores": 2, "memory_bytes": 17_179_869_184}
+    environment = {"commit": "0123abc", "dirty": True, "python": "3.11.7", "packages": packages, "machine": machine}
+    write_json(path / "environment.json", environment | {"gpus": []})
+    (path / "requests.jsonl").write_text("")
+    options = {"engine.block_size": 16, "engine.dtype": "float16"}
+    arms = {
+        "vllm_like": ({"colocated_0": "colocated"}, {"decode.admit": "greedy", "max_num_seqs": 16}),
+        "tetri": ({"prefill_0": "prefill", "decode_0": "decode"}, {"decode.admit": "reserve_dynamic", "chunk": 512}),
+    }
+    for system, log in logs.items():
+        folder = path / "systems" / system
+        folder.mkdir(parents=True)
+        write_log(folder / "events.jsonl", log)
+        roles, own = arms[system]
+        manifest = {name: {"role": role, "num_blocks": 900, "device": "cost model"} for name, role in roles.items()}
+        write_json(folder / "manifest.json", manifest | {"options": options | own})
+    return path
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Path]:
+    """`make_run(folder name, num_requests=..., workload=..., seed=..., **facts)`, in a fresh folder."""
+
+    def make(name: str = "run", **arguments: Any) -> Path:
+        return build_run(tmp_path / name, **arguments)
+
+    return make
+
+
+@pytest.fixture
+def run_dir(make_run: Callable[..., Path]) -> Path:
+    return make_run()

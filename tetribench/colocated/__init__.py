@@ -1,0 +1,1 @@
+"""Baselines: prefill and decode on one instance, with the system's own allocator, batch, engine and loop."""

@@ -1,0 +1,191 @@
+"""The one table of what can be chosen: group/option -> class.
+
+Schemas are derived from the classes' signatures, so that a misspelt key, a wrong type or another option's key is
+refused when the configuration is composed.
+"""
+
+import importlib
+import inspect
+import types
+import typing
+from dataclasses import dataclass, field, make_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import MISSING, DictConfig
+
+from tetribench.engine.hf.schema import Device
+from tetribench.kv.transfer import Granularity
+
+COMPONENTS = {
+    "arrivals/at_once": "tetribench.workload.arrivals.AtOnce",
+    "arrivals/constant": "tetribench.workload.arrivals.Constant",
+    "arrivals/poisson": "tetribench.workload.arrivals.Poisson",
+    "arrivals/gamma": "tetribench.workload.arrivals.Gamma",
+    "workload/class": "tetribench.workload.classes.ClassWorkload",
+    "workload/trace": "tetribench.workload.traces.TraceWorkload",
+    "workload/text": "tetribench.workload.text.TextWorkload",
+    "workload/file": "tetribench.workload.files.FileWorkload",
+    "model/model": "tetribench.engine.model.Model",
+    "hardware/hardware": "tetribench.engine.hardware.Hardware",
+    "engine/hf": "tetribench.engine.hf.schema.HFEngine",
+    "engine/cost_model": "tetribench.engine.cost_model.CostModelFactory",
+    "runtime/sim": "tetribench.instance.runtime.Sim",
+    "runtime/inline": "tetribench.instance.runtime.Inline",
+    "runtime/process": "tetribench.instance.runtime.Process",
+    "drive/open": "tetribench.drive.loadgen.OpenLoop",
+    "drive/closed": "tetribench.drive.loadgen.ClosedLoop",
+    "prefill/order/fcfs": "tetribench.prefill.order.FCFS",
+    "prefill/order/sjf": "tetribench.prefill.order.SJF",
+    "prefill/order/ljf": "tetribench.prefill.order.LJF",
+    "prefill/chunk/fixed": "tetribench.prefill.chunk.Chunker",
+    "prefill/predict/none": "tetribench.prefill.predict.NoPrediction",
+    "prefill/predict/oracle": "tetribench.prefill.predict.Oracle",
+    "prefill/predict/noisy_oracle": "tetribench.prefill.predict.NoisyOracle",
+    "prefill/dispatch/power_of_two": "tetribench.prefill.dispatch.PowerOfTwo",
+    "prefill/dispatch/random": "tetribench.prefill.dispatch.RandomDispatch",
+    "prefill/dispatch/imbalance": "tetribench.prefill.dispatch.Imbalance",
+    "decode/admit/greedy": "tetribench.decode.admit.Greedy",
+    "decode/admit/reserve_static": "tetribench.decode.admit.ReserveStatic",
+    "decode/admit/reserve_dynamic": "tetribench.decode.admit.ReserveDynamic",
+    "kv/link/link": "tetribench.kv.links.LinkSpeed",
+    "control/route/least_queued_tokens": "tetribench.control.route.LeastQueuedTokens",
+    "control/route/least_requests": "tetribench.control.route.LeastRequests",
+    "control/route/round_robin": "tetribench.control.route.RoundRobin",
+    "system/prefill": "tetribench.prefill.scheduler.PrefillPolicies",
+    "system/decode": "tetribench.decode.scheduler.DecodePolicies",
+    "system/prefill_first": "tetribench.colocated.prefill_first.PrefillFirstPolicies",
+    "system/tetri": "tetribench.systems.tetri.Tetri",
+    "system/vllm_like": "tetribench.systems.vllm_like.VllmLike",
+    "track/none": "tetribench.track.NoTracking",
+    "track/wandb": "tetribench.track.WandbTracking",
+    "task/run": "tetribench.tasks.Run",
+    "task/report": "tetribench.tasks.Report",
+    "task/generate": "tetribench.tasks.Generate",
+}
+
+
+@dataclass
+class Component:
+    """Base of every derived schema."""
+
+    _target_: str = MISSING
+
+
+@dataclass
+class Prefill:
+    order: Component = MISSING
+    chunk: Component = MISSING
+    predict: Component = MISSING
+    dispatch: Component = MISSING
+
+
+@dataclass
+class Decode:
+    admit: Component = MISSING
+
+
+@dataclass
+class KV:
+    link: Component = MISSING
+    granularity: Granularity = Granularity.chunk
+
+
+@dataclass
+class Control:
+    route: Component = MISSING
+
+
+@dataclass
+class Slo:
+    """Limits that a request must keep to count as good; null is no limit."""
+
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+
+
+@dataclass
+class Config:
+    """The root. `systems` names the entries of `system` that are compared, the last being the baseline.
+
+    `natural_stop` lets responses end at a stop token before their drawn length; by default real weights do and random
+    ones do not. `name` and `out` say where the run folder is made; by default the name says when and what.
+    """
+
+    workload: Component = MISSING
+    systems: list[str] = field(default_factory=lambda: ["tetri", "vllm_like"])
+    seed: int = 0
+    device: Device = Device.auto
+    natural_stop: bool | None = None
+    name: str | None = None
+    out: str = "reports/runs"
+    progress: bool = True
+    stall_timeout_s: float = 300.0
+    slo: Slo = field(default_factory=Slo)
+    model: Component = MISSING
+    engine: Component = MISSING
+    hardware: Component = MISSING
+    runtime: Component = MISSING
+    drive: Component = MISSING
+    prefill: Prefill = field(default_factory=Prefill)
+    decode: Decode = field(default_factory=Decode)
+    kv: KV = field(default_factory=KV)
+    control: Control = field(default_factory=Control)
+    system: dict[str, Component] = field(default_factory=dict)
+    track: Component = MISSING
+    task: Component = MISSING
+
+
+def conf_folder() -> Path:
+    """Where the option files are: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    packed = package / "conf"
+    return packed if packed.is_dir() else package.parent / "conf"
+
+
+def load_class(path: str) -> type[Any]:
+    module, _, name = path.rpartition(".")
+    loaded: type[Any] = getattr(importlib.import_module(module), name)
+    return loaded
+
+
+def schema_of(path: str) -> type[Any]:
+    """The dataclass that Hydra checks an option against, derived from the class's constructor."""
+    cls = load_class(path)
+    fields: list[tuple[str, Any, Any]] = [("_target_", str, field(default=path))]
+    if cls.__init__ is not object.__init__:
+        hints = typing.get_type_hints(cls.__init__)
+        for name, parameter in inspect.signature(cls).parameters.items():
+            kind = hints[name] if _is_plain(hints[name]) else Component
+            default = MISSING if parameter.default is parameter.empty or kind is Component else parameter.default
+            fields.append((name, kind, field(default=default)))
+    return make_dataclass(cls.__name__, fields, bases=(Component,))
+
+
+def _is_plain(hint: Any) -> bool:
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) in (list, typing.Union):
+        return all(_is_plain(part) for part in typing.get_args(hint))
+    return hint in (int, float, str, bool, types.NoneType) or (isinstance(hint, type) and issubclass(hint, Enum))
+
+
+def register() -> None:
+    """Make every schema known to Hydra, under `schema/`."""
+    store = ConfigStore.instance()
+    store.store(group="schema", name="config", node=Config)
+    for option, path in COMPONENTS.items():
+        group, _, name = option.rpartition("/")
+        store.store(group=f"schema/{group}", name=name, node=schema_of(path))
+
+
+def build(node: DictConfig) -> Any:
+    """The objects that a configuration node describes. Raises the constructor's own ValueError."""
+    try:
+        return instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ValueError):
+            raise error.__cause__ from None
+        raise

@@ -1,0 +1,78 @@
+"""The first seam: real time, or virtual time in which waiting costs nothing.
+
+Everything that waits for time to pass calls `clock.sleep`; `asyncio.sleep`, `asyncio.wait_for` and sockets do not work
+in virtual time, so they appear only in the launchers and clients of real time.
+"""
+
+import asyncio
+import heapq
+import itertools
+import selectors
+import time
+from collections.abc import Coroutine
+from typing import Any, Protocol, TypeVar
+
+Result = TypeVar("Result")
+
+
+class Clock(Protocol):
+    def now(self) -> float:
+        """Seconds since the start of the run."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; a duration of zero or less still lets the others run once."""
+
+
+class WallClock:
+    """Monotonic real time, counted from `origin_s` on the machine's monotonic clock.
+
+    Processes of one machine that share `origin_s` share the clock: on Linux the monotonic clock is one for all.
+    """
+
+    def __init__(self, origin_s: float | None = None) -> None:
+        self.origin_s = time.monotonic() if origin_s is None else origin_s
+
+    def now(self) -> float:
+        return time.monotonic() - self.origin_s
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(max(seconds, 0.0))
+
+
+class VirtualClock(selectors.DefaultSelector):
+    """Time that jumps to the earliest sleeper when nothing else can run; first in, first out on ties.
+
+    It is the selector of its own event loop (see `run_virtual`): asyncio asks its selector to wait exactly when no task
+    is ready. Virtual time is kept out of asyncio's timers because those wake equal deadlines out of order.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._now_s = 0.0
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._order = itertools.count()
+
+    def now(self) -> float:
+        return self._now_s
+
+    async def sleep(self, seconds: float) -> None:
+        wake = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self._now_s + max(seconds, 0.0), next(self._order), wake))
+        await wake
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:  # no task is ready, and asyncio itself has no timer
+            while self._sleepers:
+                wake_s, _, wake = heapq.heappop(self._sleepers)
+                if not wake.done():
+                    self._now_s = wake_s
+                    wake.set_result(None)
+                    return []
+            raise RuntimeError("deadlock in virtual time: every task waits and nobody sleeps")
+        return super().select(0)
+
+
+def run_virtual(clock: VirtualClock, main: Coroutine[Any, Any, Result]) -> Result:
+    """Run `main` to its end on an event loop whose time is `clock`."""
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(clock)) as runner:
+        return runner.run(main)

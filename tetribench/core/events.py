@@ -1,0 +1,79 @@
+"""The event log: the only thing a run writes while it runs, and the only thing metrics read.
+
+A request's life, in the order of a disaggregated system (a colocated one skips the middle):
+
+    ARRIVED -> SENT -> ROUTED -> PREFILL_STARTED -> DISPATCHED -> RESERVED -> PREFILL_DONE
+            -> TRANSFER_STARTED -> TRANSFER_DONE -> ADMITTED -> FINISHED
+
+    FIRST_TOKEN, then TOKEN*, are deliveries to the client, which run beside the middle part;
+    PREEMPTED may come between ADMITTED and FINISHED, and is followed by another ADMITTED;
+    FAILED (with a reason) may come at any point instead of FINISHED: no request just disappears.
+
+DISPATCHED and RESERVED come after the request's first chunk (paper section 3.3.4), so a prompt of one chunk has them
+after PREFILL_DONE. Every duration in `tetribench.metrics` is a difference of two of these edges.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+CLIENT = "client"
+GLOBAL_SCHEDULER = "global_scheduler"
+
+
+class EventKind(StrEnum):
+    """What happened. The comment says who records it and which details it carries."""
+
+    ARRIVED = "arrived"  # client, at the intended arrival; num_prompt_tokens, max_output_tokens, label
+    SENT = "sent"  # client, when it was really sent
+    ROUTED = "routed"  # global scheduler; to
+    PREFILL_STARTED = "prefill_started"  # instance; start of the iteration that holds its first chunk
+    PREFILL_DONE = "prefill_done"  # instance; its last chunk ended and its first token exists there
+    DISPATCHED = "dispatched"  # prefill instance; to, candidates, low, high, load_age_s
+    RESERVED = "reserved"  # decode instance; its admission policy granted the KV blocks; num_blocks
+    TRANSFER_STARTED = "transfer_started"  # prefill instance; first byte
+    TRANSFER_DONE = "transfer_done"  # prefill instance; last byte; num_bytes, busy_s (time bytes were moving)
+    ADMITTED = "admitted"  # instance; joined the running batch
+    PREEMPTED = "preempted"  # instance; lost its KV blocks, will be recomputed; num_tokens
+    FIRST_TOKEN = "first_token"  # client; first token delivered
+    TOKEN = "token"  # client; one more token delivered to each of `requests`
+    FINISHED = "finished"  # client; num_output_tokens
+    FAILED = "failed"  # client; reason
+
+    INSTANCE_STARTED = "instance_started"  # for the instance; provisioned from here; role
+    INSTANCE_READY = "instance_ready"  # for the instance; role and the engine's facts (`EngineInfo`)
+    INSTANCE_STOPPED = "instance_stopped"  # for the instance; provisioned to here
+    ITERATION = "iteration"  # instance, at its end; started_s, num_prefill_tokens, num_decode_tokens, num_used_blocks
+    TRANSFER = "transfer"  # prefill instance, at the end of one push; started_s, num_bytes, to
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened at `time_s` to `requests` (most often one, for an iteration or a delivery several)."""
+
+    time_s: float
+    kind: EventKind
+    source: str
+    requests: tuple[int, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class EventLog:
+    """Append-only; hands each event to `sink` (a file, or nothing) as it comes.
+
+    Events of other processes arrive late, so the log is not sorted by time; readers sort.
+    """
+
+    sink: Callable[[Event], None] | None = None
+    events: list[Event] = field(default_factory=list)
+
+    def record(self, event: Event) -> None:
+        self.events.append(event)
+        if self.sink is not None:
+            self.sink(event)
+
+    def extend(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self.record(event)

@@ -1,0 +1,21 @@
+"""What an instance says of its load: the only thing the control plane and the dispatchers know of it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceLoad:
+    """A snapshot taken on the instance at `time_s`.
+
+    `num_queued_tokens` is the prompt tokens that wait for prefill. `num_free_tokens` of `num_total_tokens` KV slots are
+    not promised to anyone. `num_heavy` and `num_light` count the decodes it has accepted by predicted length.
+    """
+
+    time_s: float
+    num_total_tokens: int
+    num_free_tokens: int
+    num_queued_tokens: int = 0
+    num_waiting: int = 0
+    num_running: int = 0
+    num_heavy: int = 0
+    num_light: int = 0

@@ -1,0 +1,175 @@
+"""The load generator. Latencies count from the intended arrival, so a slow system cannot make its load lighter."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from collections.abc import Sequence as SequenceOf
+
+from tetribench.core.clock import Clock
+from tetribench.core.events import CLIENT, Event, EventKind, EventLog
+from tetribench.core.messages import TokenOutput
+from tetribench.core.request import Request
+from tetribench.systems.base import Serving
+
+
+class OpenLoop:
+    """Sends each request at its arrival time, on absolute deadlines, however the system is doing."""
+
+    async def send(self, requests: SequenceOf[Request], client: "Client") -> None:
+        for request in requests:
+            await client.wait_until(request.arrival_s)
+            client.send(request, request.arrival_s)
+
+
+class ClosedLoop:
+    """Keeps `concurrency` requests in the system; arrival times are not used, a request arrives when it is sent."""
+
+    def __init__(self, *, concurrency: int = 8) -> None:
+        if concurrency < 1:
+            raise ValueError(f"drive.concurrency={concurrency}: must be at least 1")
+        self.concurrency = concurrency
+
+    async def send(self, requests: SequenceOf[Request], client: "Client") -> None:
+        waiting = deque(requests)
+        while waiting:
+            if client.num_in_system >= self.concurrency:
+                await client.wait_for_ended()
+            client.send(waiting.popleft(), client.now_s)
+
+
+Loop = OpenLoop | ClosedLoop
+
+
+class Client:
+    """Sends requests to a system that is ready, collects what comes back, and ends every request as finished or failed.
+
+    `stall_timeout_s` without any token while requests are in the system is taken as their failure.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        log: EventLog,
+        stall_timeout_s: float,
+        on_progress: Callable[[int, int], None] = lambda num_ended, num_tokens: None,
+    ) -> None:
+        self._clock = clock
+        self._log = log
+        self._stall_timeout_s = stall_timeout_s
+        self._on_progress = on_progress
+        self._start_s = 0.0
+        self._last_token_s = 0.0
+        self._serving: Serving | None = None
+        self._open: dict[int, Request] = {}
+        self._ended = asyncio.Event()
+        self._failed = asyncio.Event()
+        self._failure: Exception | None = None
+        self._num_ended = 0
+        self._num_tokens = 0
+        self.outputs: dict[int, list[int]] = {}
+
+    @property
+    def now_s(self) -> float:
+        """Seconds since the first request could have arrived."""
+        return self._clock.now() - self._start_s
+
+    @property
+    def num_in_system(self) -> int:
+        return len(self._open)
+
+    async def run(self, requests: SequenceOf[Request], loop: Loop, serving: Serving) -> None:
+        """Until every request has ended. Raises the system's failure, after the requests it took down are recorded."""
+        self._serving = serving
+        self._start_s = self._last_token_s = self._clock.now()
+        parts = (self._send_and_wait(requests, loop), self._watch_for_stall(), self._watch_for_failure())
+        tasks = [asyncio.create_task(part) for part in parts]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        except BaseException as error:
+            self._fail_open("interrupted" if isinstance(error, asyncio.CancelledError) else str(error))
+            raise
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _send_and_wait(self, requests: SequenceOf[Request], loop: Loop) -> None:
+        await loop.send(requests, self)
+        while self._open:
+            await self.wait_for_ended()
+
+    async def _watch_for_failure(self) -> None:
+        await self._failed.wait()
+        assert self._failure is not None
+        raise self._failure
+
+    async def _watch_for_stall(self) -> None:
+        while True:
+            await self._clock.sleep(self._stall_timeout_s)
+            if self._open and self._clock.now() - self._last_token_s >= self._stall_timeout_s:
+                stuck = ", ".join(str(request_id) for request_id in sorted(self._open)[:8])
+                raise TimeoutError(f"no token for {self._stall_timeout_s:.0f} s; waiting: requests {stuck}")
+
+    async def wait_for_ended(self) -> None:
+        """Until one more request has ended."""
+        self._ended.clear()
+        await self._ended.wait()
+
+    async def wait_until(self, arrival_s: float) -> None:
+        delay_s = arrival_s - self.now_s
+        if delay_s > 0:
+            await self._clock.sleep(delay_s)
+
+    def send(self, request: Request, arrival_s: float) -> None:
+        """Record the intended and the real time of sending, and hand the request to the system."""
+        assert self._serving is not None
+        details = {
+            "num_prompt_tokens": request.num_prompt_tokens,
+            "max_output_tokens": request.max_output_tokens,
+            "label": request.label,
+        }
+        self._log.record(Event(self._start_s + arrival_s, EventKind.ARRIVED, CLIENT, (request.id,), details))
+        self._record(EventKind.SENT, request.id)
+        self._open[request.id] = request
+        self.outputs[request.id] = []
+        self._serving.submit(request)
+
+    def _record(self, kind: EventKind, *requests: int, **details: str | int) -> None:
+        self._log.record(Event(self._clock.now(), kind, CLIENT, requests, dict(details)))
+
+    def deliver(self, outputs: SequenceOf[TokenOutput]) -> None:
+        """Tokens reach the client: the moment that TTFT, ITL and JCT are about."""
+        self._last_token_s = self._clock.now()
+        later = []
+        for output in outputs:
+            tokens = self.outputs[output.request_id]
+            tokens.append(output.token_id)
+            if len(tokens) == 1:
+                self._record(EventKind.FIRST_TOKEN, output.request_id)
+            else:
+                later.append(output.request_id)
+        if later:
+            self._record(EventKind.TOKEN, *later)
+        ended = [output.request_id for output in outputs if output.is_last]
+        for request_id in ended:
+            del self._open[request_id]
+            self._record(EventKind.FINISHED, request_id, num_output_tokens=len(self.outputs[request_id]))
+        self._num_tokens += len(outputs)
+        self._num_ended += len(ended)
+        self._on_progress(self._num_ended, self._num_tokens)
+        if ended:
+            self._ended.set()
+
+    def fail(self, error: Exception) -> None:
+        """The system cannot go on: `run` ends with this error."""
+        self._failure = self._failure or error
+        self._failed.set()
+
+    def _fail_open(self, reason: str) -> None:
+        """Every request still in the system has failed, for this reason."""
+        for request_id in self._open:
+            self._record(EventKind.FAILED, request_id, reason=reason)
+        self._open.clear()

@@ -1,0 +1,1 @@
+"""The second seam: what runs a batch. A real model on a device, or a cost model that only waits."""

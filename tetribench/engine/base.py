@@ -1,0 +1,105 @@
+"""What the loop hands to an engine and what it gets back."""
+
+from collections.abc import Sequence as SequenceOf
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from tetribench.core.clock import Clock
+from tetribench.core.sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillChunk:
+    """Compute positions `[start, start + num_tokens)` of `sequence`, whose blocks cover them.
+
+    If that reaches the sequence's last known token, the chunk yields the next one.
+    """
+
+    sequence: Sequence
+    start: int
+    num_tokens: int
+
+    @property
+    def yields_token(self) -> bool:
+        return self.start + self.num_tokens == self.sequence.num_tokens
+
+
+@dataclass(slots=True)
+class Batch:
+    """One iteration: one forward pass over prefill chunks and one token for each decoding sequence.
+
+    `num_padding_tokens` rows are computed for nothing (a zero-padded chunk, paper section 3.3.3).
+    The engine reads the sequences and changes none of them.
+    """
+
+    prefill: list[PrefillChunk] = field(default_factory=list)
+    decode: list[Sequence] = field(default_factory=list)
+    num_padding_tokens: int = 0
+
+    @property
+    def num_prefill_tokens(self) -> int:
+        return sum(chunk.num_tokens for chunk in self.prefill)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInfo:
+    """Facts read back from a running engine; schedulers rely on the first three, reports print them all."""
+
+    num_blocks: int
+    block_size: int
+    stop_token_ids: tuple[int, ...] = ()
+    max_context_tokens: int
+    block_bytes: int
+    device: str
+    dtype: str
+    num_parameters: int
+    num_devices: int = 1
+    attention: str
+    copy_bytes_per_s: float | None = None
+    """Speed of a KV copy, where it is a number and not something that happens (a cost model)."""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class KVPool(Protocol):
+    """An engine's KV memory, as the links see it: blocks that can be written from another instance."""
+
+    block_bytes: int
+
+    def handle(self) -> bytes:
+        """What a peer in another process of this machine needs to map this pool."""
+
+    def attach(self, handle: bytes) -> "KVPool":
+        """Map a peer's pool."""
+
+    def copy_to(self, peer: "KVPool", source_ids: SequenceOf[int], target_ids: SequenceOf[int]) -> None:
+        """Copy blocks `source_ids` of this pool to `target_ids` of the peer's; returns when the bytes are there."""
+
+
+class Engine(Protocol):
+    info: EngineInfo
+    pool: KVPool | None
+    """None where there are no bytes to move (a cost model)."""
+
+    async def run(self, batch: Batch) -> dict[int, int]:
+        """Execute one iteration; the next token id of every request that yields one, by request id."""
+
+    def close(self) -> None:
+        """Give back threads and memory."""
+
+
+class EngineFactory(Protocol):
+    """A light, picklable description of an engine; heavy imports happen in `build`."""
+
+    block_size: int
+
+    def validate(self, num_instances: int) -> None:
+        """Refuse what cannot work for `num_instances` engines on this machine. Raises ValueError, naming the option."""
+
+    def num_blocks(self) -> int:
+        """KV blocks that each engine will have; known before it is built."""
+
+    def build(self, clock: Clock, core: int | None) -> Engine:
+        """Make the engine in this process; `core` is the device index or, on CPU, of no effect."""

@@ -1,0 +1,118 @@
+"""An engine that only waits: the time of an iteration from the model's shape and the hardware's profile."""
+
+from tetribench.core.clock import Clock
+from tetribench.engine.base import Batch, EngineInfo, KVPool
+from tetribench.engine.hardware import Hardware
+from tetribench.engine.model import Model, ModelShape
+
+
+class CostModel:
+    """Seconds of one iteration. Additive, so monotone in every argument and defined for any size."""
+
+    def __init__(self, shape: ModelShape, hardware: Hardware) -> None:
+        self._hardware = hardware
+        self._kv_bytes_per_token = shape.kv_bytes_per_token(hardware.bytes_per_value)
+        self._flops_per_token = 2.0 * shape.num_parameters
+        # scores and weighted sum: 2 products of 2 * head_size operations for each head, layer and key
+        self._flops_per_key = 4.0 * shape.num_layers * shape.num_heads * shape.head_size
+        self._fixed_s = hardware.overhead_s + shape.num_parameters * hardware.bytes_per_value / hardware.bytes_per_s
+
+    def seconds(self, batch: Batch) -> float:
+        """Predicted duration of `batch`, padding included."""
+        hardware = self._hardware
+        num_tokens = batch.num_prefill_tokens + len(batch.decode) + batch.num_padding_tokens
+        num_keys_read = sum(chunk.start + chunk.num_tokens for chunk in batch.prefill)
+        num_scores = sum(chunk.num_tokens * (chunk.start + (chunk.num_tokens + 1) / 2) for chunk in batch.prefill)
+        num_context_tokens = sum(sequence.num_tokens for sequence in batch.decode)
+        flops = num_tokens * self._flops_per_token + (num_scores + num_context_tokens) * self._flops_per_key
+        kv_bytes = (num_keys_read + num_context_tokens) * self._kv_bytes_per_token
+        return (
+            self._fixed_s
+            + flops / hardware.flops_per_s
+            + kv_bytes / hardware.bytes_per_s
+            + len(batch.decode) * hardware.per_sequence_s
+        )
+
+
+class CostModelEngine:
+    """Sleeps for the predicted time and yields token 0 for every sequence that has one due."""
+
+    pool: KVPool | None = None
+
+    def __init__(self, cost: CostModel, info: EngineInfo, clock: Clock) -> None:
+        self.info = info
+        self._cost = cost
+        self._clock = clock
+
+    async def run(self, batch: Batch) -> dict[int, int]:
+        await self._clock.sleep(self._cost.seconds(batch))
+        tokens = {chunk.sequence.request.id: 0 for chunk in batch.prefill if chunk.yields_token}
+        tokens.update((sequence.request.id, 0) for sequence in batch.decode)
+        return tokens
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class CostModelFactory:
+    """Engine option `cost_model`: `model` on `hardware`.
+
+    KV memory is `kv_memory_gib`; by default what the hardware's profile says, else all that the weights leave of
+    `memory_share` of the device (vLLM's rule).
+    """
+
+    def __init__(
+        self,
+        *,
+        model: Model,
+        hardware: Hardware,
+        kv_memory_gib: float | None = None,
+        memory_share: float = 0.9,
+        block_size: int = 16,
+    ) -> None:
+        if block_size < 1:
+            raise ValueError(f"engine.block_size={block_size}: must be at least 1")
+        if kv_memory_gib is not None and kv_memory_gib <= 0:
+            raise ValueError(f"engine.kv_memory_gib={kv_memory_gib}: must be positive, or null for all that is left")
+        if not 0.0 < memory_share <= 1.0:
+            raise ValueError(f"engine.memory_share={memory_share}: must be above 0 and at most 1")
+        self.model = model
+        self.hardware = hardware
+        self.kv_memory_gib = hardware.kv_memory_gib if kv_memory_gib is None else kv_memory_gib
+        self.memory_share = memory_share
+        self.block_size = block_size
+
+    def info(self) -> EngineInfo:
+        """Sizes that follow from the shape. Raises ValueError when weights and KV do not fit the device."""
+        shape, hardware = self.model.shape(), self.hardware
+        block_bytes = self.block_size * shape.kv_bytes_per_token(hardware.bytes_per_value)
+        left_bytes = hardware.memory_bytes * self.memory_share - shape.num_parameters * hardware.bytes_per_value
+        kv_bytes = left_bytes if self.kv_memory_gib is None else self.kv_memory_gib * 2**30
+        if kv_bytes > left_bytes or kv_bytes < block_bytes:
+            raise ValueError(
+                f"engine.kv_memory_gib={self.kv_memory_gib}: {hardware.name} has {left_bytes / 2**30:.1f} GiB beside "
+                f"the weights of {self.model.name}; must be at most that and at least one block "
+                f"({block_bytes / 2**30:.3f} GiB)"
+            )
+        return EngineInfo(
+            num_blocks=int(kv_bytes // block_bytes),
+            block_size=self.block_size,
+            max_context_tokens=shape.max_context_tokens,
+            block_bytes=block_bytes,
+            device=hardware.name,
+            dtype=f"{8 * hardware.bytes_per_value} bit",
+            num_parameters=shape.num_parameters,
+            num_devices=hardware.num_devices,
+            attention="cost model",
+            copy_bytes_per_s=hardware.copy_bytes_per_s,
+        )
+
+    def validate(self, num_instances: int) -> None:
+        self.info()
+
+    def num_blocks(self) -> int:
+        return self.info().num_blocks
+
+    def build(self, clock: Clock, core: int | None) -> CostModelEngine:
+        cost = CostModel(self.model.shape(), self.hardware)
+        return CostModelEngine(cost, self.info(), clock)

@@ -1,0 +1,41 @@
+"""Puts an engine together in the process that will run it."""
+
+import torch
+
+from tetribench.core.units import GIB
+from tetribench.engine.hf.cache import TorchKVPool
+from tetribench.engine.hf.models import load_model, stop_token_ids
+from tetribench.engine.hf.runner import HFRunner
+from tetribench.engine.hf.sampling import Sampler
+from tetribench.engine.hf.schema import Device, HFEngine
+
+
+def build_runner(engine: HFEngine, core: int | None) -> HFRunner:
+    """Model, KV memory and runner, warmed up. On the CPU an instance is one core: torch gets one thread."""
+    dtype = getattr(torch, engine.resolved_dtype().value)
+    if engine.resolved_device() is Device.cuda:
+        device = torch.device("cuda", (core or 0) % torch.cuda.device_count())
+    else:
+        device = torch.device("cpu")
+        torch.set_num_threads(1)
+    model = load_model(engine.model, device, dtype, engine.seed)
+    shape = engine.model.shape()
+    num_blocks = engine.num_blocks()
+    if device.type == "cuda":
+        _check_device_memory(engine, device)
+    pool = TorchKVPool.allocate(num_blocks, engine.block_size, shape, device, dtype)
+    return HFRunner(
+        model=model,
+        pool=pool,
+        sampler=Sampler(engine.temperature, engine.top_k, engine.top_p, engine.seed),
+        max_context_tokens=min(shape.max_context_tokens, model.config.get_text_config().max_position_embeddings),
+        stop_token_ids=stop_token_ids(engine.model, model),
+    )
+
+
+def _check_device_memory(engine: HFEngine, device: torch.device) -> None:
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    if engine.kv_memory_gib * GIB > free_bytes:
+        raise ValueError(
+            f"engine.kv_memory_gib={engine.kv_memory_gib}: {device} has {free_bytes / GIB:.1f} GiB left for it"
+        )

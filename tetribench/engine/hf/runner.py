@@ -1,0 +1,104 @@
+"""The engine: one forward pass of the model for each batch, on a thread of its own."""
+
+import asyncio
+import platform
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+import transformers
+from transformers import PreTrainedModel
+
+from tetribench.core.request import Request
+from tetribench.core.sequence import LengthRange, Sequence
+from tetribench.engine.base import Batch, Engine, EngineInfo, PrefillChunk
+from tetribench.engine.hf.attention import paged_rows
+from tetribench.engine.hf.cache import TorchKVPool
+from tetribench.engine.hf.pack import PackedBatch, Packer
+from tetribench.engine.hf.sampling import Sampler
+
+
+class HFRunner(Engine):
+    """Runs batches on `model`, whose attention is the paged one, with keys and values in `pool`."""
+
+    pool: TorchKVPool
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        pool: TorchKVPool,
+        sampler: Sampler,
+        max_context_tokens: int,
+        stop_token_ids: tuple[int, ...],
+    ) -> None:
+        self.pool = pool
+        self.info = _read_back(model, pool, max_context_tokens, stop_token_ids)
+        self._model = model
+        self._packer = Packer(pool, max_context_tokens)
+        self._sampler = sampler
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+        self._worker.submit(self._warm_up).result()
+
+    async def run(self, batch: Batch) -> dict[int, int]:
+        packed = self._packer.pack(batch)  # here, as the sequences belong to the event loop's thread
+        return await asyncio.get_running_loop().run_in_executor(self._worker, self._step, packed)
+
+    def close(self) -> None:
+        self._worker.shutdown()
+        del self._model, self.pool, self._packer
+
+    @torch.inference_mode()
+    def _step(self, packed: PackedBatch) -> dict[int, int]:
+        if packed.input_ids.shape[1] == 0:
+            return {}
+        paged_rows.set(packed.paged)
+        output = self._model(
+            input_ids=packed.input_ids,
+            position_ids=packed.position_ids,
+            use_cache=False,
+            logits_to_keep=packed.output_rows,
+        )
+        chosen = self._sampler.choose(output.logits[0], packed.request_ids, packed.output_positions)
+        if packed.input_ids.is_cuda:
+            torch.cuda.current_stream(
+                packed.input_ids.device
+            ).synchronize()  # keys and values are there before anyone is told
+        return dict(zip(packed.request_ids, chosen, strict=True))
+
+    def _warm_up(self) -> None:
+        """A chunk, a chunk after it and a decode step: first calls choose and load kernels."""
+        block_size = self.pool.block_size
+        num_tokens = min(3 * block_size, self.pool.num_blocks * block_size, self.info.max_context_tokens - 1)
+        request = Request(
+            id=0, arrival_s=0.0, num_prompt_tokens=num_tokens, max_output_tokens=2, prompt_ids=(0,) * num_tokens
+        )
+        num_blocks = min(self.pool.num_blocks, 4)
+        sequence = Sequence(request=request, predicted=LengthRange(0, 1), block_ids=list(range(num_blocks)))
+        half = num_tokens // 2
+        for batch in (
+            Batch(prefill=[PrefillChunk(sequence, 0, half)]),
+            Batch(prefill=[PrefillChunk(sequence, half, num_tokens - half)]),
+            Batch(decode=[sequence]),
+        ):
+            self._step(self._packer.pack(batch))
+
+
+def _read_back(
+    model: PreTrainedModel, pool: TorchKVPool, max_context_tokens: int, stop_token_ids: tuple[int, ...]
+) -> EngineInfo:
+    weight = next(model.parameters())
+    return EngineInfo(
+        num_blocks=pool.num_blocks,
+        block_size=pool.block_size,
+        max_context_tokens=max_context_tokens,
+        stop_token_ids=stop_token_ids,
+        block_bytes=pool.block_bytes,
+        device=str(weight.device),
+        dtype=str(weight.dtype).removeprefix("torch."),
+        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        attention="sdpa paged",
+        versions={
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "transformers": str(transformers.__version__),
+        },
+    )

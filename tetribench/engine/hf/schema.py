@@ -1,0 +1,162 @@
+"""The real engine as the user configures it, and all that can be refused before a process starts. No torch here."""
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tetribench.core.clock import Clock
+from tetribench.core.units import GIB
+from tetribench.engine.hf.supported import unsupported_reason
+from tetribench.engine.model import Architecture, Model
+
+if TYPE_CHECKING:
+    from tetribench.engine.hf.runner import HFRunner
+
+_GPU_FILES = ("/dev/nvidia0", "/dev/nvidiactl", "/proc/driver/nvidia", "/dev/dxg")
+_MEMINFO = Path("/proc/meminfo")
+
+
+class Device(Enum):
+    """`auto` is CUDA where there is a device for it, else the CPU."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class DType(Enum):
+    """`auto` is float32 on the CPU; on CUDA float16 for OPT, which was trained in it, and bfloat16 for the rest."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+    @property
+    def num_bytes(self) -> int:
+        assert self is not DType.auto
+        return 4 if self is DType.float32 else 2
+
+
+class HFEngine:
+    """A model on a device, run through transformers with paged attention of our own.
+
+    `kv_memory_gib` is the KV memory of one instance. `temperature=0` decodes greedily; above it, a token's draw depends
+    on `seed`, the request and the position only. `seed` also draws the weights of a model that has none.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: Model,
+        device: Device = Device.auto,
+        dtype: DType = DType.auto,
+        kv_memory_gib: float = 0.25,
+        block_size: int = 16,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        if block_size < 1:
+            raise ValueError(f"engine.block_size={block_size}: must be at least 1 token")
+        if kv_memory_gib <= 0:
+            raise ValueError(f"engine.kv_memory_gib={kv_memory_gib}: must be above 0")
+        if temperature < 0:
+            raise ValueError(f"engine.temperature={temperature}: must be 0 (greedy) or above")
+        if not 0 < top_p <= 1:
+            raise ValueError(f"engine.top_p={top_p}: must be in (0, 1]")
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"engine.top_k={top_k}: must be at least 1, or null for no limit")
+        self.model = model
+        self.device = device
+        self.dtype = dtype
+        self.kv_memory_gib = kv_memory_gib
+        self.block_size = block_size
+        self.temperature = temperature
+        self.top_k = top_k
+        self.top_p = top_p
+        self.seed = seed
+
+    def resolved_device(self) -> Device:
+        """The device that will run it. Raises ValueError where CUDA was asked for and there is none."""
+        if self.device is Device.cpu:
+            return Device.cpu
+        has_cuda = any(Path(name).exists() for name in _GPU_FILES) and _torch_sees_cuda()
+        if self.device is Device.cuda and not has_cuda:
+            raise ValueError("engine.device=cuda: no CUDA device was found (use engine.device=cpu or auto)")
+        return Device.cuda if has_cuda else Device.cpu
+
+    def resolved_dtype(self) -> DType:
+        if self.dtype is not DType.auto:
+            return self.dtype
+        if self.resolved_device() is Device.cpu:
+            return DType.float32
+        config = self._local_config()
+        is_opt = config.get("model_type") == "opt" if config else self.model.architecture is Architecture.opt
+        return DType.float16 if is_opt else DType.bfloat16
+
+    def kv_bytes_per_block(self) -> int:
+        return self.model.shape().kv_bytes_per_token(self.resolved_dtype().num_bytes) * self.block_size
+
+    def num_blocks(self) -> int:
+        """Blocks of one instance. Raises ValueError when the memory does not hold one."""
+        num_blocks = int(self.kv_memory_gib * GIB) // self.kv_bytes_per_block()
+        if num_blocks < 1:
+            raise ValueError(
+                f"engine.kv_memory_gib={self.kv_memory_gib}: holds no block of engine.block_size={self.block_size} "
+                f"tokens, which takes {self.kv_bytes_per_block() / GIB:.3g} GiB"
+            )
+        return num_blocks
+
+    def validate(self, num_instances: int) -> None:
+        """Refuse with a one-line ValueError what cannot work, before any process starts."""
+        self.model.shape()
+        if not self.model.is_random:
+            self.model.location()
+        reason = unsupported_reason(self._local_config())
+        if reason is not None:
+            raise ValueError(f"model={self.model.name}: {reason}")
+        self.num_blocks()
+        if self.resolved_device() is Device.cpu:
+            self._check_machine_memory(num_instances)
+
+    def build(self, clock: Clock, core: int | None) -> "HFRunner":
+        """Load the model and reserve the KV memory in this process; `core` is the CUDA device, modulo their number."""
+        from tetribench.engine.hf.build import build_runner
+
+        return build_runner(self, core)
+
+    def _local_config(self) -> dict[str, Any]:
+        """The model's own `config.json`; empty for random weights and for packages, which carry GGUF files."""
+        if self.model.path is None:
+            return {}
+        config = Path(self.model.path) / "config.json"
+        loaded: dict[str, Any] = json.loads(config.read_text()) if config.is_file() else {}
+        return loaded
+
+    def _check_machine_memory(self, num_instances: int) -> None:
+        weight_bytes = self.model.shape().num_parameters * self.resolved_dtype().num_bytes
+        needed_gib = num_instances * (weight_bytes / GIB + self.kv_memory_gib)
+        available_gib = _available_bytes() / GIB
+        if needed_gib > available_gib:
+            raise ValueError(
+                f"engine.kv_memory_gib={self.kv_memory_gib}: {num_instances} instances with weights of "
+                f"{weight_bytes / GIB:.1f} GiB each need {needed_gib:.1f} GiB and {available_gib:.1f} GiB are available"
+            )
+
+
+def _torch_sees_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _available_bytes() -> int:
+    """What the machine can hand out without swapping."""
+    for line in _MEMINFO.read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            return int(value.split()[0]) * 1024
+    raise ValueError(f"engine.device=cpu: {_MEMINFO} does not say how much memory is available")

@@ -1,0 +1,248 @@
+"""The composition root below the command line: from components to a run folder that a report can be drawn from."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+
+from tetribench.core.clock import Clock
+from tetribench.core.events import Event, EventLog
+from tetribench.drive.loadgen import Client, Loop
+from tetribench.drive.progress import progress
+from tetribench.engine.base import EngineFactory
+from tetribench.engine.model import Model
+from tetribench.instance.launch import Launcher
+from tetribench.instance.runtime import Runtime
+from tetribench.metrics.log import encode_event
+from tetribench.provenance import environment
+from tetribench.systems.base import System
+from tetribench.systems.stack import Stack
+from tetribench.track import Tracking
+from tetribench.workload.files import write
+from tetribench.workload.generate import generate
+from tetribench.workload.prose import with_prose
+from tetribench.workload.request_set import RequestSet
+from tetribench.workload.spec import Workload
+
+RUN_SCHEMA_VERSION = 1
+"""Of run.json and the layout of the run folder."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """A run as objects. `options` is the resolved configuration as plain values, `command` what the user typed."""
+
+    workload_name: str
+    workload: Workload
+    systems: dict[str, System]
+    model: Model
+    engine: EngineFactory
+    runtime: Runtime
+    drive: Loop
+    track: Tracking
+    seed: int
+    natural_stop: bool | None
+    stall_timeout_s: float
+    slo: dict[str, float | None]
+    out: Path
+    name: str | None
+    show_progress: bool
+    options: dict[str, Any]
+    config_yaml: str
+    command: str
+
+
+def prepare(setup: Setup) -> tuple[RequestSet, Any]:
+    """The requests of the run, and the model's tokenizer where it has one that the run needs.
+
+    Raises ValueError when anything cannot work; nothing has been started or written by then.
+    """
+    for name, system in setup.systems.items():
+        setup.engine.validate(len(system.plan(setup.engine).instances))
+        if system.plan(setup.engine).instances == []:
+            raise ValueError(f"systems={name}: has no instance")
+    shape = setup.model.shape()
+    tokenizer = _tokenizer(setup)
+    requests = generate(setup.workload, setup.seed, shape.max_context_tokens, tokenizer)
+    if not setup.runtime.is_virtual:
+        has_text = tokenizer is not None
+        requests = (
+            with_prose(requests, tokenizer, setup.seed)
+            if has_text
+            else requests.with_prompts(shape.vocab_size, setup.seed)
+        )
+        natural_stop = has_text if setup.natural_stop is None else setup.natural_stop
+        stopping = [replace(request, natural_stop=natural_stop) for request in requests.requests]
+        requests = replace(requests, requests=stopping)
+    _check_capacity(setup.engine, requests)
+    return requests, tokenizer
+
+
+def _tokenizer(setup: Setup) -> Any:
+    """Loaded only for real weights, and in virtual time only for a workload of texts."""
+    from tetribench.workload.text import TextWorkload
+
+    if setup.model.is_random or (setup.runtime.is_virtual and not isinstance(setup.workload, TextWorkload)):
+        return None
+    from tetribench.engine.hf.tokenizer import load_tokenizer
+
+    return load_tokenizer(setup.model)
+
+
+def _check_capacity(engine: EngineFactory, requests: RequestSet) -> None:
+    """A request that no instance could ever hold would wait forever."""
+    num_tokens = engine.num_blocks() * engine.block_size
+    largest = max(requests.requests, key=lambda request: request.num_tokens)
+    if largest.num_tokens > num_tokens:
+        raise ValueError(
+            f"engine.kv_memory_gib: holds {num_tokens} tokens, and request {largest.id} has {largest.num_tokens}; "
+            f"must hold the longest request"
+        )
+
+
+class RunFolder:
+    """`reports/runs/<name>/`; `status.json` says whether it is whole."""
+
+    def __init__(self, setup: Setup) -> None:
+        moment = datetime.now(UTC)
+        name = setup.name or f"{moment:%Y%m%d-%H%M%S}-{setup.workload_name}-{setup.runtime.name}"
+        self.path = setup.out / name
+        if setup.name is not None and self.path.exists():
+            raise ValueError(f"name={name}: {self.path} exists already; choose another name")
+        for attempt in range(2, 1000):
+            if not self.path.exists():
+                break
+            self.path = setup.out / f"{name}-{attempt}"
+        self.path.mkdir(parents=True)
+        self.created = moment.isoformat(timespec="seconds")
+        self.set_status("running")
+
+    def set_status(self, state: str, reason: str | None = None) -> None:
+        self.write_json("status.json", {"state": state, "reason": reason})
+
+    def write_json(self, name: str, content: Any) -> None:
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=1) + "\n")
+
+    def system(self, name: str) -> Path:
+        folder = self.path / "systems" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+def run(setup: Setup, console: Console) -> Path:
+    """Serve the workload on every system, one after the other, and report. The run folder, which is then whole."""
+    requests, tokenizer = prepare(setup)
+    folder = RunFolder(setup)
+    with _status_of(folder):
+        _describe(setup, requests, folder)
+        for name, system in setup.systems.items():
+            with progress(console, name, len(requests.requests)) if setup.show_progress else _silent() as on_progress:
+                outputs = serve(setup, name, system, requests, folder, on_progress)
+            if not setup.runtime.is_virtual:
+                _write_outputs(folder.system(name), requests, outputs, tokenizer)
+    return folder.path
+
+
+@contextmanager
+def _silent() -> Iterator[Any]:
+    yield lambda num_ended, num_tokens: None
+
+
+@contextmanager
+def _status_of(folder: RunFolder) -> Iterator[None]:
+    """Whatever ends the run, the folder says so."""
+    try:
+        yield
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        folder.set_status("interrupted", "stopped by the user")
+        raise
+    except BaseException as error:
+        folder.set_status("failed", str(error))
+        raise
+    folder.set_status("complete")
+
+
+def _describe(setup: Setup, requests: RequestSet, folder: RunFolder) -> None:
+    (folder.path / "config.yaml").write_text(setup.config_yaml)
+    folder.write_json("environment.json", environment())
+    write(requests, folder.path / "requests.jsonl")
+    facts = {
+        "schema_version": RUN_SCHEMA_VERSION,
+        "name": folder.path.name,
+        "workload": setup.workload_name,
+        "runtime": setup.runtime.name,
+        "seed": setup.seed,
+        "systems": list(setup.systems),
+        "baseline": list(setup.systems)[-1],
+        "command": setup.command,
+        "fingerprint": requests.fingerprint(),
+        "num_requests": len(requests.requests),
+        "num_cut": requests.num_cut,
+        "slo": setup.slo,
+        "created": folder.created,
+        "notes": [],
+    }
+    folder.write_json("run.json", facts)
+
+
+def serve(
+    setup: Setup, name: str, system: System, requests: RequestSet, folder: RunFolder, on_progress: Any
+) -> dict[int, list[int]]:
+    """One system, fresh, from start-up to stop; events go to the run folder as they come. Token ids by request."""
+    system_folder = folder.system(name)
+    outputs: dict[int, list[int]] = {}
+    with (system_folder / "events.jsonl").open("wb") as file:
+
+        def write_event(event: Event) -> None:
+            file.write(encode_event(event))
+
+        log = EventLog(write_event)
+
+        async def main(clock: Clock, launcher: Launcher) -> None:
+            stack = Stack(system.plan(setup.engine), launcher, clock, log)
+            client = Client(clock=clock, log=log, stall_timeout_s=setup.stall_timeout_s, on_progress=on_progress)
+            try:
+                instances = await stack.start(client.deliver, client.fail)
+                manifest = {"instances": instances, "options": _flat(setup.options["system"][name.partition("#")[0]])}
+                folder.write_json(f"systems/{name}/manifest.json", manifest)
+                await client.run(requests.requests, setup.drive, stack)
+            finally:
+                await stack.stop()
+                outputs.update(client.outputs)
+
+        setup.runtime.run(main, system_folder / "logs")
+    return outputs
+
+
+def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _write_outputs(folder: Path, requests: RequestSet, outputs: dict[int, list[int]], tokenizer: Any) -> None:
+    """Every response: its token ids, and its text and its prompt's where there is a tokenizer."""
+    encoder = msgspec.json.Encoder()
+    with (folder / "outputs.jsonl").open("wb") as file:
+        for request in requests.requests:
+            token_ids = outputs.get(request.id, [])
+            line = {
+                "request": request.id,
+                "prompt": None if tokenizer is None else tokenizer.decode(list(request.prompt_ids)),
+                "text": None if tokenizer is None else tokenizer.decode(token_ids),
+                "token_ids": token_ids,
+            }
+            file.write(encoder.encode(line) + b"\n")

@@ -1,0 +1,72 @@
+"""All instances in this process, on this event loop: the launcher of virtual time, and of tests in real time."""
+
+import asyncio
+from collections.abc import Callable
+
+from tetribench.core.clock import Clock
+from tetribench.core.messages import Broken, Message, Peers, Ready, Stop
+from tetribench.engine.base import Engine
+from tetribench.instance.launch import InstanceSpec
+from tetribench.instance.loop import InstanceLoop
+from tetribench.instance.post import CONTROL
+from tetribench.kv.links import Link, link_for
+
+
+class InlineLauncher:
+    """Messages are delivered in the order in which they were sent, after the sender's current step, in no time."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._instances: dict[str, InstanceLoop] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._resources: list[Engine | Link] = []
+        self._on_message: Callable[[Message], None] = lambda message: None
+
+    async def start(self, specs: list[InstanceSpec], on_message: Callable[[Message], None]) -> dict[str, Ready]:
+        self._on_message = on_message
+        ready = {}
+        for spec in specs:
+            engine = spec.engine.build(self._clock, spec.index)
+            link = link_for(engine, spec.link, self._clock)
+            self._resources += [link, engine]
+            self._instances[spec.name] = InstanceLoop(
+                name=spec.name,
+                scheduler=spec.scheduler.build(spec.name, engine.info),
+                engine=engine,
+                link=link,
+                post=self,
+                clock=self._clock,
+                report_period_s=spec.report_period_s,
+            )
+            handle = engine.pool.handle() if engine.pool is not None else b""
+            ready[spec.name] = Ready(spec.name, engine.info.as_dict(), handle)
+        handles = {name: one.pool_handle for name, one in ready.items() if one.pool_handle}
+        for name, loop in self._instances.items():
+            loop.receive(Peers(handles))
+            self._tasks.append(asyncio.create_task(self._run(name, loop)))
+        return ready
+
+    async def _run(self, name: str, loop: InstanceLoop) -> None:
+        try:
+            await loop.run()
+        except Exception as error:
+            self._on_message(Broken(name, f"{type(error).__name__}: {error}"))
+            raise
+
+    def send(self, to: str, message: Message) -> None:
+        receive = self._on_message if to == CONTROL else self._instances[to].receive
+        asyncio.get_running_loop().call_soon(receive, message)
+
+    async def stop(self) -> None:
+        for loop in self._instances.values():
+            loop.receive(Stop())
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        for resource in self._resources:
+            resource.close()
+        self._resources.clear()
+
+    def check(self) -> None:
+        """Invariants of every scheduler, once all requests are done."""
+        for loop in self._instances.values():
+            loop.scheduler.check()

@@ -1,0 +1,142 @@
+"""Each instance in its own process on this machine, pinned to its own share of the cores."""
+
+import asyncio
+import os
+import pickle
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from tetribench.core.clock import WallClock
+from tetribench.core.messages import Broken, Message, Peers, Ready, Stop
+from tetribench.instance.launch import InstanceFailed, InstanceSpec
+from tetribench.instance.mail import Mail
+from tetribench.instance.post import CONTROL
+from tetribench.instance.worker import Assignment
+
+NUM_LOG_LINES = 5
+"""Of a dead instance's log, this many last lines go into the message."""
+
+
+class ProcessLauncher:
+    """Starts workers, carries their messages, notices when one dies.
+
+    What a worker prints goes to `<log_folder>/<name>.log`. `start_timeout_s` bounds the time
+    from the first process to the last `Ready`; `stop_timeout_s` the time that workers have to end by themselves before
+    they are killed.
+    """
+
+    def __init__(
+        self, *, clock: WallClock, log_folder: Path, start_timeout_s: float = 300.0, stop_timeout_s: float = 3.0
+    ) -> None:
+        self._clock = clock
+        self._log_folder = log_folder
+        self._start_timeout_s = start_timeout_s
+        self._stop_timeout_s = stop_timeout_s
+        self._mail_folder = Path(tempfile.mkdtemp(prefix="tetribench-"))
+        self._mail = Mail(self._mail_folder, CONTROL)
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._num_expected = 0
+        self._ready: dict[str, Ready] = {}
+        self._all_ready: asyncio.Future[None] | None = None
+        self._on_message: Callable[[Message], None] = lambda message: None
+        self._is_stopping = False
+
+    async def start(self, specs: list[InstanceSpec], on_message: Callable[[Message], None]) -> dict[str, Ready]:
+        self._on_message = on_message
+        self._num_expected = len(specs)
+        self._all_ready = asyncio.get_running_loop().create_future()
+        self._tasks.append(asyncio.create_task(self._mail.receive(self._receive)))
+        self._log_folder.mkdir(parents=True, exist_ok=True)
+        try:
+            for spec in specs:
+                await self._start_one(spec, cores_of(spec.index, len(specs), sorted(os.sched_getaffinity(0))))
+            await asyncio.wait_for(self._all_ready, self._start_timeout_s)
+        except TimeoutError:
+            missing = ", ".join(sorted(self._processes.keys() - self._ready.keys()))
+            raise InstanceFailed(f"{missing}: not ready after {self._start_timeout_s:.0f} s") from None
+        handles = {name: ready.pool_handle for name, ready in self._ready.items() if ready.pool_handle}
+        for name in self._processes:
+            self.send(name, Peers({peer: handle for peer, handle in handles.items() if peer != name}))
+        return self._ready
+
+    async def _start_one(self, spec: InstanceSpec, cores: list[int]) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+        with (self._log_folder / f"{spec.name}.log").open("wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "tetribench.instance.worker"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,  # the terminal's Ctrl-C reaches the launcher only
+            )
+        self._processes[spec.name] = process
+        assert process.stdin is not None
+        process.stdin.write(pickle.dumps(Assignment(spec, self._mail_folder, self._clock.origin_s, cores)))
+        self._tasks.append(asyncio.create_task(self._watch(spec.name, process)))
+
+    async def _watch(self, name: str, process: asyncio.subprocess.Process) -> None:
+        code = await process.wait()
+        if not self._is_stopping:
+            await asyncio.sleep(0.1)  # a last `Broken` says more than an exit code, and may still be on its way
+            self._receive(Broken(name, f"process ended with code {code}"))
+
+    def _receive(self, message: Message) -> None:
+        assert self._all_ready is not None
+        match message:
+            case Ready(instance):
+                self._ready[instance] = message
+                if len(self._ready) == self._num_expected and not self._all_ready.done():
+                    self._all_ready.set_result(None)
+            case Broken(instance, reason) if not self._is_stopping:
+                explained = Broken(instance, f"{reason}{self._log_tail(instance)}")
+                if self._all_ready.done():
+                    self._on_message(explained)
+                else:
+                    self._all_ready.set_exception(InstanceFailed(f"{instance}: {explained.reason}"))
+            case Broken():
+                pass
+            case _:
+                self._on_message(message)
+
+    def _log_tail(self, name: str) -> str:
+        path = self._log_folder / f"{name}.log"
+        lines = path.read_text(errors="replace").strip().splitlines()[-NUM_LOG_LINES:]
+        return "".join(f"\n  {path.name}: {line}" for line in lines)
+
+    def send(self, to: str, message: Message) -> None:
+        self._mail.send(to, message)
+
+    async def stop(self) -> None:
+        if self._is_stopping:
+            return
+        self._is_stopping = True
+        for name, process in self._processes.items():
+            if process.returncode is None and name in self._ready:
+                self.send(name, Stop())
+            elif process.returncode is None:
+                process.kill()
+        waits = [asyncio.create_task(process.wait()) for process in self._processes.values()]
+        if waits:
+            await asyncio.wait(waits, timeout=self._stop_timeout_s)
+        for process in self._processes.values():
+            if process.returncode is None:
+                process.kill()
+        await asyncio.gather(*waits)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._mail.close()
+        shutil.rmtree(self._mail_folder, ignore_errors=True)
+
+
+def cores_of(index: int, num_instances: int, cores: list[int]) -> list[int]:
+    """The share of `cores` that an instance is pinned to: disjoint while there are enough, else one core in turn."""
+    if len(cores) < num_instances:
+        return [cores[index % len(cores)]]
+    share = len(cores) // num_instances
+    return cores[index * share : (index + 1) * share]

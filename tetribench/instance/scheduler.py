@@ -1,0 +1,61 @@
+"""What the loop asks of a scheduler: the one object in which prefill, decode and colocated instances differ."""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from tetribench.core.events import Event, EventKind
+from tetribench.core.load import InstanceLoad
+from tetribench.core.messages import Message, TokenOutput
+from tetribench.engine.base import Batch, EngineInfo
+from tetribench.kv.transfer import Moved, Push
+
+
+@dataclass(slots=True)
+class Outbox:
+    """What a scheduler wants done. It only writes here; the loop carries it out after each call."""
+
+    name: str
+    outputs: list[TokenOutput] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    messages: list[tuple[str, Message]] = field(default_factory=list)
+    pushes: list[Push] = field(default_factory=list)
+
+    def event(self, now_s: float, kind: EventKind, request_id: int, **details: Any) -> None:
+        self.events.append(Event(now_s, kind, self.name, (request_id,), details))
+
+    def send(self, to: str, message: Message) -> None:
+        self.messages.append((to, message))
+
+
+class Scheduler(Protocol):
+    """Synchronous and deterministic: state, messages and `now_s` in; batches and an outbox out."""
+
+    outbox: Outbox
+
+    def receive(self, message: Message, now_s: float) -> None:
+        """Take in a message from another instance or from the control plane."""
+
+    def next_batch(self, now_s: float) -> Batch | None:
+        """What to run next; None when there is nothing to run until something is received."""
+
+    def complete(self, batch: Batch, tokens: dict[int, int], now_s: float) -> None:
+        """The batch of the last `next_batch` has run and yielded `tokens` (by request id)."""
+
+    def moved(self, moved: Moved) -> None:
+        """A push has ended: its KV is at its target."""
+
+    def load(self, now_s: float) -> InstanceLoad:
+        """For the cluster monitor."""
+
+    @property
+    def num_used_blocks(self) -> int:
+        """KV blocks held now, for the event log."""
+
+    def check(self) -> None:
+        """Assert the invariants of an idle scheduler: no block lost, nothing forgotten."""
+
+
+class SchedulerFactory(Protocol):
+    """A light, picklable description of a scheduler, built once the engine has said how much KV memory it has."""
+
+    def build(self, name: str, info: EngineInfo) -> Scheduler: ...

@@ -1,0 +1,90 @@
+"""An instance in a process of its own: `python -m tetribench.instance.worker`, its `Assignment` pickled on stdin."""
+
+import asyncio
+import os
+import pickle
+import signal
+import sys
+import threading
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+from tetribench.core.clock import WallClock
+from tetribench.core.messages import Broken, Ready
+from tetribench.instance.launch import InstanceSpec
+from tetribench.instance.loop import InstanceLoop
+from tetribench.instance.mail import Mail
+from tetribench.instance.post import CONTROL
+from tetribench.kv.links import link_for
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What the launcher tells a worker. `cores` is empty where processes are not pinned."""
+
+    spec: InstanceSpec
+    mail_folder: Path
+    origin_s: float
+    cores: list[int]
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launcher's to handle
+    assignment: Assignment = pickle.load(sys.stdin.buffer)
+    threading.Thread(target=_die_with_launcher, daemon=True).start()
+    if assignment.cores:
+        os.sched_setaffinity(0, assignment.cores)
+    asyncio.run(_serve(assignment))
+
+
+def _die_with_launcher() -> None:
+    """The launcher holds the other end of stdin: when it is gone, however it went, so is this process."""
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+async def _serve(assignment: Assignment) -> None:
+    name = assignment.spec.name
+    mail = Mail(assignment.mail_folder, name)
+    try:
+        await _run(assignment, mail)
+    except Exception as error:
+        traceback.print_exc()
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        mail.send(CONTROL, Broken(name, reason))
+        raise SystemExit(1) from None
+    finally:
+        mail.close()
+
+
+async def _run(assignment: Assignment, mail: Mail) -> None:
+    spec, clock = assignment.spec, WallClock(assignment.origin_s)
+    engine = spec.engine.build(clock, spec.index)
+    link = link_for(engine, spec.link, clock)
+    loop = InstanceLoop(
+        name=spec.name,
+        scheduler=spec.scheduler.build(spec.name, engine.info),
+        engine=engine,
+        link=link,
+        post=mail,
+        clock=clock,
+        report_period_s=spec.report_period_s,
+    )
+    handle = engine.pool.handle() if engine.pool is not None else b""
+    mail.send(CONTROL, Ready(spec.name, engine.info.as_dict(), handle))
+    serving, receiving = asyncio.create_task(loop.run()), asyncio.create_task(mail.receive(loop.receive))
+    try:
+        done, _ = await asyncio.wait([serving, receiving], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        receiving.cancel()
+        serving.cancel()
+        await asyncio.gather(serving, receiving, return_exceptions=True)
+        link.close()
+        engine.close()
+
+
+if __name__ == "__main__":
+    main()

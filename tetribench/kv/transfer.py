@@ -1,0 +1,89 @@
+"""What of a prefilled request's KV is sent when (paper section 3.3.4). Pure bookkeeping; `kv.links` moves the bytes."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from tetribench.core.sequence import Sequence
+
+
+class Granularity(Enum):
+    """When KV leaves the prefill instance."""
+
+    request = "request"
+    """Once, after the last chunk: what the paper built."""
+    chunk = "chunk"
+    """After every chunk, beside the computation of the next: what the paper leaves to future work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """Copy blocks `source_ids` here to `target_ids` on instance `to`; the request's last push when `is_last`."""
+
+    request_id: int
+    to: str
+    source_ids: list[int]
+    target_ids: list[int]
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A push that has ended: `num_bytes` were moving from `started_s` to `ended_s`."""
+
+    push: Push
+    started_s: float
+    ended_s: float
+    num_bytes: int
+
+
+@dataclass(slots=True, eq=False)
+class Handover:
+    """One request on its way from a prefill instance to the decode instance `to`.
+
+    Blocks are written whole and once: a block that the next chunk will still fill waits for it.
+    The blocks' contents must not change between `next_push` and the end of the copy, which chunked prefill guarantees.
+    """
+
+    sequence: Sequence
+    to: str
+    granularity: Granularity
+    block_size: int
+    target_ids: list[int] | None = None
+    is_cancelled: bool = False
+    num_pushed_blocks: int = 0
+    num_in_flight: int = 0
+    num_moved_bytes: int = 0
+    busy_s: float = 0.0
+
+    @property
+    def is_prefilled(self) -> bool:
+        return self.sequence.num_computed >= self.sequence.request.num_prompt_tokens
+
+    def next_push(self) -> Push | None:
+        """The blocks that are ready and not yet pushed, if the target has made room; marks them as pushed."""
+        if (
+            self.is_cancelled
+            or self.target_ids is None
+            or (self.granularity is Granularity.request and not self.is_prefilled)
+        ):
+            return None
+        num_blocks = len(self.target_ids)
+        num_ready = num_blocks if self.is_prefilled else self.sequence.num_computed // self.block_size
+        if num_ready <= self.num_pushed_blocks:
+            return None
+        window = slice(self.num_pushed_blocks, num_ready)
+        self.num_pushed_blocks = num_ready
+        self.num_in_flight += 1
+        return Push(
+            request_id=self.sequence.request.id,
+            to=self.to,
+            source_ids=self.sequence.block_ids[window],
+            target_ids=self.target_ids[window],
+            is_last=num_ready == num_blocks,
+        )
+
+    def moved(self, moved: Moved) -> None:
+        """Count a push that has ended."""
+        self.num_in_flight -= 1
+        self.num_moved_bytes += moved.num_bytes
+        self.busy_s += moved.ended_s - moved.started_s

@@ -1,0 +1,183 @@
+"""One system's result as a whole, and several systems side by side against a baseline."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import reduce
+from math import isfinite, nan
+from operator import getitem
+from typing import Any
+
+import pandas as pd
+
+from tetribench.core.events import Event
+from tetribench.metrics.latency import ITL, METRICS, Better, add_metrics, itl_values, summarise
+from tetribench.metrics.resources import PerfPerDollar, Slo, Tables, perf_per_dollar, resource_metrics
+from tetribench.metrics.timeline import (
+    Accounting,
+    TokenTimes,
+    account,
+    instance_table,
+    iteration_table,
+    request_table,
+    token_times,
+    transfer_table,
+)
+
+SCHEMA_VERSION = 1
+"""Of metrics.json; grows when a reader of an older one would misread it."""
+
+Summary = dict[str, Any]
+OVERALL = "overall"
+
+
+@dataclass(frozen=True, slots=True)
+class SystemResult:
+    """Everything measured of one system. `requests` has a column for each metric; `itl_s` is pooled over requests."""
+
+    system: str
+    requests: pd.DataFrame
+    token_times: TokenTimes
+    itl_s: "pd.Series[float]"
+    instances: pd.DataFrame
+    iterations: pd.DataFrame
+    transfers: pd.DataFrame
+    accounting: Accounting
+    summary: Summary
+    """Plain values, ready for JSON: `accounting`; `metrics` by class (`overall`, then each label if there are several)
+    and column; `resources` by name. None where a value is undefined."""
+
+
+def measure(system: str, events: Sequence[Event], slo: Slo) -> SystemResult:
+    """All tables and statistics of one system's run."""
+    times = token_times(events)
+    requests = add_metrics(request_table(events), times)
+    itl_s = itl_values(requests, times)
+    tables = Tables(requests, instance_table(events), iteration_table(events), transfer_table(events), slo)
+    accounting = account(requests)
+    summary = {
+        "accounting": asdict(accounting),
+        "metrics": _metrics_by_class(requests, itl_s),
+        "resources": {name: _plain(value) for name, value in resource_metrics(tables).items()},
+    }
+    return SystemResult(
+        system, requests, times, itl_s, tables.instances, tables.iterations, tables.transfers, accounting, summary
+    )
+
+
+def _metrics_by_class(requests: pd.DataFrame, itl_s: "pd.Series[float]") -> Summary:
+    metrics = {OVERALL: _summaries(requests, itl_s)}
+    labels = sorted(requests["label"].unique())
+    if len(labels) > 1:
+        for label in labels:
+            members = requests[requests["label"] == label]
+            metrics[label] = _summaries(members, itl_s[itl_s.index.isin(members.index)])
+    return metrics
+
+
+def _summaries(requests: pd.DataFrame, itl_s: "pd.Series[float]") -> Summary:
+    return {metric.column: summarise(requests[metric.column]) for metric in METRICS} | {ITL.column: summarise(itl_s)}
+
+
+def _plain(value: float) -> float | None:
+    """JSON has no NaN."""
+    return float(value) if isfinite(value) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """One row of the comparison: a value of a system's summary, which may depend on the baseline's."""
+
+    name: str
+    title: str
+    unit: str
+    better: Better
+    value: Callable[[Summary, Summary], float | None]
+
+
+def _at(*path: str) -> Callable[[Summary, Summary], float | None]:
+    """The value under `path`, whatever the baseline."""
+
+    def value(summary: Summary, baseline: Summary) -> float | None:
+        found: Any = reduce(getitem, path, summary)
+        return None if found is None else float(found)
+
+    return value
+
+
+def _perf_per_dollar(summary: Summary, baseline: Summary) -> PerfPerDollar:
+    values = [value(one, one) for one in (summary, baseline) for value in (_mean_jct, _resource_time)]
+    return perf_per_dollar(*(nan if value is None else value for value in values))
+
+
+_mean_jct = _at("metrics", OVERALL, "jct_s", "mean")
+_resource_time = _at("resources", "resource_time_s")
+_LOWER, _HIGHER = Better.LOWER, Better.HIGHER
+
+HEADLINES = (
+    Headline("mean_ttft_s", "Mean TTFT", "s", _LOWER, _at("metrics", OVERALL, "ttft_s", "mean")),
+    Headline("p99_ttft_s", "p99 TTFT", "s", _LOWER, _at("metrics", OVERALL, "ttft_s", "p99")),
+    Headline("mean_tpot_s", "Mean TPOT", "s", _LOWER, _at("metrics", OVERALL, "tpot_s", "mean")),
+    Headline("mean_jct_s", "Mean JCT", "s", _LOWER, _mean_jct),
+    Headline("p99_jct_s", "p99 JCT", "s", _LOWER, _at("metrics", OVERALL, "jct_s", "p99")),
+    Headline("makespan_s", "Makespan", "s", _LOWER, _at("resources", "makespan_s")),
+    Headline(
+        "output_throughput_tokens_per_s",
+        "Output throughput",
+        "tokens/s",
+        _HIGHER,
+        _at("resources", "output_throughput_tokens_per_s"),
+    ),
+    Headline("resource_time_s", "Resource usage time", "s", _LOWER, _resource_time),
+    Headline("device_seconds", "Device-seconds", "device-s", _LOWER, _at("resources", "device_seconds")),
+    Headline("perf_per_dollar_paper", "perf/$ (paper)", "ratio", _HIGHER, lambda *both: _perf_per_dollar(*both).paper),
+    Headline("perf_per_dollar_usual", "perf/$ (usual)", "ratio", _HIGHER, lambda *both: _perf_per_dollar(*both).usual),
+    Headline("num_finished", "Finished", "requests", _HIGHER, _at("accounting", "finished")),
+    Headline("num_failed", "Failed", "requests", _LOWER, _at("accounting", "failed")),
+)
+
+
+def comparison(results: Sequence[SystemResult], baseline: str) -> pd.DataFrame:
+    """A row for each headline by name; a column for each system, and `<system>/<baseline>` for each of the others.
+
+    NaN where a value, or a ratio to it, is undefined. Raises ValueError when no system is the baseline.
+    """
+    summaries = {result.system: result.summary for result in results}
+    assert len(summaries) == len(results), "two systems have one name"
+    if baseline not in summaries:
+        raise ValueError(f"baseline={baseline}: must be one of the systems measured: {', '.join(summaries)}")
+    index = pd.Index([headline.name for headline in HEADLINES], dtype="object", name="metric")
+    columns = {
+        system: [headline.value(summary, summaries[baseline]) for headline in HEADLINES]
+        for system, summary in summaries.items()
+    }
+    table = pd.DataFrame(columns, index=index, dtype="float64")
+    divisor = table[baseline].where(table[baseline] != 0)
+    for system in summaries:
+        if system != baseline:
+            table[f"{system}/{baseline}"] = table[system] / divisor
+    return table
+
+
+def metrics_document(results: Sequence[SystemResult], baseline: str) -> dict[str, Any]:
+    """The content of metrics.json: plain values, None where undefined."""
+    by_name = comparison(results, baseline).to_dict("index")
+    systems = [result.system for result in results]
+    rows = []
+    for headline in HEADLINES:
+        row = {column: _plain(value) for column, value in by_name[headline.name].items()}
+        rows.append(
+            {
+                "metric": headline.name,
+                "title": headline.title,
+                "unit": headline.unit,
+                "better": headline.better.value,
+                "values": {system: row[system] for system in systems},
+                "ratios": {system: row[f"{system}/{baseline}"] for system in systems if system != baseline},
+            }
+        )
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "baseline": baseline,
+        "systems": {result.system: result.summary for result in results},
+        "comparison": rows,
+    }

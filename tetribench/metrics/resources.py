@@ -1,0 +1,272 @@
+"""What a system cost and delivered over a workload: one table of metrics over its four tables."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from tetribench.metrics.latency import Better
+from tetribench.metrics.timeline import is_finished
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slo:
+    """Service level objective: what a request must meet to count as good; None sets no bound.
+
+    A response of one token has no TPOT and meets every bound on it.
+    """
+
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, bound_s in (("ttft_s", self.ttft_s), ("tpot_s", self.tpot_s)):
+            if bound_s is not None and not bound_s > 0:
+                raise ValueError(f"slo.{name}={bound_s}: must be above 0 or null")
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """A system's run; `requests` with its metrics added."""
+
+    requests: pd.DataFrame
+    instances: pd.DataFrame
+    iterations: pd.DataFrame
+    transfers: pd.DataFrame
+    slo: Slo
+
+    @property
+    def finished(self) -> pd.DataFrame:
+        return self.requests[is_finished(self.requests)]
+
+    @property
+    def first_arrival_s(self) -> float:
+        return float(self.requests["arrived_s"].min())
+
+    @property
+    def last_finish_s(self) -> float:
+        return float(self.finished["finished_s"].max())
+
+    @property
+    def makespan_s(self) -> float:
+        return self.last_finish_s - self.first_arrival_s
+
+    @property
+    def iteration_s(self) -> "pd.Series[float]":
+        return self.iterations["ended_s"] - self.iterations["started_s"]
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceMetric:
+    """One number of a system; `name` is its key, unit included. NaN where it is undefined."""
+
+    name: str
+    title: str
+    unit: str
+    better: Better
+    formula: str
+    value: Callable[[Tables], float]
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    return numerator / denominator if denominator > 0 else float("nan")
+
+
+def _resource_time(tables: Tables) -> float:
+    last_work_s = tables.instances["last_work_s"].dropna()
+    return float((last_work_s - tables.first_arrival_s).clip(lower=0.0).sum(skipna=False))
+
+
+def _device_seconds(tables: Tables) -> float:
+    return float(tables.instances["num_devices"].sum()) * tables.makespan_s
+
+
+def _utilisation(tables: Tables) -> float:
+    """Work before the first arrival or after the last finish is outside of the span that it is compared with."""
+    ended_s = tables.iterations["ended_s"].clip(upper=tables.last_finish_s)
+    started_s = tables.iterations["started_s"].clip(lower=tables.first_arrival_s)
+    busy_s = float((ended_s - started_s).clip(lower=0.0).sum())
+    return _ratio(busy_s, len(tables.instances) * tables.makespan_s)
+
+
+def _num_output_tokens(tables: Tables) -> float:
+    return float(tables.finished["num_output_tokens"].sum())
+
+
+def _num_total_tokens(tables: Tables) -> float:
+    return _num_output_tokens(tables) + float(tables.finished["num_prompt_tokens"].sum())
+
+
+def num_attained(requests: pd.DataFrame, slo: Slo) -> int:
+    """How many requests finished and met every bound of `slo`."""
+    good = is_finished(requests)
+    if slo.ttft_s is not None:
+        good &= requests["ttft_s"] <= slo.ttft_s
+    if slo.tpot_s is not None:
+        good &= ~(requests["tpot_s"] > slo.tpot_s)
+    return int(good.sum())
+
+
+def _goodput(tables: Tables) -> float:
+    return _ratio(num_attained(tables.requests, tables.slo), tables.makespan_s)
+
+
+def _attained_share(tables: Tables) -> float:
+    return _ratio(num_attained(tables.requests, tables.slo), len(tables.requests))
+
+
+def _kv_share(tables: Tables) -> "pd.Series[float]":
+    return tables.iterations["num_used_blocks"] / tables.iterations["instance"].map(tables.instances["num_blocks"])
+
+
+def _kv_mean(tables: Tables) -> float:
+    share, weight = _kv_share(tables), tables.iteration_s
+    return _ratio(float((share * weight).sum()), float(weight[share.notna()].sum()))
+
+
+def _transfer_bytes(tables: Tables) -> float:
+    return float(tables.transfers["num_bytes"].sum())
+
+
+def _bandwidth(tables: Tables) -> float:
+    moving_s = tables.transfers["ended_s"] - tables.transfers["started_s"]
+    return _ratio(_transfer_bytes(tables), float(moving_s.sum()))
+
+
+_HIGHER, _LOWER = Better.HIGHER, Better.LOWER
+
+RESOURCE_METRICS = (
+    ResourceMetric(
+        "makespan_s", "Makespan", "s", _LOWER, "last finished - first arrived", lambda tables: tables.makespan_s
+    ),
+    ResourceMetric(
+        "resource_time_s",
+        "Resource usage time (the paper's)",
+        "s",
+        _LOWER,
+        "sum over instances of (its last work - first arrived); an instance counts once whatever its devices",
+        _resource_time,
+    ),
+    ResourceMetric(
+        "device_seconds", "Device-seconds", "device-s", _LOWER, "number of devices x makespan", _device_seconds
+    ),
+    ResourceMetric(
+        "busy_s",
+        "Busy time",
+        "s",
+        _LOWER,
+        "sum over iterations of (ended - started)",
+        lambda tables: float(tables.iteration_s.sum()),
+    ),
+    ResourceMetric(
+        "utilisation",
+        "Utilisation",
+        "share",
+        _HIGHER,
+        "busy time inside the makespan / (number of instances x makespan)",
+        _utilisation,
+    ),
+    ResourceMetric(
+        "request_throughput_per_s",
+        "Request throughput",
+        "requests/s",
+        _HIGHER,
+        "finished requests / makespan",
+        lambda tables: _ratio(len(tables.finished), tables.makespan_s),
+    ),
+    ResourceMetric(
+        "output_throughput_tokens_per_s",
+        "Output throughput",
+        "tokens/s",
+        _HIGHER,
+        "output tokens of finished requests / makespan",
+        lambda tables: _ratio(_num_output_tokens(tables), tables.makespan_s),
+    ),
+    ResourceMetric(
+        "total_throughput_tokens_per_s",
+        "Total throughput",
+        "tokens/s",
+        _HIGHER,
+        "prompt and output tokens of finished requests / makespan",
+        lambda tables: _ratio(_num_total_tokens(tables), tables.makespan_s),
+    ),
+    ResourceMetric(
+        "goodput_per_s",
+        "Goodput",
+        "requests/s",
+        _HIGHER,
+        "finished requests with TTFT and TPOT within the SLO / makespan",
+        _goodput,
+    ),
+    ResourceMetric(
+        "slo_attained_share",
+        "SLO attainment",
+        "share",
+        _HIGHER,
+        "finished requests with TTFT and TPOT within the SLO / submitted requests",
+        _attained_share,
+    ),
+    ResourceMetric(
+        "kv_occupancy_mean",
+        "Mean KV occupancy",
+        "share",
+        _LOWER,
+        "mean over iterations, weighted by their time, of used blocks / blocks of the instance",
+        _kv_mean,
+    ),
+    ResourceMetric(
+        "kv_occupancy_max",
+        "Peak KV occupancy",
+        "share",
+        _LOWER,
+        "max over iterations of used blocks / blocks of the instance",
+        lambda tables: float(_kv_share(tables).max()),
+    ),
+    ResourceMetric(
+        "num_preemptions",
+        "Preemptions",
+        "preemptions",
+        _LOWER,
+        "number of preempted events",
+        lambda tables: float(tables.requests["num_preemptions"].sum()),
+    ),
+    ResourceMetric("transfer_bytes", "KV bytes sent", "bytes", _LOWER, "sum of bytes over transfers", _transfer_bytes),
+    ResourceMetric(
+        "transfer_bandwidth_bytes_per_s",
+        "Effective KV bandwidth",
+        "bytes/s",
+        _HIGHER,
+        "sum of bytes over transfers / sum over transfers of (ended - started)",
+        _bandwidth,
+    ),
+)
+
+
+def resource_metrics(tables: Tables) -> dict[str, float]:
+    """Every resource metric by name, and `busy_<role>_instances_s`, busy time by the role of the instance."""
+    metrics = {metric.name: metric.value(tables) for metric in RESOURCE_METRICS}
+    roles = tables.iterations["instance"].map(tables.instances["role"])
+    for role, busy_s in tables.iteration_s.groupby(roles).sum().items():
+        metrics[f"busy_{role}_instances_s"] = float(busy_s)
+    return metrics
+
+
+class PerfPerDollar(NamedTuple):
+    """Performance per dollar against a baseline; above 1 is better than it."""
+
+    paper: float
+    """Reproduces the five values that the paper prints without a definition."""
+    usual: float
+
+
+def perf_per_dollar(
+    mean_jct_s: float, resource_time_s: float, baseline_mean_jct_s: float, baseline_resource_time_s: float
+) -> PerfPerDollar:
+    """Both readings of the term; NaN where a value is missing or zero."""
+    if not all(value > 0 for value in (mean_jct_s, resource_time_s, baseline_mean_jct_s, baseline_resource_time_s)):
+        return PerfPerDollar(np.nan, np.nan)
+    cost = resource_time_s / baseline_resource_time_s
+    jct_fall = 1 - mean_jct_s / baseline_mean_jct_s
+    return PerfPerDollar((1 + jct_fall) / cost, baseline_mean_jct_s / mean_jct_s / cost)

@@ -1,0 +1,163 @@
+"""Figures of instances: what their time was spent on in all, and when."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.transforms import blended_transform_factory
+
+from tetribench.metrics.compare import SystemResult
+from tetribench.report.quantities import three_digits
+from tetribench.report.style import ROLES, Margins, label, legend, new_figure
+
+COMPUTING = ("prefill", "decode", "mixed")
+"""Kinds of iteration; with `transfer` the kinds of span."""
+
+NUM_STEPS = 1500
+"""A gap that is narrower than the timeline's width over this is not drawn."""
+
+_BAND_ROWS = 0.9
+"""Room above a system's instances for its name, in rows."""
+
+
+def work_spans(result: SystemResult) -> pd.DataFrame:
+    """A row for each iteration and transfer, which is its sender's: `instance`, `kind`, `started_s`, `ended_s`.
+
+    Times count from the first arrival; work before it is cut off.
+    """
+    iterations, transfers = result.iterations, result.transfers
+    has_prefill, has_decode = iterations["num_prefill_tokens"] > 0, iterations["num_decode_tokens"] > 0
+    kind = np.select([has_prefill & has_decode, has_decode], ["mixed", "decode"], "prefill")
+    computed = iterations[["instance", "started_s", "ended_s"]].assign(kind=kind)
+    sent = transfers.rename(columns={"source": "instance"})[["instance", "started_s", "ended_s"]]
+    spans = pd.concat([computed, sent.assign(kind="transfer")], ignore_index=True)
+    origin_s = result.requests["arrived_s"].min()
+    for edge in ("started_s", "ended_s"):
+        spans[edge] = (spans[edge] - origin_s).clip(lower=0.0)
+    return spans[spans["ended_s"] > spans["started_s"]]
+
+
+def merge_spans(spans: pd.DataFrame, gap_s: float) -> pd.DataFrame:
+    """Join spans of one kind that follow one another with at most `gap_s` between them.
+
+    `spans` are those of one instance. Spans of another kind in between keep two spans apart.
+    """
+    spans = spans.sort_values("started_s", kind="stable")
+    is_new = (spans["kind"] != spans["kind"].shift()) | (spans["started_s"] > spans["ended_s"].cummax().shift() + gap_s)
+    groups = spans.groupby(is_new.cumsum().to_numpy())
+    return groups.agg(kind=("kind", "first"), started_s=("started_s", "min"), ended_s=("ended_s", "max"))
+
+
+def resource_bars(results: Sequence[SystemResult], subtitle: str) -> Figure:
+    """A bar for each system, as long as its resource usage time, split by what its instances computed."""
+    parts = {result.system: _resource_parts(result) for result in results}
+    longest_s = max(sum(each.values()) for each in parts.values()) or 1.0
+    margins = Margins(left=_room_for(parts), right=0.85, top=0.82)
+    size_in = (9.0, margins.top + margins.bottom + 0.5 * len(results))
+    figure, [[axes]] = new_figure("What the resource usage time was spent on", subtitle, size_in, margins=margins)
+    for place, each in enumerate(parts.values()):
+        left_s = 0.0
+        for kind, seconds in each.items():
+            look = ROLES[kind]
+            axes.barh(
+                place, seconds, 0.66, left_s, color=look.colour, edgecolor="white", hatch=look.hatch, linewidth=0.8
+            )
+            if seconds >= 0.06 * longest_s:
+                share = f"{seconds / sum(each.values()):.0%}"
+                box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "linewidth": 0}
+                axes.text(left_s + seconds / 2, place, share, ha="center", va="center", fontsize=8.5, bbox=box)
+            left_s += seconds
+        axes.text(left_s, place, f"  {three_digits(left_s)} s", va="center", weight="bold")
+    axes.set_xlim(0, longest_s)
+    _rows(axes, len(results) - 0.45, -0.55, range(len(results)), parts)
+    label(axes, x="seconds, summed over instances, from the first arrival to the last work of each")
+    kinds = [kind for kind in (*COMPUTING, "idle") if any(each[kind] > 0 for each in parts.values())]
+    legend(figure, [_patch(kind) for kind in kinds])
+    return figure
+
+
+def _resource_parts(result: SystemResult) -> dict[str, float]:
+    """Seconds by kind of iteration, and the idle rest of the resource usage time."""
+    spans = work_spans(result)
+    busy = (spans["ended_s"] - spans["started_s"]).groupby(spans["kind"]).sum()
+    parts = {kind: float(busy.get(kind, 0.0)) for kind in COMPUTING}
+    total_s = result.summary["resources"]["resource_time_s"] or 0.0
+    return parts | {"idle": max(total_s - sum(parts.values()), 0.0)}
+
+
+def timeline(results: Sequence[SystemResult], subtitle: str) -> Figure:
+    """A row for each instance of each system: iterations as bars, the transfers that it sends as a strip below."""
+    num_instances = sum(len(result.instances) for result in results)
+    height = num_instances + _BAND_ROWS * len(results)
+    names = [name for result in results for name in (result.system, *result.instances.index)]
+    margins = Margins(left=_room_for(names), top=0.86)
+    size_in = (9.0, margins.top + margins.bottom + 0.36 * height)
+    figure, [[axes]] = new_figure("What each instance did, and when", subtitle, size_in, margins=margins)
+    spans = {result.system: work_spans(result) for result in results}
+    end_s = max((float(each["ended_s"].max()) for each in spans.values() if len(each)), default=1.0)
+    place, ticks, labels = 0.0, list[float](), list[str]()
+    for result in results:
+        at = blended_transform_factory(figure.transFigure, axes.transData)
+        axes.text(0.12 / 9.0, place + 0.55, shorten(result.system), transform=at, weight="bold", va="center")
+        place += _BAND_ROWS
+        own = spans[result.system]
+        for instance in _ordered(result.instances):
+            _instance_row(axes, place, own[own["instance"] == instance], end_s)
+            ticks.append(place + 0.4)
+            labels.append(instance)
+            place += 1.0
+    axes.set_xlim(0, end_s)
+    _rows(axes, height, 0.0, ticks, labels)
+    label(axes, x="time since the first arrival (s)")
+    used = {kind for each in spans.values() for kind in each["kind"].unique()}
+    legend(figure, [_patch(kind) for kind in (*COMPUTING, "transfer") if kind in used] + [_patch("idle", hatch="")])
+    return figure
+
+
+def _ordered(instances: pd.DataFrame) -> list[str]:
+    """Names of a system's instances: those that started as prefill instances first, then by number."""
+    by_name = sorted(instances.index, key=lambda name: (len(name), name))
+    return sorted(
+        by_name, key=lambda name: (instances.loc[name, "role"] != "prefill", str(instances.loc[name, "role"]))
+    )
+
+
+def _instance_row(axes: Axes, place: float, spans: pd.DataFrame, end_s: float) -> None:
+    axes.broken_barh([(0, end_s)], (place, 0.8), facecolor=ROLES["idle"].colour, linewidth=0)
+    is_transfer = spans["kind"] == "transfer"
+    lane = 0.6 if is_transfer.any() else 0.8
+    for found, extent in ((spans[~is_transfer], (place, lane)), (spans[is_transfer], (place + lane, 0.8 - lane))):
+        merged = merge_spans(found, end_s / NUM_STEPS)
+        for kind, bars in merged.groupby("kind"):
+            look = ROLES[str(kind)]
+            widths_s = bars["ended_s"] - bars["started_s"]
+            spans_s = list(zip(bars["started_s"], widths_s, strict=True))
+            drawn = axes.broken_barh(spans_s, extent, facecolor=look.colour, linewidth=0)
+            if look.hatch:
+                drawn.set(hatch=look.hatch, edgecolor="white")
+
+
+def _rows(axes: Axes, bottom: float, top: float, ticks: Iterable[float], labels: Iterable[str]) -> None:
+    """Named rows from top to bottom, without tick marks and horizontal grid."""
+    axes.set_ylim(bottom, top)
+    axes.set_yticks(list(ticks), [shorten(label) for label in labels])
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
+    axes.spines["left"].set_visible(False)
+
+
+def _patch(kind: str, hatch: str | None = None) -> Patch:
+    look = ROLES[kind]
+    return Patch(facecolor=look.colour, edgecolor="white", hatch=look.hatch if hatch is None else hatch, label=kind)
+
+
+def shorten(name: str, num_letters: int = 24) -> str:
+    return name if len(name) <= num_letters else f"{name[: num_letters - 1]}…"
+
+
+def _room_for(names: Iterable[str]) -> float:
+    """Inches that the longest of these names needs beside the axes."""
+    return 0.3 + 0.085 * max(len(shorten(name)) for name in names)

@@ -1,0 +1,118 @@
+"""Figures of latency: how it is distributed over the requests, and over the requests of each class."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from tetribench.metrics.compare import SystemResult
+from tetribench.report.style import INK, Look, Margins, label, legend, new_figure, scale_axis
+
+Values = npt.NDArray[np.float64]
+
+PANELS = {"ttft_s": "Time to first token (TTFT)", "jct_s": "Job completion time (JCT)"}
+
+
+def latency_cdfs(results: Sequence[SystemResult], looks: dict[str, Look], subtitle: str) -> Figure:
+    """Two panels, TTFT and JCT; a curve ends below 1 where requests failed, since shares are of all that arrived."""
+    margins = Margins(top=1.12)
+    title = "How long requests waited, and how long they took"
+    figure, [axes] = new_figure(title, subtitle, (9.0, 3.75), margins=margins, num_columns=2)
+    for panel, (column, name) in zip(axes, PANELS.items(), strict=True):
+        values = {result.system: np.sort(result.requests[column].dropna().to_numpy()) for result in results}
+        everything = np.concatenate(list(values.values()))
+        factor, unit = time_unit(everything)
+        for result in results:
+            found = values[result.system] * factor
+            found, share = np.r_[found[:1], found], np.arange(len(found) + 1) / len(result.requests)
+            look = looks[result.system]
+            panel.step(found, share, where="post", color=look.colour, linestyle=look.line, linewidth=1.8)
+        panel.set_title(name, weight="bold")
+        panel.set_ylim(0, 1.02)
+        scale_axis(panel, "x", everything * factor)
+        log = ", logarithmic" if panel.get_xscale() == "log" else ""
+        y = "share of requests at or below" if panel is axes[0] else ""
+        label(panel, x=f"{column.removesuffix('_s').upper()} ({unit}{log})", y=y)
+    handles = [
+        Line2D([], [], color=looks[r.system].colour, linestyle=looks[r.system].line, linewidth=1.8, label=r.system)
+        for r in results
+    ]
+    legend(figure, handles)
+    return figure
+
+
+def latency_by_class(results: Sequence[SystemResult], looks: dict[str, Look], subtitle: str) -> Figure | None:
+    """A column of panels for each class of request, TTFT above JCT; None where there is one class only.
+
+    A box spans the middle half with the median in it, whiskers reach the 10th and 90th percentile, dots are requests.
+    """
+    names = class_labels(results)
+    if len(names) < 2:
+        return None
+    title = "Latency by class of request"
+    size_in, margins = (9.0, 5.2), Margins(top=1.12, bottom=0.3, wspace=0.12, hspace=0.3)
+    figure, axes = new_figure(
+        title, subtitle, size_in, margins=margins, num_rows=2, num_columns=len(names), share_y="row"
+    )
+    for row, column in zip(axes, PANELS, strict=True):
+        values = pd.concat([result.requests[column].dropna() for result in results]).to_numpy()
+        factor, unit = time_unit(values)
+        for panel, name in zip(row, names, strict=True):
+            for place, result in enumerate(results):
+                requests = result.requests
+                found = requests.loc[requests["label"] == name, column].dropna().to_numpy() * factor
+                _box(panel, place, found, looks[result.system])
+            panel.set_xlim(-0.6, len(results) - 0.4)
+            panel.set_xticks([])
+            panel.tick_params(axis="y", length=0)
+        scale_axis(row[0], "y", values * factor)
+        log = ", logarithmic" if row[0].get_yscale() == "log" else ""
+        label(row[0], y=f"{column.removesuffix('_s').upper()} ({unit}{log})")
+    for panel, name in zip(axes[0], names, strict=True):
+        num_requests = int((results[0].requests["label"] == name).sum())
+        panel.set_title(f"{name or 'no class'}  ({num_requests})", weight="bold")
+    legend(figure, [system_patch(result.system, looks) for result in results])
+    return figure
+
+
+def class_labels(results: Sequence[SystemResult]) -> list[str]:
+    """The classes of the requests, sorted."""
+    return sorted({label for result in results for label in result.requests["label"].unique()})
+
+
+def system_patch(system: str, looks: dict[str, Look]) -> Patch:
+    look = looks[system]
+    return Patch(facecolor=f"{look.colour}40", edgecolor=look.colour, hatch=look.hatch, label=system)
+
+
+def time_unit(values_s: Values) -> tuple[float, str]:
+    """The factor and name of the unit in which these seconds read best."""
+    largest_s = float(values_s.max()) if len(values_s) else 1.0
+    return (1000.0, "ms") if largest_s < 1.0 else (1.0, "s")
+
+
+def _box(panel: Axes, place: int, values: Values, look: Look) -> None:
+    if not len(values):
+        return
+    low, first, median, third, high = np.percentile(values, [10, 25, 50, 75, 90])
+    # the same spread for the same number of requests: no random jitter in a figure that must be reproducible
+    jitter = ((np.arange(len(values)) * 0.618) % 1 - 0.5) * 0.5
+    panel.scatter(place + jitter, values, s=7, color=look.colour, alpha=0.35, linewidths=0)
+    box = {"whislo": low, "q1": first, "med": median, "q3": third, "whishi": high, "fliers": []}
+    panel.bxp(
+        [box],
+        positions=[place],
+        widths=0.62,
+        showfliers=False,
+        patch_artist=True,
+        manage_ticks=False,
+        boxprops={"facecolor": f"{look.colour}40", "edgecolor": look.colour, "hatch": look.hatch},
+        medianprops={"color": INK, "linewidth": 1.8},
+        whiskerprops={"color": look.colour},
+        capprops={"color": look.colour},
+    )

@@ -1,0 +1,77 @@
+"""All figures of a run: drawn once, kept as files, and ready to stand inside a page."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from tetribench.report.figure_instances import resource_bars, timeline
+from tetribench.report.figure_latency import latency_by_class, latency_cdfs
+from tetribench.report.runs import Run
+from tetribench.report.style import drawing, save, system_looks
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A figure on disk. `data_uri` holds it whole, as SVG or PNG, whichever is smaller; sizes are in CSS pixels."""
+
+    title: str
+    caption: str
+    data_uri: str
+    width_px: int
+    height_px: int
+
+
+CDFS = (
+    "Time to first token and job completion time of every request, from its intended arrival. A curve further to the "
+    "left is better; one that ends below 1 belongs to a system in which requests failed or did not end."
+)
+BARS = (
+    "Each bar is a system's resource usage time: from the first arrival to the last work of each of its instances, "
+    "summed. Prefill, decode and mixed are iterations by what they computed; the rest is idle, and includes time in "
+    "which an instance only sent KV."
+)
+TIMELINE = (
+    "Iterations of each instance since the first arrival; the strip at the bottom of a row is KV that the instance "
+    "sends. Gaps too narrow to print are closed."
+)
+CLASSES = (
+    "A box holds the middle half of the requests with the median in it; whiskers reach the 10th and the 90th "
+    "percentile; dots are single requests. The number of requests stands beside the class."
+)
+
+
+def draw_run(run: Run, folder: Path) -> list[Drawn]:
+    """Draw every figure that this run has, into `folder`, as SVG and PNG."""
+    looks, subtitle = system_looks([result.system for result in run.results], run.baseline), run_subtitle(run)
+    with drawing():
+        drawn = [
+            keep(latency_cdfs(run.results, looks, subtitle), folder, "latency_cdf", CDFS),
+            keep(resource_bars(run.results, subtitle), folder, "resource_time", BARS),
+            keep(timeline(run.results, subtitle), folder, "timeline", TIMELINE),
+        ]
+        classes = latency_by_class(run.results, looks, subtitle)
+        if classes is not None:
+            drawn.append(keep(classes, folder, "latency_by_class", CLASSES))
+    return drawn
+
+
+def run_subtitle(run: Run) -> str:
+    """Workload, number of requests, kind of time; a run that did not complete says so."""
+    parts: Sequence[str] = (run.facts.workload, f"{run.facts.num_requests:,} requests", run.time_kind)
+    stamp = () if run.is_complete else (run.status.state.upper(),)
+    return " · ".join((*stamp, *parts))
+
+
+def keep(figure: Figure, folder: Path, stem: str, caption: str) -> Drawn:
+    """Save a figure and make it ready for a page."""
+    svg, png = save(figure, folder, stem)
+    uris = (_data_uri(svg, "image/svg+xml"), _data_uri(png, "image/png"))
+    width_in, height_in = figure.get_size_inches()
+    return Drawn(figure.texts[0].get_text(), caption, min(uris, key=len), round(width_in * 96), round(height_in * 96))
+
+
+def _data_uri(path: Path, media_type: str) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -1,0 +1,65 @@
+"""A run's numbers as data frames, for a tracker and for CSV files; values in base units, NaN where undefined."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from tetribench.metrics.compare import OVERALL, SystemResult, comparison
+from tetribench.metrics.latency import ITL, METRICS, PERCENTILES, Metric
+from tetribench.metrics.resources import RESOURCE_METRICS
+from tetribench.report.runs import Run
+
+STATISTICS = ("count", "mean", "median", *(f"p{percent}" for percent in PERCENTILES))
+
+ALL_METRICS = (*METRICS, ITL)
+
+
+def metric_of(column: str) -> Metric:
+    return next(metric for metric in ALL_METRICS if metric.column == column)
+
+
+def comparison_frame(run: Run) -> pd.DataFrame:
+    """A row for each headline metric; a column for each system and each ratio to the baseline."""
+    return comparison(run.results, run.baseline).reset_index()
+
+
+def class_frame(results: Sequence[SystemResult]) -> pd.DataFrame:
+    """A row for each metric, class (`overall` first) and system; a column for each of `STATISTICS`."""
+    rows = [
+        {"metric": metric.column, "class": label, "system": result.system}
+        | {statistic: metrics[metric.column][statistic] for statistic in STATISTICS}
+        for metric in ALL_METRICS
+        for label in class_names(results)
+        for result in results
+        if (metrics := result.summary["metrics"].get(label)) is not None
+    ]
+    return pd.DataFrame(rows).astype(dict.fromkeys(STATISTICS, "float64"))
+
+
+def resource_frame(results: Sequence[SystemResult]) -> pd.DataFrame:
+    """A row for each resource metric; a column for each system."""
+    rows = [
+        {"metric": metric.name, "unit": metric.unit}
+        | {result.system: result.summary["resources"][metric.name] for result in results}
+        for metric in RESOURCE_METRICS
+    ]
+    return pd.DataFrame(rows).astype({result.system: "float64" for result in results})
+
+
+def request_frame(results: Sequence[SystemResult]) -> pd.DataFrame:
+    """A row for each system and request: its whole life, its metrics, and when each token came (`token_times_s`)."""
+    frames = []
+    for result in results:
+        frame = result.requests.reset_index()
+        frame.insert(0, "system", result.system)
+        times = [result.token_times.get(request, np.empty(0)) for request in frame["request"]]
+        frame["token_times_s"] = pd.Series(times, dtype="object")
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def class_names(results: Sequence[SystemResult]) -> list[str]:
+    """`overall`, then the classes if there are several."""
+    names = {name for result in results for name in result.summary["metrics"]}
+    return [OVERALL, *sorted(names - {OVERALL})]

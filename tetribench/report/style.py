@@ -1,0 +1,185 @@
+"""How every figure looks: colours that survive colour blindness and grey print, margins in inches, two file formats.
+
+Colours are those of Okabe and Ito, "Color Universal Design" (2008). A role keeps its colour and hatch in every figure;
+a system keeps its colour, line and hatch by its place in the run, the baseline first.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from math import ceil, floor, log10
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import NullLocator
+
+LOG_FROM_RATIO = 100.0
+"""An axis turns logarithmic when its largest value is more than this many times the 5th percentile."""
+
+INK = "#1a1a1a"
+MUTED = "#5c5c5c"
+GRID = "#dcdcdc"
+
+RC: Any = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9.0,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    # a fixed place, because finding one measures every text of the axes each time they are drawn
+    "axes.titley": 1.0,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#8a8a8a",
+    "axes.linewidth": 0.8,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "hatch.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 9.0,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "svg.hashsalt": "tetribench",
+    "svg.fonttype": "path",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How one thing is drawn: `line` is a matplotlib line style, `hatch` a matplotlib hatch."""
+
+    colour: str
+    hatch: str = ""
+    line: Any = "-"
+
+
+ROLES = {
+    "prefill": Look("#E69F00"),
+    "decode": Look("#0072B2"),
+    "mixed": Look("#009E73", hatch="////"),
+    "transfer": Look("#CC79A7"),
+    "idle": Look("#e4e4e4"),
+}
+
+SYSTEMS = (
+    Look("#000000"),
+    Look("#D55E00", hatch="////", line=(0, (5, 1.6))),
+    Look("#56B4E9", hatch="....", line=(0, (5, 1.4, 1, 1.4))),
+    Look("#009E73", hatch="xxxx", line=(0, (1.2, 1.2))),
+    Look("#CC79A7", hatch="----", line=(0, (9, 2))),
+    Look("#E69F00", hatch="++++", line=(0, (3, 1, 1, 1, 1, 1))),
+)
+
+
+def system_looks(systems: Sequence[str], baseline: str) -> dict[str, Look]:
+    """A look for each system; the baseline has the first one, the others theirs in the order given."""
+    ordered = [baseline, *(system for system in systems if system != baseline)]
+    return {system: SYSTEMS[place % len(SYSTEMS)] for place, system in enumerate(ordered)}
+
+
+@dataclass(frozen=True, slots=True)
+class Margins:
+    """Room around the axes of a figure, and between them, in inches."""
+
+    left: float = 0.65
+    right: float = 0.2
+    top: float = 0.72
+    bottom: float = 0.55
+    wspace: float = 0.45
+    hspace: float = 0.45
+
+
+def new_figure(
+    title: str,
+    subtitle: str,
+    size_in: tuple[float, float],
+    *,
+    margins: Margins | None = None,
+    num_rows: int = 1,
+    num_columns: int = 1,
+    share_y: Literal["none", "row"] = "none",
+) -> tuple[Figure, list[list[Axes]]]:
+    """An empty figure with a headline above a grid of axes, whose margins are set by hand (a layout engine is slow)."""
+    margins = margins or Margins()
+    width_in, height_in = size_in
+    figure = Figure(figsize=size_in)
+    FigureCanvasAgg(figure)
+    inner_width = (width_in - margins.left - margins.right - margins.wspace * (num_columns - 1)) / num_columns
+    inner_height = (height_in - margins.top - margins.bottom - margins.hspace * (num_rows - 1)) / num_rows
+    axes = figure.subplots(
+        num_rows,
+        num_columns,
+        squeeze=False,
+        sharey=share_y,
+        gridspec_kw={
+            "left": margins.left / width_in,
+            "right": 1 - margins.right / width_in,
+            "top": 1 - margins.top / height_in,
+            "bottom": margins.bottom / height_in,
+            "wspace": margins.wspace / inner_width,
+            "hspace": margins.hspace / inner_height,
+        },
+    )
+    figure.text(0.12 / width_in, 1 - 0.1 / height_in, title, ha="left", va="top", size=11, weight="bold")
+    figure.text(0.12 / width_in, 1 - 0.31 / height_in, subtitle, ha="left", va="top", size=8.5, color=MUTED)
+    return figure, [list(row) for row in axes]
+
+
+def label(axes: Axes, x: str = "", y: str = "") -> None:
+    """Axis labels at a fixed distance in inches, for the reason for which titles have a fixed place."""
+    assert isinstance(axes.figure, Figure)
+    place, (width_in, height_in) = axes.get_position(), axes.figure.get_size_inches()
+    axes.set_xlabel(x)
+    axes.xaxis.set_label_coords(0.5, -0.3 / (place.height * height_in))
+    axes.set_ylabel(y)
+    axes.yaxis.set_label_coords(-0.42 / (place.width * width_in), 0.5)
+
+
+def scale_axis(axes: Axes, direction: str, values: npt.NDArray[np.float64]) -> None:
+    """Make the axis `x` or `y` logarithmic where the values span too much for a linear one, else start it at 0."""
+    is_log = len(values) > 0 and values.min() > 0 and values.max() > LOG_FROM_RATIO * np.percentile(values, 5)
+    if not is_log:
+        axes.set(**{f"{direction}lim": (0, float(values.max()) * 1.04 if len(values) else 1.0)})
+        return
+    low, high = float(values.min()) / 1.15, float(values.max()) * 1.15
+    axes.set(**{f"{direction}scale": "log", f"{direction}lim": (low, high)})
+    axis = axes.xaxis if direction == "x" else axes.yaxis
+    exponents = range(floor(log10(low)), ceil(log10(high)) + 1)
+    steps = (1, 3) if high / low < 1000 else (1,)
+    ticks = [step * 10.0**exponent for exponent in exponents for step in steps]
+    axis.set_ticks([tick for tick in ticks if low <= tick <= high])
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_locator(NullLocator())
+
+
+def legend(figure: Figure, handles: Sequence[Line2D | Patch]) -> None:
+    """In one line under the subtitle, outside of the data."""
+    width_in, height_in = figure.get_size_inches()
+    anchor = (0.05 / width_in, 1 - 0.46 / height_in)
+    figure.legend(handles=list(handles), loc="upper left", bbox_to_anchor=anchor, ncols=len(handles), handlelength=2.6)
+
+
+def save(figure: Figure, folder: Path, stem: str) -> tuple[Path, Path]:
+    """Write `stem`.svg and `stem`.png (150 dots an inch) without dates or versions, so that equal figures are equal."""
+    svg, png = folder / f"{stem}.svg", folder / f"{stem}.png"
+    figure.savefig(svg, metadata={"Date": None, "Creator": None})
+    figure.savefig(png, dpi=150, metadata={"Software": None})
+    return svg, png
+
+
+def drawing() -> AbstractContextManager[None]:
+    """The context in which figures are made and saved."""
+    return mpl.rc_context(RC)

@@ -1,0 +1,216 @@
+"""The tables of a report, independent of where they are shown: each is rows of cells that know their full value."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+from tetribench.metrics.compare import OVERALL, SystemResult, metrics_document
+from tetribench.metrics.latency import CRITICAL_PATH, METRICS, PERCENTILES, Better, num_samples_needed
+from tetribench.metrics.resources import RESOURCE_METRICS
+from tetribench.report.frames import STATISTICS, class_names, metric_of
+from tetribench.report.quantities import DASH, Scale, ratio_text, scale_for
+from tetribench.report.runs import Manifest, Run
+
+CLASS_METRICS = ("ttft_s", "ttft_engine_s", "jct_s", "tpot_s", "itl_s", "normalised_latency_s")
+
+HANDOVER = ("reserve_wait", "transfer", "decode_queue")
+"""Stages inside `transfer_exposed`, or beside the prefill: they are not summands of the JCT."""
+
+SAID_IN_TITLE = frozenset({"ratio", "requests", "preemptions", "device-s"})
+
+SAME_WITHIN = 0.005
+"""A ratio this near to 1 prints as 1.00 and is called neither better nor worse."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """`path` leads to `value` in metrics.json, where it is one of its numbers; `verdict` is better, worse or empty."""
+
+    text: str
+    value: float | None = None
+    path: tuple[str | int, ...] = ()
+    verdict: str = ""
+    is_ratio: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`heads` are the row's names, one for each of the table's head columns."""
+
+    heads: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """`heads` name the columns of row names, `columns` those of cells; `note` explains what is missing."""
+
+    title: str
+    heads: tuple[str, ...]
+    columns: tuple[str, ...]
+    rows: list[Row] = field(default_factory=list)
+    note: str = ""
+
+    @property
+    def groups(self) -> list[list[Row]]:
+        """Rows that follow one another and share their first name; each alone where there is only one name."""
+        if len(self.heads) == 1:
+            return [[row] for row in self.rows]
+        return [list(rows) for _, rows in groupby(self.rows, key=lambda row: row.heads[0])]
+
+
+def comparison_table(run: Run, document: dict[str, Any] | None = None) -> Table:
+    """The headline metrics: a column for each system and for the ratio of each to the baseline."""
+    document = document or metrics_document(run.results, run.baseline)
+    systems = [result.system for result in run.results]
+    ratio_columns = [f"{system} / {run.baseline}" for system in run.others]
+    table = Table(
+        "Comparison",
+        ("metric",),
+        (*systems, *ratio_columns),
+        note=_percentile_note(result.accounting.finished for result in run.results),
+    )
+    for number, row in enumerate(document["comparison"]):
+        scale = scale_for(row["values"].values(), row["unit"])
+        path = ("comparison", number)
+        cells = [_cell(scale, row["values"][system], (*path, "values", system)) for system in systems]
+        for system in run.others:
+            ratio = row["ratios"][system]
+            cells.append(
+                Cell(ratio_text(ratio), ratio, (*path, "ratios", system), verdict(ratio, row["better"]), is_ratio=True)
+            )
+        unit = "" if row["unit"] in SAID_IN_TITLE else f" ({scale.unit})"
+        table.rows.append(Row((row["title"] + unit,), tuple(cells)))
+    return table
+
+
+def verdict(ratio: float | None, better: str) -> str:
+    """Which way a ratio to the baseline points; empty where it is undefined or 1.00."""
+    if ratio is None or abs(ratio - 1) < SAME_WITHIN:
+        return ""
+    return "better" if (ratio < 1) == (better == Better.LOWER) else "worse"
+
+
+def class_table(results: Sequence[SystemResult], column: str) -> Table:
+    """The distribution of one latency metric: a row for each class and system."""
+    found = [
+        (label, result.system, metrics[column])
+        for label in class_names(results)
+        for result in results
+        if (metrics := result.summary["metrics"].get(label)) is not None
+    ]
+    scale = scale_for((summary[statistic] for *_, summary in found for statistic in STATISTICS[1:]), "s")
+    title = f"{metric_of(column).title}, {scale.unit}"
+    note = _percentile_note(summary["count"] for *_, summary in found)
+    table = Table(title, ("class", "system"), STATISTICS, note=note)
+    for label, system, summary in found:
+        path = ("systems", system, "metrics", label, column)
+        table.rows.append(Row((label or "no class", system), _statistics(scale, summary, path)))
+    return table
+
+
+def stage_table(results: Sequence[SystemResult]) -> Table:
+    """Where requests spent their time: a row for each stage and system; stages that nobody has are left out."""
+    note = (
+        "From send delay to decode the stages follow one another without a gap and sum to the JCT of a request that "
+        "has them all; those marked · are not summands: they run inside the handover or beside the prefill."
+    )
+    table = Table("Stages", ("stage", "system"), STATISTICS, note=note)
+    titles = {metric.name: metric.title for metric in METRICS}
+    for name in _stage_order():
+        summaries = {result.system: result.summary["metrics"][OVERALL][f"{name}_s"] for result in results}
+        if not any(summary["count"] for summary in summaries.values()):
+            continue
+        scale = scale_for((summary["p99"] or summary["mean"] for summary in summaries.values()), "s")
+        title = f"{'· ' * (name in HANDOVER)}{titles[name]} ({scale.unit})"
+        for system, summary in summaries.items():
+            path = ("systems", system, "metrics", OVERALL, f"{name}_s")
+            table.rows.append(Row((title, system), _statistics(scale, summary, path)))
+    return table
+
+
+def _stage_order() -> Iterable[str]:
+    for name in CRITICAL_PATH:
+        yield name
+        if name == "transfer_exposed":
+            yield from HANDOVER
+
+
+def resource_table(results: Sequence[SystemResult]) -> Table:
+    """What each system used and delivered, and its busy time by role."""
+    table = Table("Resources and throughput", ("metric",), tuple(result.system for result in results))
+    known = {metric.name: (metric.title, metric.unit) for metric in RESOURCE_METRICS}
+    names = dict.fromkeys(name for result in results for name in result.summary["resources"])
+    for name in names:
+        role = name.removeprefix("busy_").removesuffix("_instances_s")
+        title, unit = known.get(name, (f"Busy time of {role} instances", "s"))
+        values = {result.system: result.summary["resources"].get(name) for result in results}
+        scale = scale_for(values.values(), unit)
+        cells = tuple(_cell(scale, value, ("systems", system, "resources", name)) for system, value in values.items())
+        unit_text = "" if unit in SAID_IN_TITLE else f" ({scale.unit})"
+        table.rows.append(Row((title + unit_text,), cells))
+    return table
+
+
+def failure_table(results: Sequence[SystemResult]) -> Table:
+    """How many requests of each system failed, by reason."""
+    table = Table("Failures", ("system", "reason"), ("requests",))
+    for result in results:
+        reasons = result.requests.loc[result.requests["failed_s"].notna(), "reason"]
+        for reason, count in reasons.fillna("unknown").value_counts().items():
+            table.rows.append(Row((result.system, str(reason)), (Cell(f"{count:,}"),)))
+    return table
+
+
+def difference_table(manifests: dict[str, Manifest]) -> Table:
+    """Every option that is not the same in all systems."""
+    table = Table("Options that differ", ("option",), tuple(manifests), note="not set: the system has no such option.")
+    for option in sorted({option for manifest in manifests.values() for option in manifest.options}):
+        found = [manifest.options.get(option, _MISSING) for manifest in manifests.values()]
+        if any(value != found[0] for value in found):
+            table.rows.append(Row((option,), tuple(Cell(_plain_text(value)) for value in found)))
+    return table
+
+
+def instance_table(run: Run) -> Table:
+    """The instances of each system, with the facts that their engines reported."""
+    facts = dict.fromkeys(
+        name
+        for manifest in run.manifests.values()
+        for instance in manifest.instances.values()
+        for name, value in instance.items()
+        if not isinstance(value, dict | list)
+    )
+    table = Table("Instances", ("system", "instance"), tuple(name.replace("_", " ") for name in facts))
+    for system, manifest in run.manifests.items():
+        for name, instance in manifest.instances.items():
+            cells = tuple(Cell(_plain_text(instance.get(fact, _MISSING))) for fact in facts)
+            table.rows.append(Row((system, name), cells))
+    return table
+
+
+_MISSING = object()
+
+
+def _plain_text(value: Any) -> str:
+    if value is _MISSING:
+        return "not set"
+    return "none" if value is None else f"{value:,}" if type(value) is int else str(value)
+
+
+def _cell(scale: Scale, value: float | None, path: tuple[str | int, ...]) -> Cell:
+    return Cell(scale.text(value), value, path)
+
+
+def _statistics(scale: Scale, summary: dict[str, Any], path: tuple[str | int, ...]) -> tuple[Cell, ...]:
+    count = Cell(f"{summary['count']:,}", summary["count"], (*path, "count"))
+    return (count, *(_cell(scale, summary[statistic], (*path, statistic)) for statistic in STATISTICS[1:]))
+
+
+def _percentile_note(num_finished: Iterable[int]) -> str:
+    """Says why percentiles are missing, if one is."""
+    if min(num_finished) >= num_samples_needed(PERCENTILES[-1]):
+        return ""
+    needed = [f"p{percent} needs {num_samples_needed(percent)}" for percent in PERCENTILES]
+    return f"{DASH}: undefined, or too few samples for a percentile ({', '.join(needed)})."

@@ -1,0 +1,25 @@
+"""Write what is known of a run into its folder."""
+
+import json
+from pathlib import Path
+
+from tetribench.metrics.compare import metrics_document
+from tetribench.report.figures import draw_run
+from tetribench.report.frames import request_frame
+from tetribench.report.html import run_page
+from tetribench.report.runs import Run, load_run
+
+
+def write_report(run_dir: Path, *, allow_partial: bool = False) -> Run:
+    """Measure the run at `run_dir` and write metrics.json, requests.parquet, figures/ and report.html beside its log.
+
+    Raises ValueError as `load_run` does.
+    """
+    run = load_run(run_dir, allow_partial=allow_partial)
+    document = metrics_document(run.results, run.baseline)
+    (run_dir / "metrics.json").write_text(json.dumps(document, indent=2, allow_nan=False) + "\n")
+    request_frame(run.results).to_parquet(run_dir / "requests.parquet", index=False)
+    figures = run_dir / "figures"
+    figures.mkdir(exist_ok=True)
+    (run_dir / "report.html").write_text(run_page(run, document, draw_run(run, figures)))
+    return run

@@ -1,0 +1,58 @@
+"""What one call of the command does."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console
+
+from tetribench.experiment import Setup, prepare, run
+from tetribench.workload.files import write
+
+
+class Task(Protocol):
+    def execute(self, setup: Callable[[], Setup], console: Console) -> None:
+        """Do it. `setup` builds the run's components; a task that needs none of them does not call it."""
+
+
+class Run:
+    """Serve the workload on every system and report."""
+
+    def execute(self, setup: Callable[[], Setup], console: Console) -> None:
+        built = setup()
+        folder = run(built, console)
+        from tetribench.report.tables import wandb_tables
+        from tetribench.report.terminal import print_run
+        from tetribench.report.write import write_report
+
+        finished = write_report(folder)
+        print_run(finished, console)
+        built.track.publish(folder, built.options, wandb_tables(finished))
+
+
+class Report:
+    """Draw finished runs side by side in `out`. `runs` are run folders, or patterns that match some."""
+
+    def __init__(self, *, runs: list[str] | None = None, out: str = "reports/side_by_side") -> None:
+        self.runs = runs or []
+        self.out = out
+
+    def execute(self, setup: Callable[[], Setup], console: Console) -> None:
+        from tetribench.report.write import write_side_by_side
+
+        if not self.runs:
+            raise ValueError("task.runs: name at least one run folder, as in task.runs=[reports/runs/NAME]")
+        folders = [match for pattern in self.runs for match in sorted(Path().glob(pattern)) or [Path(pattern)]]
+        console.print(str(write_side_by_side(folders, Path(self.out))))
+
+
+class Generate:
+    """Write the workload's requests (lengths and arrivals) to the file `out`."""
+
+    def __init__(self, *, out: str) -> None:
+        self.out = out
+
+    def execute(self, setup: Callable[[], Setup], console: Console) -> None:
+        requests, _ = prepare(setup())
+        write(requests, Path(self.out))
+        console.print(f"{self.out}: {len(requests.requests)} requests, fingerprint {requests.fingerprint()[:12]}")

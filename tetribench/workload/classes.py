@@ -1,0 +1,48 @@
+"""The paper's workloads: requests of one class of prompt and one class of generation, or of any (section 5.1)."""
+
+from tetribench.workload.arrivals import Arrivals, check_rate
+from tetribench.workload.checks import check_count, check_positive
+from tetribench.workload.lengths import OUTPUT_TOKENS, PROMPT_TOKENS, LengthClass, Task
+from tetribench.workload.request_set import RequestSet
+from tetribench.workload.seeds import generator
+from tetribench.workload.spec import Tokenizer, to_requests
+
+
+class ClassWorkload:
+    """`num_requests` requests with lengths of `task`, restricted to one class of prompt and of output.
+
+    Prompt and output are drawn independently of each other: the paper shows only the two marginal distributions.
+    `request_rate` is in requests per second.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        arrivals: Arrivals,
+        prompt: LengthClass = LengthClass.any,
+        output: LengthClass = LengthClass.any,
+        task: Task = Task.conversation,
+        num_requests: int = 128,
+        request_rate: float | None = None,
+        length_scale: float = 1.0,
+    ) -> None:
+        check_count("workload.num_requests", num_requests)
+        check_positive("workload.length_scale", length_scale)
+        check_rate(arrivals, request_rate)
+        self.name = name
+        self.arrivals = arrivals
+        self.prompt = prompt
+        self.output = output
+        self.task = task
+        self.num_requests = num_requests
+        self.request_rate = request_rate
+        self.length_scale = length_scale
+
+    def draw(self, seed: int, tokenizer: Tokenizer | None = None) -> RequestSet:
+        num = self.num_requests
+        arrivals_s = self.arrivals.times(num, self.request_rate, generator(seed, "workload/arrivals"))
+        prompts = PROMPT_TOKENS[self.task].sample(generator(seed, "workload/prompt"), num, self.prompt)
+        outputs = OUTPUT_TOKENS[self.task].sample(generator(seed, "workload/output"), num, self.output)
+        requests = to_requests(arrivals_s, zip(prompts, outputs, strict=True), self.length_scale)
+        return RequestSet(name=self.name, requests=requests)

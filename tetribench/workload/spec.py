@@ -1,0 +1,31 @@
+"""What a workload is, and the way from columns of lengths to requests."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from tetribench.core.request import Request, class_of
+from tetribench.workload.request_set import RequestSet
+
+
+class Tokenizer(Protocol):
+    def encode(self, text: str, chat: bool) -> list[int]:
+        """Token ids of a prompt; with `chat`, of a user's turn in the model's chat template."""
+
+
+class Workload(Protocol):
+    def draw(self, seed: int, tokenizer: Tokenizer | None) -> RequestSet:
+        """Requests in order of arrival, lengths scaled but not yet cut to a model's context."""
+
+
+def to_requests(arrivals_s: Iterable[float], lengths: Iterable[tuple[int, int]], length_scale: float) -> list[Request]:
+    """Requests of these (prompt, output) lengths times `length_scale`, labelled by their lengths before that."""
+    return [
+        Request(
+            id=index,
+            arrival_s=arrival_s,
+            num_prompt_tokens=max(1, round(num_prompt * length_scale)),
+            max_output_tokens=max(1, round(num_output * length_scale)),
+            label=class_of(num_prompt, num_output),
+        )
+        for index, (arrival_s, (num_prompt, num_output)) in enumerate(zip(arrivals_s, lengths, strict=True))
+    ]
