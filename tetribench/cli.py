@@ -1,6 +1,7 @@
 """The command `tetribench`: Hydra's command line, every mistake of the user answered in one line and exit code 2."""
 
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -15,7 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from tetribench.config import build, conf_folder, register
+from tetribench.config import build, conf_folder, options_of, register
+from tetribench.config_errors import explain, refuse_added_keys
 from tetribench.experiment import Setup
 from tetribench.instance.launch import InstanceFailed
 
@@ -27,10 +29,22 @@ INTERRUPTED = 130
 def main() -> None:
     """Entry point. Exit codes: 0, 1 a run failed, 2 the input was bad, 130 interrupted."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing, so that `answered` can answer
+    sys.argv[1:] = for_sweep(sys.argv[1:])
     with answered():
         register()
-        OmegaConf.register_new_resolver("option_groups", option_groups)
+        OmegaConf.register_new_resolver("option_groups", option_groups, replace=True)
         _hydra_main()
+
+
+def for_sweep(arguments: list[str]) -> list[str]:
+    """Arguments of a sweep over workloads that Hydra understands; all others as they are.
+
+    Hydra first composes a sweep without what is swept over. It then knows no workload and refuses the workload's own
+    options, unless they too are given as sweeps, of one value each.
+    """
+    if not {"-m", "--multirun"} & set(arguments):
+        return arguments
+    return [re.sub(r"^(\+*(?:arrivals@)?workload\.[\w.]+)=([^,(]+)$", r"\1=choice(\2)", one) for one in arguments]
 
 
 @contextmanager
@@ -39,7 +53,7 @@ def answered() -> Iterator[None]:
     try:
         yield
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        sys.exit(_say(_one_line(error), BAD_INPUT))
+        sys.exit(_say(explain(error, sys.argv[1:]), BAD_INPUT))
     except (InstanceFailed, TimeoutError) as error:
         sys.exit(_say(str(error), FAILED))
     except KeyboardInterrupt:
@@ -51,23 +65,12 @@ def _say(message: str, code: int) -> int:
     return code
 
 
-def _one_line(error: BaseException) -> str:
-    """The innermost reason, without Hydra's and OmegaConf's extra lines."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    kept = [line for line in lines if line and not line.startswith(("full_key:", "object_type=", "reference_type="))]
-    return " ".join(kept)
-
-
 @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
 def _hydra_main(config: DictConfig) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends the instances like Ctrl-C
     with answered():  # here too, or Hydra reports what passes through it
+        refuse_added_keys(config)
         build(config.task).execute(lambda: setup_of(config), Console())
-
-
-def options_of(group: str) -> list[str]:
-    """Names of the option files of a group."""
-    return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
 
 
 def option_groups() -> str:

@@ -147,6 +147,11 @@ def conf_folder() -> Path:
     return packed if packed.is_dir() else package.parent / "conf"
 
 
+def options_of(group: str) -> list[str]:
+    """Names of the option files of a group."""
+    return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
+
+
 def load_class(path: str) -> type[Any]:
     module, _, name = path.rpartition(".")
     loaded: type[Any] = getattr(importlib.import_module(module), name)

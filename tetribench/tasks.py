@@ -1,6 +1,7 @@
 """What one call of the command does."""
 
 from collections.abc import Callable
+from glob import glob
 from pathlib import Path
 from typing import Protocol
 
@@ -21,13 +22,19 @@ class Run:
     def execute(self, setup: Callable[[], Setup], console: Console) -> None:
         built = setup()
         folder = run(built, console)
-        from tetribench.report.tables import wandb_tables
-        from tetribench.report.terminal import print_run
+        from tetribench.report.frames import class_frame, comparison_frame, resource_frame  # pandas: after the run
+        from tetribench.report.terminal import comparison
         from tetribench.report.write import write_report
 
         finished = write_report(folder)
-        print_run(finished, console)
-        built.track.publish(folder, built.options, wandb_tables(finished))
+        console.print(comparison(finished))
+        console.print(f"{folder / 'report.html'}", soft_wrap=True)
+        tables = {
+            "comparison": comparison_frame(finished),
+            "classes": class_frame(finished.results),
+            "resources": resource_frame(finished.results),
+        }
+        built.track.publish(folder, built.options, tables)
 
 
 class Report:
@@ -42,8 +49,9 @@ class Report:
 
         if not self.runs:
             raise ValueError("task.runs: name at least one run folder, as in task.runs=[reports/runs/NAME]")
-        folders = [match for pattern in self.runs for match in sorted(Path().glob(pattern)) or [Path(pattern)]]
-        console.print(str(write_side_by_side(folders, Path(self.out))))
+        folders = [Path(match) for pattern in self.runs for match in sorted(glob(pattern)) or [pattern]]  # noqa: PTH207 (absolute patterns)
+        write_side_by_side(folders, Path(self.out))
+        console.print(f"{Path(self.out) / 'side_by_side.html'}", soft_wrap=True)
 
 
 class Generate:

@@ -12,6 +12,8 @@ import pytest
 
 from tetribench.core.events import CLIENT, GLOBAL_SCHEDULER, Event, EventKind, EventLog
 from tetribench.core.request import class_of
+from tetribench.metrics.log import encode_event
+from tetribench.report.write import write_report
 
 CHUNK_TOKENS = 512
 CHUNK_S = 0.120
@@ -129,11 +131,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_log(path: Path, log: EventLog) -> None:
-    lines = (
-        {"time_s": e.time_s, "kind": e.kind, "source": e.source, "requests": e.requests, "details": e.details}
-        for e in log.events
-    )
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    path.write_bytes(b"".join(encode_event(event) for event in log.events))
 
 
 def build_run(path: Path, num_requests: int = 24, workload: str = "mixed", seed: int = 0, **facts: Any) -> Path:
@@ -175,8 +173,8 @@ def build_run(path: Path, num_requests: int = 24, workload: str = "mixed", seed:
         folder.mkdir(parents=True)
         write_log(folder / "events.jsonl", log)
         roles, own = arms[system]
-        manifest = {name: {"role": role, "num_blocks": 900, "device": "cost model"} for name, role in roles.items()}
-        write_json(folder / "manifest.json", manifest | {"options": options | own})
+        facts_of = {name: {"role": role, "num_blocks": 900, "device": "cost model"} for name, role in roles.items()}
+        write_json(folder / "manifest.json", {"instances": facts_of, "options": options | own})
     return path
 
 
@@ -188,6 +186,14 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         return build_run(tmp_path / name, **arguments)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder whose report is written; not to be changed."""
+    path = build_run(tmp_path_factory.mktemp("reported") / "run", num_requests=40)
+    write_report(path)
+    return path
 
 
 @pytest.fixture

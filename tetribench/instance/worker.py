@@ -40,7 +40,8 @@ def main() -> None:
 
 def _die_with_launcher() -> None:
     """The launcher holds the other end of stdin: when it is gone, however it went, so is this process."""
-    sys.stdin.buffer.read()
+    while os.read(0, 1):  # not through sys.stdin, whose lock would be held when the interpreter ends
+        pass
     os._exit(1)
 
 

@@ -11,7 +11,7 @@ from matplotlib.transforms import blended_transform_factory
 
 from tetribench.metrics.compare import SystemResult
 from tetribench.report.quantities import three_digits
-from tetribench.report.style import ROLES, Margins, label, legend, new_figure
+from tetribench.report.style import ROLES, WIDTH_IN, Margins, label, legend, new_figure, room_for, shorten
 
 COMPUTING = ("prefill", "decode", "mixed")
 """Kinds of iteration; with `transfer` the kinds of span."""
@@ -55,9 +55,9 @@ def resource_bars(results: Sequence[SystemResult], subtitle: str) -> Figure:
     """A bar for each system, as long as its resource usage time, split by what its instances computed."""
     parts = {result.system: _resource_parts(result) for result in results}
     longest_s = max(sum(each.values()) for each in parts.values()) or 1.0
-    margins = Margins(left=_room_for(parts), right=0.85, top=0.82)
-    size_in = (9.0, margins.top + margins.bottom + 0.5 * len(results))
-    figure, [[axes]] = new_figure("What the resource usage time was spent on", subtitle, size_in, margins=margins)
+    margins = Margins(left=room_for(parts), right=0.85, top=0.82)
+    title = "What the resource usage time was spent on"
+    figure, [[axes]] = new_figure(title, subtitle, 0.5 * len(results), margins=margins)
     for place, each in enumerate(parts.values()):
         left_s = 0.0
         for kind, seconds in each.items():
@@ -92,16 +92,15 @@ def timeline(results: Sequence[SystemResult], subtitle: str) -> Figure:
     """A row for each instance of each system: iterations as bars, the transfers that it sends as a strip below."""
     num_instances = sum(len(result.instances) for result in results)
     height = num_instances + _BAND_ROWS * len(results)
-    names = [name for result in results for name in (result.system, *result.instances.index)]
-    margins = Margins(left=_room_for(names), top=0.86)
-    size_in = (9.0, margins.top + margins.bottom + 0.36 * height)
-    figure, [[axes]] = new_figure("What each instance did, and when", subtitle, size_in, margins=margins)
+    names = [name for result in results for name in result.instances.index]
+    margins = Margins(left=room_for(names), top=0.86)
+    figure, [[axes]] = new_figure("What each instance did, and when", subtitle, 0.36 * height, margins=margins)
     spans = {result.system: work_spans(result) for result in results}
     end_s = max((float(each["ended_s"].max()) for each in spans.values() if len(each)), default=1.0)
     place, ticks, labels = 0.0, list[float](), list[str]()
     for result in results:
         at = blended_transform_factory(figure.transFigure, axes.transData)
-        axes.text(0.12 / 9.0, place + 0.55, shorten(result.system), transform=at, weight="bold", va="center")
+        axes.text(0.12 / WIDTH_IN, place + 0.55, shorten(result.system, 60), transform=at, weight="bold", va="center")
         place += _BAND_ROWS
         own = spans[result.system]
         for instance in _ordered(result.instances):
@@ -152,12 +151,3 @@ def _rows(axes: Axes, bottom: float, top: float, ticks: Iterable[float], labels:
 def _patch(kind: str, hatch: str | None = None) -> Patch:
     look = ROLES[kind]
     return Patch(facecolor=look.colour, edgecolor="white", hatch=look.hatch if hatch is None else hatch, label=kind)
-
-
-def shorten(name: str, num_letters: int = 24) -> str:
-    return name if len(name) <= num_letters else f"{name[: num_letters - 1]}…"
-
-
-def _room_for(names: Iterable[str]) -> float:
-    """Inches that the longest of these names needs beside the axes."""
-    return 0.3 + 0.085 * max(len(shorten(name)) for name in names)

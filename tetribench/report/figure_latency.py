@@ -8,10 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from tetribench.metrics.compare import SystemResult
-from tetribench.report.style import INK, Look, Margins, label, legend, new_figure, scale_axis
+from tetribench.report.style import INK, Look, Margins, label, legend, legend_room, new_figure, scale_axis, system_patch
 
 Values = npt.NDArray[np.float64]
 
@@ -20,16 +19,17 @@ PANELS = {"ttft_s": "Time to first token (TTFT)", "jct_s": "Job completion time 
 
 def latency_cdfs(results: Sequence[SystemResult], looks: dict[str, Look], subtitle: str) -> Figure:
     """Two panels, TTFT and JCT; a curve ends below 1 where requests failed, since shares are of all that arrived."""
-    margins = Margins(top=1.12)
+    margins = Margins(top=1.12 + legend_room([result.system for result in results]))
     title = "How long requests waited, and how long they took"
-    figure, [axes] = new_figure(title, subtitle, (9.0, 3.75), margins=margins, num_columns=2)
+    figure, [axes] = new_figure(title, subtitle, 2.1, margins=margins, num_columns=2)
     for panel, (column, name) in zip(axes, PANELS.items(), strict=True):
         values = {result.system: np.sort(result.requests[column].dropna().to_numpy()) for result in results}
         everything = np.concatenate(list(values.values()))
         factor, unit = time_unit(everything)
         for result in results:
             found = values[result.system] * factor
-            found, share = np.r_[found[:1], found], np.arange(len(found) + 1) / len(result.requests)
+            share = np.arange(1, len(found) + 1) / len(result.requests)
+            found, share = np.r_[found[:1], found], np.r_[np.zeros(len(found[:1])), share]
             look = looks[result.system]
             panel.step(found, share, where="post", color=look.colour, linestyle=look.line, linewidth=1.8)
         panel.set_title(name, weight="bold")
@@ -49,16 +49,16 @@ def latency_cdfs(results: Sequence[SystemResult], looks: dict[str, Look], subtit
 def latency_by_class(results: Sequence[SystemResult], looks: dict[str, Look], subtitle: str) -> Figure | None:
     """A column of panels for each class of request, TTFT above JCT; None where there is one class only.
 
-    A box spans the middle half with the median in it, whiskers reach the 10th and 90th percentile, dots are requests.
+    A box spans the middle half with the median in it, whiskers reach the 10th and 90th percentile, dots are the
+    requests outside of the box.
     """
     names = class_labels(results)
     if len(names) < 2:
         return None
     title = "Latency by class of request"
-    size_in, margins = (9.0, 5.2), Margins(top=1.12, bottom=0.3, wspace=0.12, hspace=0.3)
-    figure, axes = new_figure(
-        title, subtitle, size_in, margins=margins, num_rows=2, num_columns=len(names), share_y="row"
-    )
+    room = legend_room([result.system for result in results])
+    margins = Margins(top=1.12 + room, bottom=0.3, wspace=0.12, hspace=0.3)
+    figure, axes = new_figure(title, subtitle, 3.8, margins=margins, num_rows=2, num_columns=len(names), share_y="row")
     for row, column in zip(axes, PANELS, strict=True):
         values = pd.concat([result.requests[column].dropna() for result in results]).to_numpy()
         factor, unit = time_unit(values)
@@ -85,11 +85,6 @@ def class_labels(results: Sequence[SystemResult]) -> list[str]:
     return sorted({label for result in results for label in result.requests["label"].unique()})
 
 
-def system_patch(system: str, looks: dict[str, Look]) -> Patch:
-    look = looks[system]
-    return Patch(facecolor=f"{look.colour}40", edgecolor=look.colour, hatch=look.hatch, label=system)
-
-
 def time_unit(values_s: Values) -> tuple[float, str]:
     """The factor and name of the unit in which these seconds read best."""
     largest_s = float(values_s.max()) if len(values_s) else 1.0
@@ -101,8 +96,9 @@ def _box(panel: Axes, place: int, values: Values, look: Look) -> None:
         return
     low, first, median, third, high = np.percentile(values, [10, 25, 50, 75, 90])
     # the same spread for the same number of requests: no random jitter in a figure that must be reproducible
-    jitter = ((np.arange(len(values)) * 0.618) % 1 - 0.5) * 0.5
-    panel.scatter(place + jitter, values, s=7, color=look.colour, alpha=0.35, linewidths=0)
+    outside = values[(values < first) | (values > third)]
+    jitter = ((np.arange(len(outside)) * 0.618) % 1 - 0.5) * 0.5
+    panel.scatter(place + jitter, outside, s=7, color=look.colour, alpha=0.35, linewidths=0)
     box = {"whislo": low, "q1": first, "med": median, "q3": third, "whishi": high, "fliers": []}
     panel.bxp(
         [box],
@@ -111,7 +107,7 @@ def _box(panel: Axes, place: int, values: Values, look: Look) -> None:
         showfliers=False,
         patch_artist=True,
         manage_ticks=False,
-        boxprops={"facecolor": f"{look.colour}40", "edgecolor": look.colour, "hatch": look.hatch},
+        boxprops={"facecolor": look.tint, "edgecolor": look.colour, "hatch": look.hatch},
         medianprops={"color": INK, "linewidth": 1.8},
         whiskerprops={"color": look.colour},
         capprops={"color": look.colour},

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from tetribench.metrics.latency import ITL, METRICS
 from tetribench.metrics.resources import RESOURCE_METRICS
@@ -43,6 +44,9 @@ PERF_PER_DOLLAR = {
 }
 
 
+_ABBREVIATIONS = {"cpu": "CPU", "cpus": "CPUs", "gpu": "GPU", "gpus": "GPUs", "cuda": "CUDA", "os": "OS"}
+
+
 @dataclass(frozen=True, slots=True)
 class Badge:
     """`level` is empty, amber or red."""
@@ -71,7 +75,13 @@ def render(template: str, **values: Any) -> str:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["breakable"] = breakable
     return environment.get_template(template).render(dash=DASH, **values)
+
+
+def breakable(text: str) -> Markup:
+    """Escaped text whose long names may break after an underscore."""
+    return Markup("_<wbr>").join(text.split("_"))
 
 
 def run_page(run: Run, document: dict[str, Any], figures: Sequence[Drawn]) -> str:
@@ -105,7 +115,7 @@ def run_page(run: Run, document: dict[str, Any], figures: Sequence[Drawn]) -> st
 
 
 def _title(run: Run) -> str:
-    others = " and ".join(run.others)
+    others = listed(run.others) if len(run.others) < 3 else f"{len(run.others)} systems"
     compared = f"{others} against {run.baseline}" if others else run.baseline
     return f"{compared} on {run.facts.workload}"
 
@@ -118,15 +128,16 @@ def _created(run: Run) -> str:
 def _sentence(run: Run, document: dict[str, Any]) -> str:
     where = f"On {run.facts.num_requests:,} requests of workload {run.facts.workload}, in {run.time_kind}"
     rows = [row for row in document["comparison"] if row["metric"] in HEADLINES[:3]]
+    titles = [_lower_first(row["title"]) for row in rows]
     if not run.others:
-        values = [f"{_amount(row, run.baseline)} {_lower_first(row['title'])}" for row in rows]
-        return f"{where}, {run.baseline} had {_listed(values)}."
-    clauses = [
-        f"{system} had "
-        + _listed([f"{ratio_text(row['ratios'][system])} the {_lower_first(row['title'])}" for row in rows])
-        for system in run.others
-    ]
-    return f"{where}, {'; '.join(clauses)} of {run.baseline}."
+        amounts = [f"{_amount(row, run.baseline)} {title}" for row, title in zip(rows, titles, strict=True)]
+        return f"{where}, {run.baseline} had {listed(amounts)}."
+    ratios = {system: [ratio_text(row["ratios"][system]) for row in rows] for system in run.others}
+    if len(ratios) == 1:
+        parts = [f"{ratio} the {title}" for ratio, title in zip(ratios[run.others[0]], titles, strict=True)]
+        return f"{where}, {run.others[0]} had {listed(parts)} of {run.baseline}."
+    clauses = [f"{system} {listed(each)}" for system, each in ratios.items()]
+    return f"{where}, {listed(titles)} as ratios to {run.baseline}: {'; '.join(clauses)}."
 
 
 def _badges(run: Run) -> list[Badge]:
@@ -160,16 +171,27 @@ def _cautions(run: Run) -> Iterable[str]:
     if run.is_virtual:
         yield VIRTUAL_TIME
     yield NO_INTERVAL
-    sizes = {
-        result.system: (int(result.instances["num_devices"].sum()), result.instances["kv_capacity_tokens"].sum())
-        for result in run.results
-    }
-    if len(set(sizes.values())) > 1:
+    for result in run.results:
+        counts = result.accounting
+        lost = {"failed": counts.failed, "did not end": counts.unfinished}
+        if any(lost.values()):
+            fates = listed([f"{number:,} {fate}" for fate, number in lost.items() if number])
+            yield f"{result.system}: of {counts.submitted:,} requests {fates}; its latencies describe the rest."
+    yield from _size_cautions(run)
+
+
+def _size_cautions(run: Run) -> Iterable[str]:
+    sizes: dict[tuple[int, float], list[str]] = {}
+    for result in run.results:
+        size = int(result.instances["num_devices"].sum()), float(result.instances["kv_capacity_tokens"].sum())
+        sizes.setdefault(size, []).append(result.system)
+    if len(sizes) > 1:
         each = [
-            f"{system} has {devices} device{'s' * (devices != 1)} and KV memory for {tokens:,.0f} tokens"
-            for system, (devices, tokens) in sizes.items()
+            f"{listed(systems)} {'has' if len(systems) == 1 else 'have'} {devices} device{'s' * (devices != 1)} "
+            f"and KV memory for {tokens:,.0f} tokens"
+            for (devices, tokens), systems in sizes.items()
         ]
-        yield f"The systems differ in size: {_listed(each)}. Latencies do not pay for that, device-seconds do."
+        yield f"The systems differ in size: {'; '.join(each)}. Latencies do not pay for that, device-seconds do."
 
 
 def _tiles(run: Run, document: dict[str, Any]) -> list[Tile]:
@@ -206,10 +228,10 @@ def _environment(environment: dict[str, Any]) -> Iterable[tuple[str, list[tuple[
         yield "Program", list(_facts(top))
     for name, value in environment.items():
         if isinstance(value, dict) and value:
-            yield _words(name).capitalize(), list(_facts(value))
+            yield _title_of(name), list(_facts(value))
         elif isinstance(value, list):
             rows = [(str(place), _fact_text("", entry)) for place, entry in enumerate(value)]
-            yield _words(name).capitalize(), rows or [("none", "")]
+            yield _title_of(name), rows or [("none", "")]
 
 
 def _facts(values: dict[str, Any]) -> Iterable[tuple[str, str]]:
@@ -252,8 +274,9 @@ def _amount(row: dict[str, Any], system: str) -> str:
     return scale_for([value], row["unit"]).text_with_unit(value)
 
 
-def _listed(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+def listed(parts: Sequence[str]) -> str:
+    """The parts as a sentence names them: a, b and c."""
+    return "".join(parts) if len(parts) < 2 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def _lower_first(title: str) -> str:
@@ -261,5 +284,10 @@ def _lower_first(title: str) -> str:
     return title if title[1:2].isupper() else title[0].lower() + title[1:]
 
 
+def _title_of(name: str) -> str:
+    words = _words(name)
+    return words[0].upper() + words[1:]
+
+
 def _words(name: str) -> str:
-    return name.replace("_", " ")
+    return " ".join(_ABBREVIATIONS.get(word, word) for word in name.split("_"))

@@ -4,14 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import floor, isfinite, log10
 
-DASH = "–"  # noqa: RUF001
+DASH = "\N{EN DASH}"
+TIMES = "\N{MULTIPLICATION SIGN}"
 
 _STEPS = {
     "s": ((1.0, 1.0, "s"), (1e-3, 1e3, "ms"), (0.0, 1e6, "µs")),
     "bytes": ((1e9, 1e-9, "GB"), (1e6, 1e-6, "MB"), (1e3, 1e-3, "kB"), (0.0, 1.0, "bytes")),
     "bytes/s": ((1e9, 1e-9, "GB/s"), (1e6, 1e-6, "MB/s"), (1e3, 1e-3, "kB/s"), (0.0, 1.0, "bytes/s")),
     "share": ((0.0, 100.0, "%"),),
-    "ratio": ((0.0, 1.0, "×"),),  # noqa: RUF001
+    "ratio": ((0.0, 1.0, TIMES),),
 }
 """By a metric's unit: from which size on, the factor to and the name of the unit shown."""
 
@@ -33,7 +34,8 @@ class Scale:
 
     def text_with_unit(self, value: float | None) -> str:
         text = self.text(value)
-        return text if text == DASH else f"{text}{'' if self.unit in ('%', '×') else ' '}{self.unit}"  # noqa: RUF001
+        space = "" if self.unit in ("%", TIMES) else " "
+        return text if text == DASH else f"{text}{space}{self.unit}".rstrip()
 
 
 def scale_for(values: Iterable[float | None], unit: str) -> Scale:
@@ -56,4 +58,4 @@ def three_digits(value: float) -> str:
 
 
 def ratio_text(ratio: float | None) -> str:
-    return Scale(1.0, "×").text_with_unit(ratio)  # noqa: RUF001
+    return Scale(1.0, TIMES).text_with_unit(ratio)

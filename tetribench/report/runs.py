@@ -44,9 +44,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str] = []
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What one system ran with: facts by instance, and its resolved options, flat."""
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """manifest.json of one system: the facts of its instances by name, and its resolved options, flat."""
 
     instances: dict[str, dict[str, Any]]
     options: dict[str, Any]
@@ -143,9 +142,8 @@ def _measure(path: Path, facts: Facts, is_complete: bool) -> tuple[list[SystemRe
 
 
 def _manifest(path: Path) -> Manifest:
-    instances = _read(path, dict[str, dict[str, Any]]) if path.is_file() else {}
-    options = instances.pop("options", {})
-    return Manifest(instances, options)
+    """A system that did not get ready has none."""
+    return _read(path, Manifest) if path.is_file() else Manifest(instances={}, options={})
 
 
 def _read(path: Path, kind: type[Parsed]) -> Parsed:

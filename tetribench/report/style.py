@@ -4,7 +4,7 @@ Colours are those of Okabe and Ito, "Color Universal Design" (2008). A role keep
 a system keeps its colour, line and hatch by its place in the run, the baseline first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from math import ceil, floor, log10
@@ -16,10 +16,14 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
+
+WIDTH_IN = 9.0
+"""Of every figure."""
 
 LOG_FROM_RATIO = 100.0
 """An axis turns logarithmic when its largest value is more than this many times the 5th percentile."""
@@ -65,6 +69,12 @@ class Look:
     hatch: str = ""
     line: Any = "-"
 
+    @property
+    def tint(self) -> tuple[float, float, float]:
+        """The colour on white at a third; opaque, because an SVG hatch vanishes in a transparent face."""
+        red, green, blue = to_rgb(self.colour)
+        return (red + 2) / 3, (green + 2) / 3, (blue + 2) / 3
+
 
 ROLES = {
     "prefill": Look("#E69F00"),
@@ -94,7 +104,7 @@ def system_looks(systems: Sequence[str], baseline: str) -> dict[str, Look]:
 class Margins:
     """Room around the axes of a figure, and between them, in inches."""
 
-    left: float = 0.65
+    left: float = 0.7
     right: float = 0.2
     top: float = 0.72
     bottom: float = 0.55
@@ -105,20 +115,23 @@ class Margins:
 def new_figure(
     title: str,
     subtitle: str,
-    size_in: tuple[float, float],
+    axes_in: float,
     *,
     margins: Margins | None = None,
     num_rows: int = 1,
     num_columns: int = 1,
     share_y: Literal["none", "row"] = "none",
 ) -> tuple[Figure, list[list[Axes]]]:
-    """An empty figure with a headline above a grid of axes, whose margins are set by hand (a layout engine is slow)."""
+    """An empty figure with a headline above a grid of axes.
+
+    `axes_in` is the height of the grid. Margins are set by hand, because a layout engine is slow.
+    """
     margins = margins or Margins()
-    width_in, height_in = size_in
-    figure = Figure(figsize=size_in)
+    width_in, height_in = WIDTH_IN, margins.top + axes_in + margins.bottom
+    figure = Figure(figsize=(width_in, height_in))
     FigureCanvasAgg(figure)
     inner_width = (width_in - margins.left - margins.right - margins.wspace * (num_columns - 1)) / num_columns
-    inner_height = (height_in - margins.top - margins.bottom - margins.hspace * (num_rows - 1)) / num_rows
+    inner_height = (axes_in - margins.hspace * (num_rows - 1)) / num_rows
     axes = figure.subplots(
         num_rows,
         num_columns,
@@ -145,7 +158,7 @@ def label(axes: Axes, x: str = "", y: str = "") -> None:
     axes.set_xlabel(x)
     axes.xaxis.set_label_coords(0.5, -0.3 / (place.height * height_in))
     axes.set_ylabel(y)
-    axes.yaxis.set_label_coords(-0.42 / (place.width * width_in), 0.5)
+    axes.yaxis.set_label_coords(-0.5 / (place.width * width_in), 0.5)
 
 
 def scale_axis(axes: Axes, direction: str, values: npt.NDArray[np.float64]) -> None:
@@ -166,10 +179,40 @@ def scale_axis(axes: Axes, direction: str, values: npt.NDArray[np.float64]) -> N
 
 
 def legend(figure: Figure, handles: Sequence[Line2D | Patch]) -> None:
-    """In one line under the subtitle, outside of the data."""
+    """Under the subtitle, outside of the data; needs `legend_room` above the axes beyond that for one line."""
     width_in, height_in = figure.get_size_inches()
     anchor = (0.05 / width_in, 1 - 0.46 / height_in)
-    figure.legend(handles=list(handles), loc="upper left", bbox_to_anchor=anchor, ncols=len(handles), handlelength=2.6)
+    labels = [str(handle.get_label()) for handle in handles]
+    for handle, text in zip(handles, labels, strict=True):
+        handle.set_label(shorten(text, 40))
+    num_columns = _legend_columns(labels)
+    figure.legend(handles=list(handles), loc="upper left", bbox_to_anchor=anchor, ncols=num_columns, handlelength=2.6)
+
+
+def legend_room(labels: Sequence[str]) -> float:
+    """Inches that the lines of a legend need beyond its first."""
+    return 0.2 * (ceil(len(labels) / _legend_columns(labels)) - 1)
+
+
+def _legend_columns(labels: Sequence[str]) -> int:
+    entry_in = 0.65 + 0.085 * max(len(shorten(text, 40)) for text in labels)
+    return max(min(floor(WIDTH_IN / entry_in), len(labels)), 1)
+
+
+def system_patch(system: str, looks: dict[str, Look]) -> Patch:
+    """A system's entry in a legend of filled shapes."""
+    look = looks[system]
+    return Patch(facecolor=look.tint, edgecolor=look.colour, hatch=look.hatch, label=system)
+
+
+def shorten(name: str, num_letters: int = 24) -> str:
+    """A name that fits beside an axis."""
+    return name if len(name) <= num_letters else f"{name[: num_letters - 1]}…"
+
+
+def room_for(names: Iterable[str]) -> float:
+    """Inches that the longest of these names needs beside the axes."""
+    return 0.3 + 0.085 * max(len(shorten(name)) for name in names)
 
 
 def save(figure: Figure, folder: Path, stem: str) -> tuple[Path, Path]:

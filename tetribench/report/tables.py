@@ -1,7 +1,7 @@
 """The tables of a report, independent of where they are shown: each is rows of cells that know their full value."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -25,13 +25,17 @@ SAME_WITHIN = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """`path` leads to `value` in metrics.json, where it is one of its numbers; `verdict` is better, worse or empty."""
+    """`path` leads to `value` in metrics.json, where it is one of its numbers; `verdict` is better, worse or empty.
+
+    `below` is shown under the text.
+    """
 
     text: str
     value: float | None = None
     path: tuple[str | int, ...] = ()
     verdict: str = ""
     is_ratio: bool = False
+    below: "Cell | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,27 +65,30 @@ class Table:
 
 
 def comparison_table(run: Run, document: dict[str, Any] | None = None) -> Table:
-    """The headline metrics: a column for each system and for the ratio of each to the baseline."""
+    """The headline metrics: a column for each system, and each one's ratio to the baseline.
+
+    The ratio has a column of its own where there is one, else it stands below the value.
+    """
     document = document or metrics_document(run.results, run.baseline)
     systems = [result.system for result in run.results]
-    ratio_columns = [f"{system} / {run.baseline}" for system in run.others]
-    table = Table(
-        "Comparison",
-        ("metric",),
-        (*systems, *ratio_columns),
-        note=_percentile_note(result.accounting.finished for result in run.results),
-    )
+    columns = [*systems, f"{run.others[0]} / {run.baseline}"] if len(run.others) == 1 else systems
+    note = _percentile_note(result.accounting.finished for result in run.results)
+    table = Table("Comparison", ("metric",), tuple(columns), note=note)
     for number, row in enumerate(document["comparison"]):
-        scale = scale_for(row["values"].values(), row["unit"])
-        path = ("comparison", number)
-        cells = [_cell(scale, row["values"][system], (*path, "values", system)) for system in systems]
-        for system in run.others:
-            ratio = row["ratios"][system]
-            cells.append(
-                Cell(ratio_text(ratio), ratio, (*path, "ratios", system), verdict(ratio, row["better"]), is_ratio=True)
+        scale, path = scale_for(row["values"].values(), row["unit"]), ("comparison", number)
+        ratios = {
+            system: Cell(
+                ratio_text(ratio), ratio, (*path, "ratios", system), verdict(ratio, row["better"]), is_ratio=True
             )
+            for system, ratio in row["ratios"].items()
+        }
+        cells = {system: _cell(scale, row["values"][system], (*path, "values", system)) for system in systems}
+        if len(ratios) == 1:
+            shown = [*cells.values(), *ratios.values()]
+        else:
+            shown = [replace(cell, below=ratios.get(system)) for system, cell in cells.items()]
         unit = "" if row["unit"] in SAID_IN_TITLE else f" ({scale.unit})"
-        table.rows.append(Row((row["title"] + unit,), tuple(cells)))
+        table.rows.append(Row((row["title"] + unit,), tuple(shown)))
     return table
 
 
@@ -145,9 +152,12 @@ def resource_table(results: Sequence[SystemResult]) -> Table:
     for name in names:
         role = name.removeprefix("busy_").removesuffix("_instances_s")
         title, unit = known.get(name, (f"Busy time of {role} instances", "s"))
-        values = {result.system: result.summary["resources"].get(name) for result in results}
-        scale = scale_for(values.values(), unit)
-        cells = tuple(_cell(scale, value, ("systems", system, "resources", name)) for system, value in values.items())
+        found = {result.system: result.summary["resources"] for result in results}
+        scale = scale_for((resources.get(name) for resources in found.values()), unit)
+        cells = tuple(
+            _cell(scale, resources[name], ("systems", system, "resources", name)) if name in resources else Cell(DASH)
+            for system, resources in found.items()
+        )
         unit_text = "" if unit in SAID_IN_TITLE else f" ({scale.unit})"
         table.rows.append(Row((title + unit_text,), cells))
     return table
@@ -169,7 +179,11 @@ def difference_table(manifests: dict[str, Manifest]) -> Table:
     for option in sorted({option for manifest in manifests.values() for option in manifest.options}):
         found = [manifest.options.get(option, _MISSING) for manifest in manifests.values()]
         if any(value != found[0] for value in found):
-            table.rows.append(Row((option,), tuple(Cell(_plain_text(value)) for value in found)))
+            texts = [_plain_text(value) for value in found]
+            if option.endswith("_target_"):  # a component goes by the place that it is chosen for, and its class
+                option = option.removesuffix("_target_").removesuffix(".") or "system"
+                texts = [text.rpartition(".")[-1] for text in texts]
+            table.rows.append(Row((option,), tuple(map(Cell, texts))))
     return table
 
 

@@ -48,4 +48,5 @@ def to_rich(table: Table) -> RichTable:
 
 
 def _text(cell: Cell) -> Text:
-    return Text(f"{cell.text} {cell.verdict}".rstrip(), style=_STYLES[cell.verdict])
+    text = Text(f"{cell.text} {cell.verdict}".rstrip(), style=_STYLES[cell.verdict])
+    return text if cell.below is None else text + Text("\n") + _text(cell.below)

@@ -1,6 +1,7 @@
 """Write what is known of a run into its folder."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from tetribench.metrics.compare import metrics_document
@@ -8,6 +9,7 @@ from tetribench.report.figures import draw_run
 from tetribench.report.frames import request_frame
 from tetribench.report.html import run_page
 from tetribench.report.runs import Run, load_run
+from tetribench.report.side_by_side import draw, page, ratio_frame
 
 
 def write_report(run_dir: Path, *, allow_partial: bool = False) -> Run:
@@ -23,3 +25,17 @@ def write_report(run_dir: Path, *, allow_partial: bool = False) -> Run:
     figures.mkdir(exist_ok=True)
     (run_dir / "report.html").write_text(run_page(run, document, draw_run(run, figures)))
     return run
+
+
+def write_side_by_side(run_dirs: Sequence[Path], out_dir: Path) -> list[Run]:
+    """Compare several complete runs: side_by_side.html, side_by_side.csv and figures/ in `out_dir`.
+
+    Raises ValueError as `load_run` does, and where the runs have no common baseline.
+    """
+    runs = [load_run(run_dir) for run_dir in run_dirs]
+    frame = ratio_frame(runs)
+    figures = out_dir / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(out_dir / "side_by_side.csv", index=False)
+    (out_dir / "side_by_side.html").write_text(page(runs, frame, draw(runs, frame, figures)))
+    return runs

@@ -18,18 +18,36 @@ from tetribench.engine.hf.cache import TorchKVPool
 ATTENTION_NAME = "tetri_paged"
 
 
+class Gather:
+    """Brings scattered blocks together, for one layer after the other, in buffers that all forward passes share.
+
+    Fresh tensors would page-fault every time.
+    """
+
+    def __init__(self, buffers: tuple[Tensor, Tensor], block_ids: Tensor, num_sequences: int, num_keys: int) -> None:
+        """`block_ids` is `[sequences * blocks]`; `buffers` are `[blocks, block_size, kv_heads, size]`."""
+        self._block_ids = block_ids
+        self._blocks = [buffer[: block_ids.shape[0]] for buffer in buffers]
+        by_sequence = [blocks.view(num_sequences, -1, *blocks.shape[2:]).transpose(1, 2) for blocks in self._blocks]
+        self._keys, self._values = (tensor[:, :, :num_keys] for tensor in by_sequence)
+
+    def layer(self, layer_blocks: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Keys and values, each `[sequences, kv_heads, num_keys, size]`, valid until the next gather."""
+        for blocks, out in zip(layer_blocks, self._blocks, strict=True):
+            torch.index_select(blocks, 0, self._block_ids, out=out)
+        return self._keys, self._values
+
+
 @dataclass(frozen=True, slots=True)
 class DecodeGroup:
     """Decode rows `[start, stop)`, which are gathered together.
 
-    `block_ids` is `[rows * blocks]`, short tables filled up with the scratch block; `mask` is additive,
-    `[rows, 1, 1, num_keys]`, or None where all rows have `num_keys` keys.
+    `mask` is additive, `[rows, 1, 1, num_keys]`, or None where all rows have `num_keys` keys.
     """
 
     start: int
     stop: int
-    num_keys: int
-    block_ids: Tensor
+    gather: Gather
     mask: Tensor | None
 
 
@@ -43,9 +61,9 @@ class ChunkRows:
 
 @dataclass(frozen=True, slots=True)
 class LaterChunkRows(ChunkRows):
-    """A chunk with tokens before it: `block_ids` cover both, `mask` is additive and causal, `[rows, num_keys]`."""
+    """A chunk with tokens before it: the keys of both are gathered; `mask` is additive and causal, `[rows, keys]`."""
 
-    block_ids: Tensor
+    gather: Gather
     mask: Tensor
 
 
@@ -61,7 +79,6 @@ class PagedRows:
     decode: list[DecodeGroup]
     chunks: list[ChunkRows]
     num_used: int
-    gather_buffers: tuple[Tensor, Tensor]
 
 
 paged_rows: ContextVar[PagedRows] = ContextVar("paged_rows")
@@ -85,43 +102,35 @@ def paged_attention(
     rows = paged_rows.get()
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     keys, values = key[0].transpose(0, 1), value[0].transpose(0, 1)
-    vectors = rows.pool.memory.view(-1, keys.shape[1] * keys.shape[2])
+    vectors = rows.pool.vectors
     vectors.index_copy_(0, rows.slots[2 * layer], keys.reshape(keys.shape[0], -1))
     vectors.index_copy_(0, rows.slots[2 * layer + 1], values.reshape(keys.shape[0], -1))
 
-    parts = [_decode(query, layer, rows, group, scaling) for group in rows.decode]
-    parts += [_chunk(query, key, value, layer, rows, chunk, scaling) for chunk in rows.chunks]
+    layer_blocks = rows.pool.layers[layer]
+    parts = [_decode(query, layer_blocks, group, scaling) for group in rows.decode]
+    parts += [_chunk(query, key, value, layer_blocks, chunk, scaling) for chunk in rows.chunks]
     if rows.num_used < query.shape[2]:  # a padding row sees itself only: its output is its value
         parts.append(values[rows.num_used :].repeat_interleave(query.shape[1] // keys.shape[1], dim=1))
     return (parts[0] if len(parts) == 1 else torch.cat(parts)).unsqueeze(0), None
 
 
-def _gathered(
-    layer: int, rows: PagedRows, block_ids: Tensor, num_sequences: int, num_keys: int
-) -> tuple[Tensor, Tensor]:
-    """Keys and values of one layer with the blocks side by side: each `[sequences, kv_heads, num_keys, size]`."""
-    gathered = []
-    for index, buffer in enumerate(rows.gather_buffers):
-        blocks = rows.pool.memory[:, layer, index]
-        out = buffer[: block_ids.shape[0] * blocks[0].numel()].view(-1, *blocks.shape[1:])
-        torch.index_select(blocks, 0, block_ids, out=out)  # a fresh tensor each time would page-fault each time
-        by_sequence = out.view(num_sequences, -1, *blocks.shape[2:])
-        gathered.append(by_sequence.transpose(1, 2)[:, :, :num_keys])
-    return gathered[0], gathered[1]
-
-
-def _decode(query: Tensor, layer: int, rows: PagedRows, group: DecodeGroup, scaling: float | None) -> Tensor:
+def _decode(query: Tensor, layer_blocks: tuple[Tensor, Tensor], group: DecodeGroup, scaling: float | None) -> Tensor:
     """One query for each sequence; heads that share a key head are the query rows of one attention."""
-    num_sequences = group.stop - group.start
-    num_heads, head_size = query.shape[1], query.shape[3]
-    keys, values = _gathered(layer, rows, group.block_ids, num_sequences, group.num_keys)
-    grouped = query[0, :, group.start : group.stop].transpose(0, 1).reshape(num_sequences, keys.shape[1], -1, head_size)
+    keys, values = group.gather.layer(layer_blocks)
+    num_sequences, num_kv_heads, _, head_size = keys.shape
+    rows = query[0, :, group.start : group.stop].transpose(0, 1)
+    grouped = rows.reshape(num_sequences, num_kv_heads, -1, head_size)
     out = scaled_dot_product_attention(grouped, keys, values, attn_mask=group.mask, scale=scaling)
-    return out.reshape(num_sequences, num_heads, head_size)
+    return out.reshape(rows.shape)
 
 
 def _chunk(
-    query: Tensor, key: Tensor, value: Tensor, layer: int, rows: PagedRows, chunk: ChunkRows, scaling: float | None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    layer_blocks: tuple[Tensor, Tensor],
+    chunk: ChunkRows,
+    scaling: float | None,
 ) -> Tensor:
     """Causal attention of a chunk; heads that share a key head are a batch over the same keys, which costs no copy."""
     num_rows, num_kv_heads = chunk.stop - chunk.start, key.shape[1]
@@ -130,7 +139,7 @@ def _chunk(
     mask = None
     if isinstance(chunk, LaterChunkRows):
         mask = chunk.mask
-        keys, values = _gathered(layer, rows, chunk.block_ids, num_sequences=1, num_keys=mask.shape[1])
+        keys, values = chunk.gather.layer(layer_blocks)
     else:
         keys, values = key[:, :, chunk.start : chunk.stop], value[:, :, chunk.start : chunk.stop]
     grouped = chunk_query.reshape(num_kv_heads, -1, num_rows, head_size).transpose(0, 1)

@@ -39,7 +39,9 @@ class TorchKVPool(KVPool):
     OPT, while gathering one layer's blocks for attention takes the same time in both layouts.
 
     The last block is scratch: padding rows write there, short block tables are filled up with it, and it is never
-    handed out. On the CPU the memory is an anonymous shared file (memfd), which ends with the processes that use it.
+    handed out. `layers` are views of each layer's keys and values, `vectors` of all key and value vectors of a token.
+
+    On the CPU the memory is an anonymous shared file (memfd), which ends with the processes that use it.
     """
 
     def __init__(self, memory: Tensor, name: str, pid: int, file_descriptor: int) -> None:
@@ -47,6 +49,8 @@ class TorchKVPool(KVPool):
         self.num_blocks = memory.shape[0] - 1
         self.block_size = memory.shape[3]
         self.block_bytes = memory[0].nbytes
+        self.vectors = memory.view(-1, memory.shape[4] * memory.shape[5])
+        self.layers = [(memory[:, layer, 0], memory[:, layer, 1]) for layer in range(memory.shape[1])]
         self._name = name
         self._pid = pid
         self._file_descriptor = file_descriptor

@@ -11,7 +11,7 @@ from torch import Tensor
 from tetribench.core.sequence import Sequence
 from tetribench.core.units import MIB, ceil_div
 from tetribench.engine.base import Batch, PrefillChunk
-from tetribench.engine.hf.attention import ChunkRows, DecodeGroup, LaterChunkRows, PagedRows
+from tetribench.engine.hf.attention import ChunkRows, DecodeGroup, Gather, LaterChunkRows, PagedRows
 from tetribench.engine.hf.cache import TorchKVPool
 
 IntArray = npt.NDArray[np.int64]
@@ -39,13 +39,12 @@ class Packer:
     def __init__(self, pool: TorchKVPool, max_context_tokens: int) -> None:
         self.pool = pool
         memory = pool.memory
-        _, num_layers, _, block_size, num_kv_heads, head_size = memory.shape
+        num_layers, block_size, block_shape = memory.shape[1], pool.block_size, memory.shape[3:]
         context_blocks = ceil_div(max_context_tokens, block_size)
         group_bytes = _CUDA_GROUP_BYTES if memory.is_cuda else _CPU_GROUP_BYTES
-        layer_block_size = block_size * num_kv_heads * head_size
-        self._group_blocks = group_bytes // (layer_block_size * memory.element_size())
-        buffer_size = max(self._group_blocks, context_blocks) * layer_block_size
-        self._gather_buffers = (memory.new_empty(buffer_size), memory.new_empty(buffer_size))
+        self._group_blocks = group_bytes // (block_shape.numel() * memory.element_size())
+        buffer_shape = (max(self._group_blocks, context_blocks), *block_shape)
+        self._gather_buffers = (memory.new_empty(buffer_shape), memory.new_empty(buffer_shape))
         self._block_stride = num_layers * 2 * block_size
         self._layer_offsets = torch.arange(num_layers * 2, device=memory.device)[:, None] * block_size
         self._key_positions = torch.arange(context_blocks * block_size, device=memory.device)
@@ -72,7 +71,6 @@ class Packer:
                 decode=list(self._decode_groups(decode)),
                 chunks=chunks,
                 num_used=len(decode) + batch.num_prefill_tokens,
-                gather_buffers=self._gather_buffers,
             ),
         )
 
@@ -113,8 +111,9 @@ class Packer:
                 num_own = ceil_div(sequence.num_tokens, self.pool.block_size)
                 row[:num_own] = sequence.block_ids[:num_own]
             mask = self._length_mask([sequence.num_tokens for sequence in rows])
+            gather = Gather(self._gather_buffers, self._upload(table.reshape(-1)), len(rows), num_keys)
             stop = start + len(rows)
-            yield DecodeGroup(start, stop, num_keys, self._upload(table.reshape(-1)), mask)
+            yield DecodeGroup(start, stop, gather, mask)
             start = stop
 
     def _length_mask(self, num_keys: list[int]) -> Tensor | None:
@@ -135,7 +134,9 @@ class Packer:
                 num_keys = chunk.start + chunk.num_tokens
                 blocks = chunk.sequence.block_ids[: ceil_div(num_keys, self.pool.block_size)]
                 mask = self.pool.memory.new_full((chunk.num_tokens, num_keys), -torch.inf).triu_(chunk.start + 1)
-                yield LaterChunkRows(start, stop, self._upload(np.array(blocks, dtype=np.int64)), mask)
+                block_ids = self._upload(np.array(blocks, dtype=np.int64))
+                gather = Gather(self._gather_buffers, block_ids, num_sequences=1, num_keys=num_keys)
+                yield LaterChunkRows(start, stop, gather, mask)
             start = stop
 
     def _upload(self, array: IntArray) -> Tensor:

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partialmethod
 
+from tqdm.std import tqdm  # type: ignore[import-untyped]
 from transformers.utils import logging
 
 
@@ -10,12 +12,11 @@ from transformers.utils import logging
 def quiet() -> Iterator[None]:
     """Errors still come through; the settings before are restored."""
     verbosity = logging.get_verbosity()
-    had_bars = logging.is_progress_bar_enabled()
+    with_bar = tqdm.__init__
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    tqdm.__init__ = partialmethod(with_bar, disable=True)  # the bar of GGUF files obeys no setting of transformers
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
-        if had_bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+        tqdm.__init__ = with_bar

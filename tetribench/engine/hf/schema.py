@@ -5,12 +5,12 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tetribench.core.clock import Clock
 from tetribench.core.units import GIB
 from tetribench.engine.hf.supported import unsupported_reason
 from tetribench.engine.model import Architecture, Model
 
 if TYPE_CHECKING:
+    from tetribench.core.clock import Clock
     from tetribench.engine.hf.runner import HFRunner
 
 _GPU_FILES = ("/dev/nvidia0", "/dev/nvidiactl", "/proc/driver/nvidia", "/dev/dxg")
@@ -112,7 +112,6 @@ class HFEngine:
 
     def validate(self, num_instances: int) -> None:
         """Refuse with a one-line ValueError what cannot work, before any process starts."""
-        self.model.shape()
         if not self.model.is_random:
             self.model.location()
         reason = unsupported_reason(self._local_config())
@@ -122,7 +121,7 @@ class HFEngine:
         if self.resolved_device() is Device.cpu:
             self._check_machine_memory(num_instances)
 
-    def build(self, clock: Clock, core: int | None) -> "HFRunner":
+    def build(self, clock: "Clock", core: int | None) -> "HFRunner":
         """Load the model and reserve the KV memory in this process; `core` is the CUDA device, modulo their number."""
         from tetribench.engine.hf.build import build_runner
 

@@ -1,0 +1,36 @@
+"""Fixtures for all tests."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tetribench import cli
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Real traces, where they are; they are not part of the project."""
+    folder = Path(os.environ.get("TETRIBENCH_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip("needs the real traces: set TETRIBENCH_DATA to their folder")
+    return folder
+
+
+@pytest.fixture
+def tetribench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
+    """The command, in this process; its exit code. Runs go to `tmp_path`."""
+
+    def call(*arguments: str) -> int:
+        monkeypatch.setattr("sys.argv", ["tetribench", *arguments, f"out={tmp_path}", "progress=false"])
+        try:
+            cli.main()
+        except SystemExit as ended:
+            assert isinstance(ended.code, int)
+            return ended.code
+        return 0
+
+    return call

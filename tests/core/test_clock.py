@@ -1,0 +1,98 @@
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tetribench.core.clock import VirtualClock, WallClock, run_virtual
+
+
+def test_wall_clocks_of_one_origin_are_one_clock() -> None:
+    first, second = WallClock(origin_s=0.0), WallClock(origin_s=0.0)
+    assert first.now() <= second.now() <= first.now()
+    assert WallClock().now() < first.now()
+
+
+def test_the_wall_clock_sleeps_and_takes_negative_durations_for_none() -> None:
+    clock = WallClock()
+
+    async def main() -> float:
+        await clock.sleep(-1.0)
+        started_s = clock.now()
+        await clock.sleep(0.01)
+        return clock.now() - started_s
+
+    assert asyncio.run(main()) > 0.0099
+
+
+@given(st.lists(st.sampled_from([-1.0, 0.0, 0.1, 0.2, 0.3, 1e-9, 7.0]), min_size=1, max_size=30))
+def test_sleepers_wake_by_deadline_and_in_order_on_ties(durations_s: list[float]) -> None:
+    clock = VirtualClock()
+    woken: list[tuple[int, float]] = []
+
+    async def sleeper(index: int, duration_s: float) -> None:
+        await clock.sleep(duration_s)
+        woken.append((index, clock.now()))
+
+    async def main() -> None:
+        await asyncio.gather(*(sleeper(index, duration_s) for index, duration_s in enumerate(durations_s)))
+
+    run_virtual(clock, main())
+    deadlines_s = [max(duration_s, 0.0) for duration_s in durations_s]
+    expected = sorted(range(len(durations_s)), key=lambda index: deadlines_s[index])
+    assert woken == [(index, deadlines_s[index]) for index in expected]
+
+
+@pytest.mark.parametrize("duration_s", [0.0, -3.0])
+def test_a_sleep_of_no_time_lets_the_others_run(duration_s: float) -> None:
+    clock, order = VirtualClock(), []
+
+    async def other() -> None:
+        order.append("other")
+
+    async def main() -> None:
+        task = asyncio.create_task(other())
+        await clock.sleep(duration_s)
+        order.append("main")
+        await task
+
+    run_virtual(clock, main())
+    assert order == ["other", "main"] and clock.now() == 0.0
+
+
+def test_time_does_not_jump_to_a_sleeper_that_was_cancelled() -> None:
+    clock = VirtualClock()
+
+    async def main() -> float:
+        task = asyncio.create_task(clock.sleep(1.0))
+        await clock.sleep(0.5)
+        task.cancel()
+        await clock.sleep(0.0)
+        seen_s = clock.now()
+        await clock.sleep(9.5)
+        return seen_s
+
+    assert run_virtual(clock, main()) == 0.5
+    assert clock.now() == 10.0
+
+
+def test_time_stands_still_while_anything_is_ready() -> None:
+    clock = VirtualClock()
+
+    async def main() -> None:
+        sleeping = asyncio.create_task(clock.sleep(1.0))
+        for _ in range(1000):
+            await asyncio.sleep(0)
+            assert clock.now() == 0.0
+        await sleeping
+        assert clock.now() == 1.0
+
+    run_virtual(clock, main())
+
+
+def test_when_everyone_waits_and_nobody_sleeps_it_is_a_deadlock() -> None:
+    async def main() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    with pytest.raises(RuntimeError, match="deadlock in virtual time"):
+        run_virtual(VirtualClock(), main())

@@ -1,0 +1,55 @@
+from tests.support import request, sequence
+from tetribench.core.messages import TokenOutput
+from tetribench.core.sequence import Sequence
+from tetribench.decode.running import RunningBatch
+from tetribench.kv.blocks import BlockAllocator
+
+
+def running(num_blocks: int, *prompts: int) -> tuple[RunningBatch, BlockAllocator, list[Sequence]]:
+    """Members with a full prompt computed and their first token, in blocks of 4."""
+    kv = BlockAllocator(num_blocks=num_blocks, block_size=4)
+    batch, members = RunningBatch(kv), []
+    for id, prompt in enumerate(prompts):
+        one = sequence(id, prompt)
+        kv.extend(one, prompt)
+        one.num_computed, one.output_ids = prompt, [0]
+        batch.members.append(one)
+        members.append(one)
+    return batch, kv, members
+
+
+def test_growing_gives_room_for_one_more_token() -> None:
+    batch, _, (first, second) = running(4, 4, 3)
+    assert batch.grow() == [] and len(batch) == 2
+    assert (len(first.block_ids), len(second.block_ids)) == (2, 1)
+
+
+def test_who_came_last_makes_room() -> None:
+    batch, kv, (first, second, third) = running(4, 4, 4, 8)
+    assert batch.grow() == [third]
+    assert batch.members == [first, second] and third.block_ids == [] and third.num_computed == 0
+    assert third.num_tokens == 9
+    kv.check([first, second])
+
+
+def test_several_make_room_one_after_the_other_the_last_first() -> None:
+    batch, _, (first, second, third) = running(3, 4, 4, 4)
+    assert batch.grow() == [third, second]
+    assert batch.members == [first]
+
+
+def test_a_member_may_have_to_make_room_for_itself() -> None:
+    batch, kv, (first,) = running(2, 8)
+    assert batch.grow() == [first]
+    assert batch.members == [] and kv.num_free == 2
+
+
+def test_tokens_go_to_those_that_ran_and_ended_ones_give_back_their_memory() -> None:
+    batch, kv, (first, second, third) = running(6, 3, 3, 3)
+    second.request = request(1, 3, 2)
+    outputs = batch.take({0: 50, 1: 51}, frozenset())
+    assert outputs == [TokenOutput(0, 50, False), TokenOutput(1, 51, True)]
+    assert batch.members == [first, third]
+    assert (first.output_ids, first.num_computed, first.num_uncomputed) == ([0, 50], 4, 1)
+    assert third.output_ids == [0] and third.num_computed == 3
+    kv.check([first, third])

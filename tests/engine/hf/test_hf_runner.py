@@ -1,0 +1,161 @@
+import asyncio
+import itertools
+import random
+from collections.abc import Callable
+from collections.abc import Sequence as SequenceOf
+
+import pytest
+import torch
+from hf_driver import MODELS, Driver, tiny_engine
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tetribench.engine.base import Batch, PrefillChunk
+from tetribench.engine.hf.schema import Device, DType, HFEngine
+from tetribench.engine.model import Model
+
+Reference = Callable[[SequenceOf[int], int], list[int]]
+MakeDriver = Callable[[HFEngine], Driver]
+
+
+def prompts(lengths: list[int], vocab_size: int = 512) -> list[list[int]]:
+    rng = random.Random(3)
+    return [[rng.randrange(vocab_size) for _ in range(length)] for length in lengths]
+
+
+@pytest.mark.parametrize("chunk_tokens", [16, 512])
+def test_mixed_batches_give_the_tokens_of_generate(driver: Driver, reference: Reference, chunk_tokens: int) -> None:
+    asked = prompts([5, 16, 33, 70, 200, 1])
+    sequences = [driver.sequence(i, prompt, 20) for i, prompt in enumerate(asked)]
+    outputs = driver.finish(sequences, chunk_tokens)
+    driver.give_back(sequences)
+    assert outputs == [reference(prompt, 20) for prompt in asked]
+    assert len({token for output in outputs for token in output}) > 30, "responses too alike to prove anything"
+
+
+def test_many_ragged_sequences_are_gathered_in_several_groups(driver: Driver, reference: Reference) -> None:
+    asked = prompts([7 * i % 150 + 1 for i in range(40)])
+    sequences = [driver.sequence(i, prompt, 3) for i, prompt in enumerate(asked)]
+    runner = driver.runner
+    group_blocks, runner._packer._group_blocks = runner._packer._group_blocks, 16
+    outputs = driver.finish(sequences, 512)
+    runner._packer._group_blocks = group_blocks
+    driver.give_back(sequences)
+    assert outputs == [reference(prompt, 3) for prompt in asked]
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cuts=st.sets(st.integers(1, 59), max_size=6))
+def test_any_split_into_chunks_gives_the_same_token(driver: Driver, reference: Reference, cuts: set[int]) -> None:
+    (prompt,) = prompts([60])
+    sequence = driver.sequence(0, prompt, 1)
+    edges = [0, *sorted(cuts), 60]
+    produced = [
+        driver.run(Batch(prefill=[PrefillChunk(sequence, start, stop - start)]))
+        for start, stop in itertools.pairwise(edges)
+    ]
+    driver.give_back([sequence])
+    assert produced == [{}] * (len(edges) - 2) + [{0: reference(prompt, 1)[0]}]
+
+
+def test_padding_rows_change_nothing(driver: Driver) -> None:
+    pool = driver.runner.pool
+    asked = prompts([40, 9])
+    results = []
+    for num_padding_tokens in (0, 37):
+        sequences = [driver.sequence(i, prompt, 6) for i, prompt in enumerate(asked)]
+        others = torch.tensor(driver.free_blocks)
+        before = pool.memory[others].clone()
+        outputs = driver.finish(sequences, 16, num_padding_tokens)
+        assert torch.equal(pool.memory[others], before), "a block of nobody was written"
+        kept = [pool.memory[torch.tensor(sequence.block_ids)].clone() for sequence in sequences]
+        results.append((outputs, kept))
+        driver.free_blocks += [block for sequence in reversed(sequences) for block in reversed(sequence.block_ids)]
+    (plain, plain_kept), (padded, padded_kept) = results
+    assert padded == plain
+    for one, other in zip(plain_kept, padded_kept, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_padding_alone_and_nothing_at_all(driver: Driver) -> None:
+    assert driver.run(Batch(num_padding_tokens=20)) == {}
+    assert driver.run(Batch()) == {}
+
+
+def test_recomputing_prompt_and_response_gives_the_same_next_token(driver: Driver, reference: Reference) -> None:
+    (prompt,) = prompts([50])
+    sequence = driver.sequence(0, prompt, 12)
+    driver.finish([sequence], 512)
+    sequence.output_ids[8:] = []
+    sequence.num_computed = 0
+    driver.give_back([sequence])
+    sequence.block_ids = driver.take_blocks(64)
+    driver.run(Batch(prefill=[PrefillChunk(sequence, 0, 30)]))
+    driver.run(Batch(prefill=[PrefillChunk(sequence, 30, 28)]))
+    driver.give_back([sequence])
+    assert sequence.output_ids == reference(prompt, 9)
+
+
+def test_decoding_goes_on_in_another_pool(
+    model: Model, driver: Driver, reference: Reference, make_driver: MakeDriver
+) -> None:
+    other = make_driver(tiny_engine(model))
+    (prompt,) = prompts([77])
+    sequence = driver.sequence(0, prompt, 20)
+    while len(sequence.output_ids) < 5:
+        driver.run(Batch(decode=[sequence]) if sequence.output_ids else Batch(prefill=[PrefillChunk(sequence, 0, 77)]))
+    there = other.take_blocks(97)
+    peer = driver.runner.pool.attach(other.runner.pool.handle())
+    driver.runner.pool.copy_to(peer, sequence.block_ids, there)
+    driver.runner.pool.memory[torch.tensor(sequence.block_ids)] = 0
+    driver.give_back([sequence])
+    sequence.block_ids = there
+    assert other.finish([sequence], 512) == [reference(prompt, 20)]
+
+
+def test_the_cache_is_really_read(driver: Driver, reference: Reference) -> None:
+    """Guards the tests above: were keys not read from the blocks, spoiling them would change nothing."""
+    (prompt,) = prompts([77])
+    sequence = driver.sequence(0, prompt, 8)
+    driver.run(Batch(prefill=[PrefillChunk(sequence, 0, 77)]))
+    driver.runner.pool.memory[sequence.block_ids[0]] = 1.0
+    outputs = driver.finish([sequence], 512)
+    driver.give_back([sequence])
+    assert outputs != [reference(prompt, 8)]
+
+
+def test_info_is_read_back(model: Model, driver: Driver) -> None:
+    info = driver.runner.info
+    assert (info.device, info.dtype, info.attention) == ("cpu", "float32", "sdpa paged")
+    assert info.num_blocks * info.block_bytes == 16 * 2**20
+    assert info.block_bytes == driver.runner.pool.block_bytes == tiny_engine(model).kv_bytes_per_block()
+    assert info.max_context_tokens == 512
+    assert info.stop_token_ids == ()
+    assert abs(info.num_parameters / model.shape().num_parameters - 1) < 0.05
+    assert info.versions["torch"] == torch.__version__
+
+
+def test_the_event_loop_runs_while_a_batch_does(driver: Driver) -> None:
+    """Other tasks get their turns during a long chunk, which would block a loop that computed it itself."""
+    (prompt,) = prompts([480])
+    sequence = driver.sequence(0, prompt, 1)
+    runner = driver.runner
+
+    async def beats() -> int:
+        count = 0
+        running = asyncio.ensure_future(runner.run(Batch(prefill=[PrefillChunk(sequence, 0, 480)])))
+        while not running.done():
+            await asyncio.sleep(0)
+            count += 1
+        return count
+
+    assert asyncio.run(beats()) > 3
+    driver.give_back([sequence])
+
+
+def test_low_precision_runs(make_driver: MakeDriver) -> None:
+    engine = HFEngine(model=MODELS["llama"], device=Device.cpu, dtype=DType.bfloat16, kv_memory_gib=0.01)
+    driver = make_driver(engine)
+    assert driver.runner.info.dtype == "bfloat16"
+    sequences = [driver.sequence(i, prompt, 5) for i, prompt in enumerate(prompts([40, 7]))]
+    assert [len(output) for output in driver.finish(sequences, 16)] == [5, 5]

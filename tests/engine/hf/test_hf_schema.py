@@ -1,0 +1,137 @@
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hf_driver import MODELS
+
+import tetribench.engine.hf.schema as schema
+from tetribench.engine.hf.schema import Device, DType, HFEngine
+from tetribench.engine.model import Architecture, Model
+
+OPT = MODELS["opt"]
+LLAMA_CONFIG = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "num_key_value_heads": 2,
+    "intermediate_size": 128,
+    "vocab_size": 512,
+    "max_position_embeddings": 512,
+}
+
+
+def at_path(folder: Path, **changes: Any) -> Model:
+    (folder / "config.json").write_text(json.dumps(LLAMA_CONFIG | changes))
+    return Model(name="mine", path=str(folder))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"block_size": 0},
+        {"kv_memory_gib": 0.0},
+        {"temperature": -0.1},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+        {"top_k": 0},
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name(values: dict[str, Any]) -> None:
+    (name,) = values
+    with pytest.raises(ValueError, match=f"^engine.{name}=.*") as refused:
+        HFEngine(model=OPT, **values)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_sane_engine_is_accepted(tmp_path: Path) -> None:
+    HFEngine(model=OPT, device=Device.cpu).validate(2)
+    HFEngine(model=at_path(tmp_path), device=Device.cpu).validate(2)
+
+
+def test_cuda_without_a_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "_GPU_FILES", ("/nowhere",))
+    with pytest.raises(ValueError, match=r"^engine.device=cuda: no CUDA device"):
+        HFEngine(model=OPT, device=Device.cuda).validate(1)
+    assert HFEngine(model=OPT).resolved_device() is Device.cpu
+
+
+def test_auto_takes_cuda_where_torch_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "_GPU_FILES", ("/proc",))
+    monkeypatch.setattr(schema, "_torch_sees_cuda", lambda: True)
+    assert HFEngine(model=OPT).resolved_device() is Device.cuda
+    assert HFEngine(model=OPT).resolved_dtype() is DType.float16
+    assert HFEngine(model=MODELS["llama"]).resolved_dtype() is DType.bfloat16
+    assert HFEngine(model=OPT, dtype=DType.bfloat16).resolved_dtype() is DType.bfloat16
+    assert HFEngine(model=OPT, device=Device.cpu).resolved_dtype() is DType.float32
+    monkeypatch.setattr(schema, "_torch_sees_cuda", lambda: False)
+    assert HFEngine(model=OPT).resolved_device() is Device.cpu
+
+
+def test_the_dtype_of_a_checkpoint_follows_its_own_family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "_GPU_FILES", ("/proc",))
+    monkeypatch.setattr(schema, "_torch_sees_cuda", lambda: True)
+    model = at_path(tmp_path)
+    assert model.architecture is Architecture.opt
+    assert HFEngine(model=model).resolved_dtype() is DType.bfloat16
+    assert HFEngine(model=at_path(tmp_path, model_type="opt")).resolved_dtype() is DType.float16
+
+
+def test_blocks_fill_the_memory() -> None:
+    engine = HFEngine(model=OPT, device=Device.cpu, kv_memory_gib=0.5, block_size=8)
+    assert engine.kv_bytes_per_block() == 2 * 2 * 64 * 4 * 8
+    assert engine.num_blocks() == 2**29 // engine.kv_bytes_per_block()
+
+
+def test_memory_for_less_than_a_block_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^engine.kv_memory_gib=1e-06: holds no block"):
+        HFEngine(model=OPT, device=Device.cpu, kv_memory_gib=1e-6).validate(1)
+
+
+def test_more_memory_than_the_machine_has_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text(f"MemTotal: 99999999 kB\nMemAvailable:   {2 * 2**20} kB\n")
+    monkeypatch.setattr(schema, "_MEMINFO", meminfo)
+    engine = HFEngine(model=OPT, device=Device.cpu, kv_memory_gib=0.9)
+    engine.validate(2)
+    with pytest.raises(ValueError, match=r"^engine.kv_memory_gib=0.9: 3 instances .* need 2.7 GiB and 2.0 GiB are"):
+        engine.validate(3)
+
+
+def test_an_unsupported_checkpoint_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    model = at_path(tmp_path, model_type="mistral", sliding_window=128)
+    with pytest.raises(ValueError, match=r"^model=mine: sliding-window attention is not implemented$"):
+        HFEngine(model=model, device=Device.cpu).validate(1)
+
+
+def test_a_family_with_other_words_for_its_sizes_is_refused_by_reason(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gptj", "n_embd": 64}))
+    with pytest.raises(ValueError, match="AttentionInterface"):
+        HFEngine(model=Model(name="mine", path=str(tmp_path)), device=Device.cpu).validate(1)
+
+
+def test_a_missing_package_is_named() -> None:
+    model = Model(name="m", package="no_such_weights")
+    with pytest.raises(ValueError, match="no-such-weights"):
+        HFEngine(model=model, device=Device.cpu).validate(1)
+
+
+def test_it_travels_to_another_process() -> None:
+    engine = pickle.loads(pickle.dumps(HFEngine(model=OPT, device=Device.cpu, top_k=4)))
+    assert (engine.model.name, engine.device, engine.top_k) == ("opt_tiny", Device.cpu, 4)
+    assert engine.num_blocks() == HFEngine(model=OPT, device=Device.cpu).num_blocks()
+
+
+def test_describing_and_validating_an_engine_needs_no_torch() -> None:
+    code = """
+import sys
+from tetribench.engine.hf.schema import HFEngine, Device
+from tetribench.engine.model import Model
+HFEngine(model=Model(name="m"), device=Device.cpu).validate(2)
+assert not {"torch", "transformers", "numpy"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

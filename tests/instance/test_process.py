@@ -1,0 +1,148 @@
+"""Instances in processes of their own: they come up, serve, and are gone afterwards, however the run ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from transformers import OPTConfig, PreTrainedTokenizerFast
+
+from tetribench.instance.process import cores_of
+
+SLOW = ["+workload=lphd", "engine=cost_model", "hardware.overhead_s=0.05", "progress=false"]
+"""Decodes for many seconds on processes that start quickly, because they need no model."""
+
+
+def workers() -> list[int]:
+    """Process ids of all instances on this machine."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if b"tetribench.instance.worker" in command:
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Starts the command in its own session; what is left of it is killed in the end."""
+    commands: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", "tetribench.cli", *arguments, f"out={tmp_path}", "name=run"]
+        commands.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True))
+        return commands[-1]
+
+    yield start
+    for process in commands:
+        process.kill()
+        process.wait()
+
+
+def wait_for_tokens(folder: Path) -> None:
+    """Until the first system has delivered something."""
+    events = folder / "systems" / "tetri" / "events.jsonl"
+    for _ in range(600):
+        if events.exists() and "first_token" in events.read_text():
+            return
+        time.sleep(0.05)
+    raise AssertionError("no token within 30 s")
+
+
+def status(folder: Path) -> dict[str, str]:
+    content: dict[str, str] = json.loads((folder / "status.json").read_text())
+    return content
+
+
+def test_a_killed_instance_fails_the_run_with_its_name(
+    started: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    before = set(workers())
+    command = started(*SLOW)
+    wait_for_tokens(tmp_path / "run")
+    victim = max(set(workers()) - before)
+    os.kill(victim, signal.SIGKILL)
+    _, stderr = command.communicate(timeout=20)
+    assert command.returncode == 1
+    assert "-0: process ended with code -9" in stderr
+    assert "Traceback" not in stderr
+    assert set(workers()) <= before
+    assert status(tmp_path / "run")["state"] == "failed"
+    events = (tmp_path / "run" / "systems" / "tetri" / "events.jsonl").read_text()
+    assert events.count('"failed"') + events.count('"finished"') == events.count('"arrived"')
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_everything_and_keeps_the_events(
+    sent: signal.Signals, started: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    before = set(workers())
+    command = started(*SLOW)
+    wait_for_tokens(tmp_path / "run")
+    command.send_signal(sent)
+    _, stderr = command.communicate(timeout=5)
+    assert command.returncode == 130
+    assert stderr.count("\n") == 1
+    assert set(workers()) <= before
+    assert status(tmp_path / "run")["state"] == "interrupted"
+    assert "interrupted" in (tmp_path / "run" / "systems" / "tetri" / "events.jsonl").read_text()
+
+
+def test_workers_do_not_outlive_a_killed_launcher(
+    started: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    before = set(workers())
+    command = started(*SLOW)
+    wait_for_tokens(tmp_path / "run")
+    command.kill()
+    command.wait()
+    for _ in range(100):
+        if set(workers()) <= before:
+            return
+        time.sleep(0.05)
+    raise AssertionError("workers live on without their launcher")
+
+
+def test_an_instance_that_does_not_come_up_in_time_fails_the_run(
+    started: Callable[..., "subprocess.Popen[str]"],
+) -> None:
+    before = set(workers())
+    command = started(*SLOW, "runtime.start_timeout_s=0.01")
+    _, stderr = command.communicate(timeout=20)
+    assert command.returncode == 1
+    assert "not ready after" in stderr
+    assert "Traceback" not in stderr
+    assert set(workers()) <= before
+
+
+def test_a_worker_that_cannot_build_its_engine_says_why(
+    started: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    """Weights that turn out to be missing when the instance loads them, after everything could be checked beforehand."""
+    folder = tmp_path / "model"
+    shape = OPTConfig(hidden_size=32, num_attention_heads=2, num_hidden_layers=1, ffn_dim=32, vocab_size=300)
+    shape.save_pretrained(folder)
+    letters = Tokenizer(BPE({chr(33 + index): index for index in range(90)}, []))
+    PreTrainedTokenizerFast(tokenizer_object=letters).save_pretrained(folder)
+    command = started("+workload=lphd", "progress=false", f"model.path={folder}", "device=cpu")
+    _, stderr = command.communicate(timeout=60)
+    assert command.returncode == 1
+    assert stderr.startswith("tetribench: ")
+    assert "prefill-0.log" in stderr or "decode-0.log" in stderr
+    assert not workers()
+
+
+def test_cores_are_shared_out_without_overlap() -> None:
+    assert [cores_of(index, 2, [4, 5, 6, 7, 8]) for index in range(2)] == [[4, 5], [6, 7]]
+    assert [cores_of(index, 3, [0, 1]) for index in range(3)] == [[0], [1], [0]]

@@ -1,0 +1,257 @@
+from typing import Any
+
+import pytest
+
+from tests.support import STOP_TOKEN, info, load, request
+from tetribench.core.events import EventKind
+from tetribench.core.messages import (
+    Arrived,
+    Granted,
+    LoadBroadcast,
+    Message,
+    Released,
+    Reserve,
+    Stop,
+    Submit,
+    TokenOutput,
+)
+from tetribench.core.request import Request
+from tetribench.core.sequence import LengthRange
+from tetribench.engine.base import Batch
+from tetribench.kv.transfer import Granularity, Moved, Push
+from tetribench.prefill.chunk import Chunker
+from tetribench.prefill.dispatch import PowerOfTwo, RandomDispatch
+from tetribench.prefill.order import FCFS, SJF
+from tetribench.prefill.predict import NoisyOracle, Oracle
+from tetribench.prefill.scheduler import PrefillPolicies, PrefillScheduler
+
+LOADS = {"decode-0": load(1000, time_s=0.25), "decode-1": load(900, time_s=0.5)}
+"""decode-0 has more free memory, so it is the first choice."""
+
+
+def scheduler(num_blocks: int = 100, *requests: Request, **changes: Any) -> PrefillScheduler:
+    """Blocks of 4 tokens, chunks of 8, with `requests` already submitted."""
+    policies: dict[str, Any] = {"order": FCFS(), "chunk": Chunker(chunk_size=8), "predict": Oracle()}
+    policies |= {"dispatch": PowerOfTwo()} | changes
+    made = PrefillPolicies(**policies).build("prefill-0", info(num_blocks, 4, (STOP_TOKEN,)))
+    made.receive(LoadBroadcast(LOADS), 0.5)
+    for one in requests:
+        made.receive(Submit(one), 1.0)
+    return made
+
+
+def step(made: PrefillScheduler, now_s: float, token_id: int = 77) -> Batch:
+    """One iteration that ends at `now_s`."""
+    batch = made.next_batch(now_s)
+    assert batch is not None
+    finish(made, batch, now_s, token_id)
+    return batch
+
+
+def finish(made: PrefillScheduler, batch: Batch, now_s: float, token_id: int = 77) -> None:
+    tokens = {chunk.sequence.request.id: token_id for chunk in batch.prefill if chunk.yields_token}
+    made.complete(batch, tokens, now_s)
+
+
+def taken(of: list[Any]) -> list[Any]:
+    found = list(of)
+    of.clear()
+    return found
+
+
+def kinds(made: PrefillScheduler) -> list[tuple[EventKind, float, int]]:
+    return [(event.kind, event.time_s, event.requests[0]) for event in taken(made.outbox.events)]
+
+
+def moved(push: Push, started_s: float, ended_s: float) -> Moved:
+    return Moved(push, started_s, ended_s, 100 * len(push.source_ids))
+
+
+def test_a_prompt_of_three_chunks_from_submission_to_hand_over() -> None:
+    made = scheduler(100, request(5, prompt=20, output=30))
+    step(made, 2.0)
+    dispatched = made.outbox.events[-1]
+    assert kinds(made) == [(EventKind.PREFILL_STARTED, 2.0, 5), (EventKind.DISPATCHED, 2.0, 5)]
+    assert dispatched.details == {
+        "to": "decode-0",
+        "candidates": ["decode-0", "decode-1"],
+        "low": 0,
+        "high": 200,
+        "load_age_s": 1.75,
+    }
+    assert taken(made.outbox.messages) == [("decode-0", Reserve(request(5, 20, 30), LengthRange(0, 200), "prefill-0"))]
+    assert made.outbox.pushes == []
+
+    made.receive(Granted(5, [50, 51, 52, 53, 54]), 2.1)
+    (first,) = taken(made.outbox.pushes)
+    assert first == Push(5, "decode-0", first.source_ids, [50, 51], is_last=False)
+    step(made, 3.0)
+    (second,) = taken(made.outbox.pushes)
+    assert kinds(made) == [] and made.outbox.outputs == []
+    made.moved(moved(first, 2.1, 3.1))
+    assert kinds(made) == [(EventKind.TRANSFER_STARTED, 2.1, 5)]
+
+    step(made, 4.0)
+    (third,) = taken(made.outbox.pushes)
+    assert (third.target_ids, third.is_last) == ([54], True)
+    assert kinds(made) == [(EventKind.PREFILL_DONE, 4.0, 5)]
+    assert taken(made.outbox.outputs) == [TokenOutput(5, 77, False)]
+    made.moved(moved(second, 3.1, 4.1))
+    assert made.num_used_blocks == 5 and made.outbox.messages == []
+    made.moved(moved(third, 4.1, 4.6))
+    (done,) = made.outbox.events
+    assert (done.kind, done.time_s) == (EventKind.TRANSFER_DONE, 4.6)
+    assert done.details == {"num_bytes": 500, "busy_s": pytest.approx(2.5)}
+    assert taken(made.outbox.messages) == [("decode-0", Arrived(5, 77))]
+    assert made.num_used_blocks == 0 and made.next_batch(5.0) is None
+    made.check()
+
+
+def test_request_level_transfer_waits_for_the_last_chunk() -> None:
+    made = scheduler(100, request(0, prompt=16), granularity=Granularity.request)
+    step(made, 1.0)
+    made.receive(Granted(0, [1, 2, 3, 4]), 1.5)
+    assert made.outbox.pushes == []
+    step(made, 2.0)
+    (push,) = made.outbox.pushes
+    assert push.target_ids == [1, 2, 3, 4] and push.is_last
+
+
+def test_a_dispatch_counts_for_the_next_one_without_a_broadcast() -> None:
+    """800 + 399 tokens make the first choice's memory look full, so the second request of the chunk goes elsewhere."""
+    big = [request(id, prompt=4, output=300) for id in range(2)]
+    made = scheduler(100, *big, dispatch=PowerOfTwo())
+    made.receive(LoadBroadcast({"decode-0": load(800), "decode-1": load(700)}), 1.0)
+    step(made, 2.0)
+    assert [to for to, _ in made.outbox.messages] == ["decode-0", "decode-1"]
+
+
+def test_the_view_is_replaced_by_the_next_broadcast() -> None:
+    made = scheduler(100, *[request(id, prompt=4, output=300) for id in range(2)], chunk=Chunker(chunk_size=4))
+    step(made, 2.0)
+    made.receive(LoadBroadcast(LOADS), 2.1)
+    step(made, 3.0)
+    assert [to for to, _ in made.outbox.messages] == ["decode-0", "decode-0"]
+
+
+def test_the_window_is_taken_from_those_that_wait() -> None:
+    """Twenty of 1 to 20 tokens, longest first in arrival order, window 10: two groups, each sorted."""
+    requests = [request(id, prompt=20 - id) for id in range(20)]
+    made = scheduler(100, *requests, order=SJF(window=10), chunk=Chunker(chunk_size=1000))
+    batch = made.next_batch(1.0)
+    assert batch is not None
+    assert [chunk.num_tokens for chunk in batch.prefill] == [*range(11, 21), *range(1, 11)]
+
+
+def test_a_group_is_taken_only_when_less_than_a_chunk_is_scheduled() -> None:
+    """A late short prompt is ordered into the next group, and not behind one that was taken too early."""
+    made = scheduler(100, request(0, 8), request(1, 8), request(2, 8), order=SJF(window=2))
+    step(made, 1.0)
+    made.receive(Submit(request(3, 1)), 1.5)
+    assert [chunk.sequence.request.id for chunk in step(made, 2.0).prefill] == [1]
+    assert [chunk.sequence.request.id for chunk in step(made, 3.0).prefill] == [3, 2]
+
+
+def test_a_response_of_one_token_is_never_dispatched() -> None:
+    made = scheduler(100, request(0, prompt=8, output=1))
+    step(made, 1.0)
+    assert [kind for kind, _, _ in kinds(made)] == [EventKind.PREFILL_STARTED, EventKind.PREFILL_DONE]
+    assert made.outbox.outputs == [TokenOutput(0, 77, True)] and made.outbox.messages == []
+    made.check()
+
+
+def stopping(prompt: int) -> PrefillScheduler:
+    return scheduler(100, request(0, prompt=prompt, output=30, natural_stop=True))
+
+
+def test_stopping_at_the_first_token_before_the_grant_comes() -> None:
+    made = stopping(8)
+    step(made, 1.0, STOP_TOKEN)
+    assert made.outbox.outputs == [TokenOutput(0, STOP_TOKEN, True)]
+    assert [type(message) for _, message in made.outbox.messages] == [Reserve, Released]
+    assert made.num_used_blocks == 0
+    made.receive(Granted(0, [1, 2]), 1.5)
+    assert made.outbox.pushes == []
+    made.check()
+
+
+def test_stopping_at_the_first_token_after_the_grant_and_between_pushes() -> None:
+    made = stopping(16)
+    step(made, 1.0)
+    made.receive(Granted(0, [1, 2, 3, 4]), 1.5)
+    (push,) = taken(made.outbox.pushes)
+    made.moved(moved(push, 1.5, 1.6))
+    step(made, 2.0, STOP_TOKEN)
+    assert made.outbox.pushes == [] and made.outbox.messages[-1] == ("decode-0", Released(0))
+    assert made.num_used_blocks == 0
+    made.check()
+
+
+def test_stopping_at_the_first_token_while_a_push_is_in_flight_keeps_both_sides_blocks_until_it_has_ended() -> None:
+    made = stopping(24)
+    step(made, 1.0)
+    made.receive(Granted(0, [1, 2, 3, 4, 5, 6]), 1.5)
+    step(made, 2.0)
+    first, second = taken(made.outbox.pushes)
+    taken(made.outbox.messages)
+    step(made, 3.0, STOP_TOKEN)
+    assert made.outbox.outputs[-1].is_last and made.outbox.pushes == []
+    made.moved(moved(first, 1.5, 3.5))
+    assert made.outbox.messages == [] and made.num_used_blocks == 6
+    made.moved(moved(second, 3.5, 4.5))
+    assert made.outbox.messages == [("decode-0", Released(0))] and made.num_used_blocks == 0
+    assert EventKind.TRANSFER_DONE not in [kind for kind, _, _ in kinds(made)]
+    made.check()
+
+
+def test_kv_that_nobody_takes_stops_the_intake_and_nothing_is_dropped() -> None:
+    made = scheduler(4, request(0, prompt=8), request(1, prompt=8), request(2, prompt=8))
+    step(made, 1.0)
+    step(made, 2.0)
+    assert made.num_used_blocks == 4 and made.next_batch(3.0) is None
+    made.receive(Granted(0, [9, 8]), 3.5)
+    (push,) = made.outbox.pushes
+    assert made.next_batch(3.6) is None
+    made.moved(moved(push, 3.5, 4.0))
+    assert [chunk.sequence.request.id for chunk in step(made, 5.0).prefill] == [2]
+
+
+def test_load_counts_prompt_tokens_that_are_not_yet_computed() -> None:
+    made = scheduler(100, request(0, prompt=12), request(1, prompt=7), order=FCFS(window=1))
+    before = made.load(1.0)
+    assert (before.num_queued_tokens, before.num_waiting, before.num_running, before.num_free_tokens) == (19, 2, 0, 400)
+    step(made, 2.0)
+    after = made.load(2.0)
+    assert (after.time_s, after.num_queued_tokens, after.num_waiting, after.num_running) == (2.0, 11, 2, 1)
+    assert (after.num_free_tokens, after.num_total_tokens) == (400 - 12, 400)
+
+
+def test_a_prediction_is_the_same_on_every_instance_and_in_every_order() -> None:
+    def predictions(name: str, ids: list[int], seed: int) -> dict[int, tuple[int, int]]:
+        policies = PrefillPolicies(
+            order=FCFS(), chunk=Chunker(chunk_size=4), predict=NoisyOracle(), dispatch=RandomDispatch(), seed=seed
+        )
+        made = policies.build(name, info())
+        made.receive(LoadBroadcast(LOADS), 0.0)
+        for id in ids:
+            made.receive(Submit(request(id, prompt=4, output=500)), 0.0)
+        for _ in ids:
+            step(made, 1.0)
+        return {e.requests[0]: (e.details["low"], e.details["high"]) for e in made.outbox.events if "low" in e.details}
+
+    ids = list(range(40))
+    once = predictions("prefill-0", ids, seed=1)
+    assert len(once) == 40 and len(set(once.values())) == 3
+    assert predictions("prefill-1", ids[::-1], seed=1) == once
+    assert predictions("prefill-0", ids, seed=2) != once
+
+
+def test_a_message_for_someone_else_is_our_own_error() -> None:
+    message: Message = Stop()
+    with pytest.raises(AssertionError, match="a prefill instance got"):
+        scheduler().receive(message, 0.0)
+
+
+def test_an_idle_instance_that_forgot_a_request_is_found() -> None:
+    with pytest.raises(AssertionError, match="forgot a request"):
+        scheduler(100, request()).check()

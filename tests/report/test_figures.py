@@ -1,0 +1,126 @@
+"""Figures: the same run gives the same bytes, spans are merged and summed right, odd runs are drawn too."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tetribench.report.figure_instances import _resource_parts, merge_spans, work_spans
+from tetribench.report.figure_latency import latency_by_class, latency_cdfs
+from tetribench.report.figures import draw_run
+from tetribench.report.runs import Run, load_run
+from tetribench.report.style import SYSTEMS, drawing, system_looks
+
+STEMS = {"latency_cdf", "resource_time", "timeline", "latency_by_class"}
+
+
+@pytest.fixture(scope="module")
+def run(reported: Path) -> Run:
+    return load_run(reported)
+
+
+def test_equal_runs_give_equal_figures(run: Run, reported: Path, tmp_path: Path) -> None:
+    draw_run(run, tmp_path)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == sorted(f"{stem}.{suffix}" for stem in STEMS for suffix in ("png", "svg"))
+    for name in names:
+        assert (tmp_path / name).read_bytes() == (reported / "figures" / name).read_bytes(), name
+
+
+def test_figures_have_no_date_and_no_outside_resource(reported: Path) -> None:
+    for path in (reported / "figures").glob("*.svg"):
+        root = ElementTree.fromstring(path.read_text())
+        links = [value for node in root.iter() for name, value in node.attrib.items() if name.endswith("href")]
+        assert links and all(link.startswith("#") for link in links)
+        assert "<dc:date>" not in path.read_text()
+
+
+def test_titles_name_workload_requests_and_runtime(run: Run) -> None:
+    looks = system_looks([result.system for result in run.results], run.baseline)
+    with drawing():
+        figure = latency_cdfs(run.results, looks, "mixed · 40 requests · virtual time (cost model)")
+    assert figure.texts[1].get_text() == "mixed · 40 requests · virtual time (cost model)"
+
+
+def test_a_curve_ends_at_the_share_that_finished(run: Run) -> None:
+    lost = [replace(result, requests=result.requests.copy()) for result in run.results]
+    lost[0].requests.loc[lost[0].requests.index[:10], ["ttft_s", "jct_s"]] = np.nan
+    with drawing():
+        figure = latency_cdfs(lost, system_looks(["vllm_like", "tetri"], "vllm_like"), "")
+    ends = [line.get_ydata()[-1] for line in figure.axes[0].lines]  # type: ignore[index]
+    assert ends == [0.75, 1.0]
+
+
+def test_one_class_needs_no_figure_by_class(run: Run) -> None:
+    same = [replace(result, requests=result.requests.assign(label="LPLD")) for result in run.results]
+    with drawing():
+        assert latency_by_class(same, system_looks(["vllm_like", "tetri"], "vllm_like"), "") is None
+
+
+def test_a_run_in_which_nothing_finished_is_drawn(run: Run, tmp_path: Path) -> None:
+    unfinished = []
+    for result in run.results:
+        requests = result.requests.assign(ttft_s=np.nan, jct_s=np.nan)
+        unfinished.append(replace(result, requests=requests, iterations=result.iterations[:0]))
+    draw_run(replace(run, results=unfinished), tmp_path)
+    assert len(list(tmp_path.iterdir())) == 8
+
+
+def test_the_baseline_has_the_first_look_wherever_it_stands() -> None:
+    looks = system_looks(["a", "b", "base"], "base")
+    assert (looks["base"], looks["a"], looks["b"]) == SYSTEMS[:3]
+
+
+def test_parts_of_the_resource_time_sum_to_it(run: Run) -> None:
+    for result in run.results:
+        parts = _resource_parts(result)
+        assert sum(parts.values()) == pytest.approx(result.summary["resources"]["resource_time_s"])
+        assert parts["mixed"] == 0.0
+        assert parts["prefill"] == pytest.approx(result.instances["busy_prefill_s"].sum())
+
+
+def test_spans_start_at_the_first_arrival(run: Run) -> None:
+    result = run.results[1]
+    spans = work_spans(result)
+    assert set(spans["kind"]) == {"prefill", "decode", "transfer"}
+    assert set(spans.loc[spans["kind"] == "transfer", "instance"]) == {"prefill_0"}
+    arrived_s = result.requests["arrived_s"].min()
+    assert spans["started_s"].min() == pytest.approx(result.iterations["started_s"].min() - arrived_s)
+
+
+def test_merging_joins_neighbours_of_one_kind() -> None:
+    rows = [
+        ("decode", 0.0, 1.0),
+        ("decode", 1.05, 2.0),
+        ("prefill", 2.0, 3.0),
+        ("decode", 3.0, 4.0),
+        ("decode", 5.0, 6.0),
+    ]
+    spans = pd.DataFrame(rows, columns=["kind", "started_s", "ended_s"])
+    merged = merge_spans(spans.sample(frac=1.0, random_state=1), gap_s=0.1)
+    assert [tuple(row) for row in merged.to_numpy()] == [
+        ("decode", 0.0, 2.0),
+        ("prefill", 2.0, 3.0),
+        ("decode", 3.0, 4.0),
+        ("decode", 5.0, 6.0),
+    ]
+
+
+def test_merging_keeps_the_end_of_a_span_that_holds_others() -> None:
+    spans = pd.DataFrame({"kind": "transfer", "started_s": [0.0, 1.0, 8.0], "ended_s": [10.0, 2.0, 9.0]})
+    assert merge_spans(spans, 0.0)[["started_s", "ended_s"]].to_numpy().tolist() == [[0.0, 10.0]]
+
+
+def test_nothing_merges_to_nothing() -> None:
+    empty = pd.DataFrame({"kind": [], "started_s": [], "ended_s": []})
+    assert merge_spans(empty, 0.0).empty
+
+
+def test_many_systems_are_drawn(make_run: Callable[..., Path], run: Run, tmp_path: Path) -> None:
+    systems = [replace(run.results[0], system=f"a_system_with_quite_a_long_name_{number}") for number in range(8)]
+    drawn = draw_run(replace(run, results=systems, baseline=systems[0].system), tmp_path)
+    assert len(drawn) == 4

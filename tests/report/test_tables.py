@@ -1,0 +1,137 @@
+"""The content of the tables: every number is one of metrics.json, every verdict follows the metric's direction."""
+
+from collections.abc import Callable
+from functools import reduce
+from operator import getitem
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tetribench.metrics.compare import metrics_document
+from tetribench.report.quantities import DASH
+from tetribench.report.runs import Manifest, Run, load_run
+from tetribench.report.tables import (
+    CLASS_METRICS,
+    Table,
+    class_table,
+    comparison_table,
+    difference_table,
+    failure_table,
+    instance_table,
+    resource_table,
+    stage_table,
+    verdict,
+)
+
+
+@pytest.fixture(scope="module")
+def run(reported: Path) -> Run:
+    return load_run(reported)
+
+
+@pytest.fixture(scope="module")
+def document(run: Run) -> dict[str, Any]:
+    return metrics_document(run.results, run.baseline)
+
+
+def texts(table: Table) -> dict[tuple[str, ...], list[str]]:
+    return {row.heads: [cell.text for cell in row.cells] for row in table.rows}
+
+
+def test_every_cell_leads_to_its_value(run: Run, document: dict[str, Any]) -> None:
+    tables = [comparison_table(run), stage_table(run.results), resource_table(run.results)]
+    tables += [class_table(run.results, column) for column in CLASS_METRICS]
+    cells = [cell for table in tables for row in table.rows for cell in row.cells]
+    assert len(cells) > 300
+    for cell in cells:
+        if cell.path:
+            known: Any = document
+            assert reduce(getitem, cell.path, known) == cell.value
+        assert (cell.value is None) == (cell.text == DASH)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "better", "expected"),
+    [
+        (0.5, "lower", "better"),
+        (2.0, "lower", "worse"),
+        (0.5, "higher", "worse"),
+        (2.0, "higher", "better"),
+        (1.004, "lower", ""),
+        (None, "lower", ""),
+    ],
+)
+def test_verdict_follows_the_direction(ratio: float | None, better: str, expected: str) -> None:
+    assert verdict(ratio, better) == expected
+
+
+def test_comparison_has_a_ratio_column_for_one_other_system(run: Run) -> None:
+    table = comparison_table(run)
+    assert table.columns == ("vllm_like", "tetri", "tetri / vllm_like")
+    rows = {row.heads[0]: row.cells for row in table.rows}
+    value, other, ratio = rows["Mean JCT (s)"]
+    assert value.value and other.value and ratio.value == pytest.approx(other.value / value.value)
+    assert ratio.verdict == "better"
+    assert rows["Resource usage time (s)"][-1].verdict == "worse"
+
+
+def test_comparison_of_several_puts_ratios_below(make_run: Callable[..., Path]) -> None:
+    path = make_run(systems=["vllm_like", "tetri", "second"])
+    second = path / "systems/second"
+    second.mkdir()
+    for name in ("events.jsonl", "manifest.json"):
+        (second / name).write_bytes((path / "systems/tetri" / name).read_bytes())
+    table = comparison_table(load_run(path))
+    assert table.columns == ("vllm_like", "tetri", "second")
+    baseline, first, other = table.rows[0].cells
+    assert baseline.below is None
+    for cell in (first, other):
+        assert cell.below is not None and cell.below.value and cell.value and baseline.value
+        assert cell.below.value == pytest.approx(cell.value / baseline.value)
+
+
+def test_too_few_requests_for_a_percentile_are_explained(run: Run) -> None:
+    table = comparison_table(run)
+    assert texts(table)[("p99 TTFT (s)",)] == [DASH, DASH, DASH]
+    assert "p99 needs 100" in table.note
+
+
+def test_classes_start_with_all_requests(run: Run) -> None:
+    rows = class_table(run.results, "ttft_s").rows
+    assert [row.heads for row in rows[:2]] == [("overall", "vllm_like"), ("overall", "tetri")]
+    assert sum(row.cells[0].value or 0 for row in rows if row.heads[1] == "tetri") == 2 * 40
+
+
+def test_stages_that_nobody_has_are_left_out(run: Run) -> None:
+    assert any("KV transfer" in row.heads[0] for row in stage_table(run.results).rows)
+    only_colocated = [result for result in run.results if result.system == "vllm_like"]
+    assert not any("KV transfer" in row.heads[0] for row in stage_table(only_colocated).rows)
+
+
+def test_options_that_differ() -> None:
+    same = {"a": 1, "list": [1, 2]}
+    one = Manifest(instances={}, options=same | {"b": None, "order._target_": "package.order.SJF", "_target_": "x.A"})
+    two = Manifest(instances={}, options=same | {"b": 2, "c": True, "order._target_": "package.order.FCFS"})
+    assert texts(difference_table({"one": one, "two": two})) == {
+        ("system",): ["A", "not set"],
+        ("b",): ["none", "2"],
+        ("c",): ["not set", "True"],
+        ("order",): ["SJF", "FCFS"],
+    }
+
+
+def test_instances_show_their_facts(run: Run) -> None:
+    table = instance_table(run)
+    assert table.columns == ("role", "num blocks", "device")
+    assert texts(table)[("tetri", "decode_0")] == ["decode", "900", "cost model"]
+
+
+def test_failures_are_counted_by_reason(run: Run) -> None:
+    result = run.results[0]
+    assert not failure_table([result]).rows
+    requests = result.requests.copy()
+    requests.loc[[0, 3], "failed_s"] = 1.0
+    requests["reason"] = "too long"
+    failed = type(result)(**{name: getattr(result, name) for name in result.__slots__} | {"requests": requests})
+    assert texts(failure_table([failed])) == {("vllm_like", "too long"): ["2"]}

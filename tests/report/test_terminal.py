@@ -1,0 +1,42 @@
+"""The tables in a terminal of 80 columns."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tetribench.report import terminal
+from tetribench.report.runs import load_run
+
+
+def shown(table: Table, width: int = 80) -> str:
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
+
+
+def test_comparison_fits_80_columns_with_each_metric_on_one_line(reported: Path) -> None:
+    text = shown(terminal.comparison(load_run(reported)))
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = [line for line in lines if "better" in line or "worse" in line]
+    assert any(line.lstrip().startswith("Output throughput (tokens/s)") for line in rows)
+    assert any(line.lstrip().startswith("Mean TTFT") and line.rstrip().endswith("better") for line in rows)
+    assert "virtual time (cost model)" in text
+    assert "One run, no interval." in text
+
+
+def test_other_tables_fit_too(reported: Path) -> None:
+    run = load_run(reported)
+    for table in (terminal.by_class(run, "jct_s"), terminal.differences(run)):
+        assert max(map(len, shown(table).splitlines())) <= 80
+    assert "reserve_dynamic" in shown(terminal.differences(run))
+
+
+def test_a_partial_run_is_stamped(make_run: Callable[..., Path]) -> None:
+    path = make_run()
+    (path / "status.json").write_text('{"state": "interrupted", "reason": null}')
+    assert "INTERRUPTED" in shown(terminal.comparison(load_run(path, allow_partial=True)))

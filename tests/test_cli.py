@@ -1,0 +1,95 @@
+"""Bad input: one line on stderr that names the option and what is legal, exit code 2, nothing left behind."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tetribench import cli
+
+Command = Callable[..., int]
+
+BAD = {
+    "no workload": ([], "+workload=heavy_prefill"),
+    "workload without plus": (["workload=lpld"], "+workload=NAME"),
+    "unknown workload": (["+workload=foo"], "heavy_prefill"),
+    "misspelt key": (["+workload=lpld", "workload.num_request=3"], "did you mean workload.num_requests?"),
+    "misspelt root key": (["+workload=lpld", "sede=3"], "did you mean seed?"),
+    "key added by force": (["+workload=lpld", "+sede=3"], "+sede"),
+    "key of another option": (
+        ["+workload=lpld", "prefill/predict=oracle", "prefill.predict.accuracy=1"],
+        "granularity",
+    ),
+    "unknown option": (["+workload=lpld", "prefill/order=lifo"], "fcfs, ljf, sjf"),
+    "unknown group": (["+workload=lpld", "prefil/order=sjf"], "no such group"),
+    "wrong type": (["+workload=lpld", "workload.num_requests=many"], "Integer"),
+    "wrong enum": (["+workload=lpld", "kv.granularity=layer"], "request, chunk"),
+    "unfinished list": (["+workload=lpld", "systems=[tetri"], "quote"),
+    "zero requests": (["+workload=lpld", "workload.num_requests=0"], "workload.num_requests=0: must be at least 1"),
+    "chunk size of zero": (["+workload=lpld", "prefill.chunk.chunk_size=0"], "prefill.chunk.chunk_size=0"),
+    "window of zero": (["+workload=lpld", "prefill.order.window=0"], "prefill.order.window=0"),
+    "no system": (["+workload=lpld", "systems=[]"], "tetri"),
+    "unknown system": (["+workload=lpld", "systems=[sglang]"], "vllm_like"),
+    "stall timeout": (["+workload=lpld", "stall_timeout_s=0"], "stall_timeout_s"),
+    "real engine in virtual time": (["+workload=lpld", "runtime=sim", "engine=hf"], "engine=cost_model"),
+    "device that is not there": (["+workload=lpld", "device=cuda"], "device=cuda"),
+    "more KV than memory": (["+workload=lpld", "engine.kv_memory_gib=100000"], "engine.kv_memory_gib"),
+    "KV for less than a request": (["+workload=lpld", "engine.kv_memory_gib=0.001"], "longest request"),
+    "simulated KV beyond the device": (["+workload=lpld", "runtime=sim", "engine.kv_memory_gib=99"], "cpu_core"),
+    "no path": (["+workload=trace", "runtime=sim"], "workload.path"),
+    "missing trace": (["+workload=trace", "workload.path=/no/such.csv", "runtime=sim"], "workload.path=/no/such.csv"),
+    "text without tokenizer": (["+workload=text", "workload.path=pyproject.txt"], "workload.path=pyproject.txt"),
+    "report of nothing": (["task=report"], "task.runs"),
+}
+
+TRACES = {
+    "missing column": ("arrival_s,prompt_tokens\n0,1\n", "output_tokens"),
+    "negative time": ("arrival_s,prompt_tokens,output_tokens\n-1,1,1\n", "arrival_s"),
+    "times that go back": ("arrival_s,prompt_tokens,output_tokens\n2,1,1\n1,1,1\n", "row 2"),
+    "empty": ("", "there are no rows in it"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "expected"), BAD.values(), ids=BAD.keys())
+def test_bad_input_is_one_line_and_leaves_nothing(
+    arguments: list[str], expected: str, tetribench: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert tetribench(*arguments) == 2
+    output = capfd.readouterr()
+    assert output.err.startswith("tetribench: ")
+    assert output.err.count("\n") == 1
+    assert expected in output.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("content", "expected"), TRACES.values(), ids=TRACES.keys())
+def test_bad_traces_are_refused(
+    content: str, expected: str, tetribench: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_text(content)
+    assert tetribench("+workload=trace", f"workload.path={path}", "runtime=sim") == 2
+    output = capfd.readouterr().err
+    assert expected in output
+    assert output.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_that_is_taken_is_refused(
+    tetribench: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine").mkdir()
+    assert tetribench("+workload=lpld", "runtime=sim", "name=mine") == 2
+    assert "name=mine" in capfd.readouterr().err
+
+
+def test_help_lists_every_group(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["tetribench", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    text = capsys.readouterr().out
+    assert "+workload=heavy_prefill" in text
+    assert "prefill/order: fcfs, ljf, sjf" in text
+    assert "schema" not in text
+    assert max(len(line) for line in text.splitlines()) <= 100

@@ -1,0 +1,109 @@
+"""Every option under `conf/` composes and builds; schemas follow the classes' signatures."""
+
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from tetribench.config import COMPONENTS, build, conf_folder, load_class, register, schema_of
+from tetribench.config_errors import refuse_added_keys
+
+OPTION_FILES = sorted(
+    path.relative_to(conf_folder()).with_suffix("").as_posix()
+    for path in conf_folder().glob("*/**/*.yaml")
+    if not path.relative_to(conf_folder()).as_posix().startswith("hydra/")
+)
+
+NEEDS = {
+    "workload/trace": ["workload.path={trace}"],
+    "workload/text": ["workload.path={text}"],
+    "workload/file": ["workload.path={requests}"],
+    "arrivals/constant": ["workload.request_rate=1"],
+    "arrivals/poisson": ["workload.request_rate=1"],
+    "arrivals/gamma": ["workload.request_rate=1"],
+    "task/generate": ["task.out=x"],
+}
+"""Values that an option cannot do without."""
+
+
+@pytest.fixture(autouse=True)
+def _hydra() -> Iterator[None]:
+    register()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        yield
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    trace = tmp_path / "trace.csv"
+    trace.write_text("arrival_s,prompt_tokens,output_tokens\n0,1,1\n")
+    text = tmp_path / "prompts.txt"
+    text.write_text("Hello?\n")
+    requests = conf_folder().parent / "workloads" / "lpld.jsonl"
+    return {"trace": str(trace), "text": str(text), "requests": str(requests)}
+
+
+def overrides_for(option: str, files: dict[str, str]) -> list[str]:
+    group, _, name = option.rpartition("/")
+    needs = [need.format(**files) for need in NEEDS.get(option, [])]
+    match group:
+        case "workload":
+            return [f"+workload={name}", *needs]
+        case "arrivals":
+            return ["+workload=lpld", f"arrivals@workload.arrivals={name}", *needs]
+        case "system":
+            return ["+workload=lpld", f"systems=[{name}]", *needs]
+        case _:
+            return ["+workload=lpld", f"{group}={name}", *needs]
+
+
+def nodes(config: DictConfig) -> list[Any]:
+    """Every part of the configuration that is built by itself."""
+    parts = [config.workload, config.engine, config.runtime, config.drive, config.track, config.task]
+    return parts + list(config.system.values())
+
+
+@pytest.mark.parametrize("option", OPTION_FILES)
+def test_every_option_composes_and_builds(option: str, files: dict[str, str]) -> None:
+    config = compose("config", overrides_for(option, files))
+    refuse_added_keys(config)
+    for node in nodes(config):
+        assert build(node).__class__.__name__ == node._target_.rpartition(".")[2]
+
+
+@pytest.mark.parametrize("option", OPTION_FILES)
+def test_every_option_says_what_it_is(option: str) -> None:
+    first = (conf_folder() / f"{option}.yaml").read_text().splitlines()[0]
+    assert first.startswith("# ")
+    assert len(first) > 20
+
+
+@pytest.mark.parametrize("path", COMPONENTS.values(), ids=COMPONENTS.keys())
+def test_schemas_have_the_constructor_parameters(path: str) -> None:
+    cls = load_class(path)
+    parameters = set() if cls.__init__ is object.__init__ else set(typing.get_type_hints(cls.__init__)) - {"return"}
+    assert set(schema_of(path).__dataclass_fields__) == {"_target_", *parameters}
+
+
+def test_every_component_can_be_chosen() -> None:
+    text = "".join((conf_folder() / f"{option}.yaml").read_text() for option in OPTION_FILES)
+    assert not [option for option in COMPONENTS if f"/schema/{option}@" not in text]
+
+
+def test_options_are_used_by_the_systems() -> None:
+    config = compose("config", ["+workload=lpld", "prefill/order=ljf", "prefill.order.window=3", "kv/link=ts_roce"])
+    tetri = build(config.system.tetri)
+    assert type(tetri.prefill.order).__name__ == "LJF"
+    assert tetri.prefill.order.window == 3
+    assert tetri.link.bandwidth_bytes_per_s == 25e9
+
+
+def test_root_options_reach_the_engine() -> None:
+    config = compose("config", ["+workload=lpld", "seed=7", "device=cpu"])
+    engine = build(config.engine)
+    assert engine.seed == 7
+    assert engine.device.value == "cpu"

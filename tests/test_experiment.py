@@ -1,0 +1,144 @@
+"""Whole runs: what is in the run folder, and that virtual time is deterministic to the byte."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tetribench.decode.admit import ReserveDynamic
+from tetribench.decode.running import RunningBatch
+from tetribench.instance.loop import InstanceLoop
+from tetribench.kv.transfer import Handover
+from tetribench.prefill.chunk import Chunker
+from tetribench.prefill.dispatch import PowerOfTwo
+from tetribench.prefill.order import SJF
+from tetribench.prefill.predict import NoisyOracle
+
+Command = Callable[..., int]
+
+SYSTEMS = ("tetri", "vllm_like")
+
+
+def load(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def events(folder: Path) -> bytes:
+    return b"".join((folder / "systems" / system / "events.jsonl").read_bytes() for system in SYSTEMS)
+
+
+def test_a_run_folder_is_whole(tetribench: Command, tmp_path: Path) -> None:
+    assert tetribench("+workload=mixed", "runtime=sim", "name=run", "workload.num_requests=30") == 0
+    folder = tmp_path / "run"
+    assert load(folder / "status.json")["state"] == "complete"
+    for name in ("config.yaml", "environment.json", "requests.jsonl", "requests.parquet", "report.html", "run.json"):
+        assert (folder / name).stat().st_size > 0
+    assert {path.suffix for path in (folder / "figures").iterdir()} == {".png", ".svg"}
+    metrics = load(folder / "metrics.json")
+    for system in SYSTEMS:
+        accounting = metrics["systems"][system]["accounting"]
+        assert accounting["finished"] + accounting["failed"] == accounting["submitted"] == 30
+    requests = pd.read_parquet(folder / "requests.parquet")
+    assert len(requests) == 30 * len(SYSTEMS)
+
+
+def test_virtual_time_is_deterministic_to_the_byte(tmp_path: Path) -> None:
+    """Two processes with different hash seeds, so that no order of a set or a dict can hide."""
+    for hash_seed in ("1", "2"):
+        command = [sys.executable, "-m", "tetribench.cli", "+workload=mixed", "runtime=sim", "system.tetri.num_decode=3"]
+        options = [f"out={tmp_path}", f"name=run{hash_seed}", "workload.num_requests=40", "progress=false"]
+        subprocess.run([*command, *options], check=True, capture_output=True, env={"PYTHONHASHSEED": hash_seed})
+    assert events(tmp_path / "run1") == events(tmp_path / "run2")
+
+
+def test_torch_is_never_imported_in_virtual_time(tmp_path: Path) -> None:
+    program = (
+        "import sys; from tetribench import cli; cli.main(); "
+        "assert not {'torch', 'transformers', 'zmq'} & sys.modules.keys(), 'a heavy package was imported'"
+    )
+    options = ["+workload=lpld", "runtime=sim", "workload.num_requests=4", f"out={tmp_path}", "progress=false"]
+    subprocess.run([sys.executable, "-c", program, *options], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("runtime", ["sim", "inline"])
+def test_both_clocks_run_the_same_policies(
+    runtime: str, tetribench: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails if a policy or the loop is bypassed under one of the clocks."""
+    parts = [
+        (SJF, "next_group"),
+        (Chunker, "cut"),
+        (NoisyOracle, "predict"),
+        (PowerOfTwo, "choose"),
+        (ReserveDynamic, "admits"),
+        (RunningBatch, "take"),
+        (Handover, "next_push"),
+        (InstanceLoop, "run"),
+    ]
+    called: set[str] = set()
+
+    def spy(cls: type[Any], name: str) -> None:
+        real = getattr(cls, name)
+
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            called.add(cls.__name__)
+            return real(self, *args, **kwargs)
+
+        monkeypatch.setattr(cls, name, call)
+
+    for cls, name in parts:
+        spy(cls, name)
+    options = ["workload.num_requests=8", "workload.length_scale=0.05", "device=cpu"]
+    assert tetribench("+workload=mixed", f"runtime={runtime}", *options) == 0
+    assert called == {cls.__name__ for cls, _ in parts}
+
+
+def test_a_trace_is_replayed(tetribench: Command, tmp_path: Path, data_folder: Path) -> None:
+    trace = data_folder / "azure-llm-2023" / "AzureLLMInferenceTrace_conv.csv.gz"
+    options = ["workload.num_requests=200", f"workload.path={trace}", "name=run"]
+    assert tetribench("+workload=trace", "runtime=sim", *options) == 0
+    for system in SYSTEMS:
+        accounting = load(tmp_path / "run" / "metrics.json")["systems"][system]["accounting"]
+        assert accounting["finished"] + accounting["failed"] == accounting["submitted"] == 200
+
+
+def test_a_system_can_be_compared_with_itself(tetribench: Command, tmp_path: Path) -> None:
+    options = ["systems=[vllm_like,vllm_like]", "workload.num_requests=10", "name=run"]
+    assert tetribench("+workload=lpld", "runtime=sim", *options) == 0
+    means = {
+        system: summary["metrics"]["overall"]["jct_s"]["mean"]
+        for system, summary in load(tmp_path / "run" / "metrics.json")["systems"].items()
+    }
+    assert list(means) == ["vllm_like", "vllm_like#2"]
+    assert len(set(means.values())) == 1
+
+
+def test_a_sweep_writes_a_report_each_and_one_side_by_side(tetribench: Command, tmp_path: Path) -> None:
+    assert tetribench("-m", "+workload=lpld,hphd", "runtime=sim", "workload.num_requests=6") == 0
+    runs = sorted(path for path in tmp_path.iterdir() if (path / "report.html").exists())
+    assert len(runs) == 2
+    side = tmp_path / "side"
+    assert tetribench("task=report", f"task.runs=[{runs[0]},{runs[1]}]", f"task.out={side}") == 0
+    assert (side / "side_by_side.html").exists()
+
+
+def test_requests_can_be_written_and_served_again(tetribench: Command, tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    assert tetribench("+workload=lpld", "task=generate", f"task.out={path}", "workload.num_requests=5") == 0
+    assert tetribench("+workload=file", f"workload.path={path}", "runtime=sim", "name=run") == 0
+    assert load(tmp_path / "run" / "run.json")["num_requests"] == 5
+
+
+def test_wandb_offline_gets_metrics_tables_and_figures(tetribench: Command, tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    assert tetribench("+workload=lpld", "runtime=sim", "workload.num_requests=4", "track=wandb", "name=run") == 0
+    files = [path.name for path in (tmp_path / "run" / "wandb").rglob("*")]
+    assert any(name.endswith(".wandb") for name in files)
+    assert any(name.endswith(".png") for name in files)
+    assert any(name.endswith(".table.json") for name in files)

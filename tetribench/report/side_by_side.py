@@ -1,0 +1,140 @@
+"""Several runs on one page: the same systems under different workloads."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from tetribench.metrics.compare import metrics_document
+from tetribench.report.figure_ratios import RATIO_METRICS, ratio_bars
+from tetribench.report.figures import Drawn, keep
+from tetribench.report.html import NO_INTERVAL, VIRTUAL_TIME, listed, render
+from tetribench.report.quantities import ratio_text, scale_for
+from tetribench.report.runs import Run
+from tetribench.report.style import drawing, system_looks
+from tetribench.report.tables import Cell, Row, Table, verdict
+
+VALUE_METRICS = (
+    "mean_ttft_s",
+    "p99_ttft_s",
+    "mean_jct_s",
+    "p99_jct_s",
+    "output_throughput_tokens_per_s",
+    "resource_time_s",
+    "num_failed",
+)
+
+CAPTION = (
+    "Ratios to the baseline, which is the line at 1, on a logarithmic axis. A bar to the left of the line is better, "
+    "one to the right of it worse."
+)
+
+RATIO_NOTE = "Better in green, worse in red and bold; that says only which way a ratio points."
+
+
+def ratio_frame(runs: Sequence[Run]) -> pd.DataFrame:
+    """A row for each run, headline metric and system: `value` in `unit`, and `ratio`, NaN for the baseline itself.
+
+    `workload` is the name of the run where two runs have one workload.
+    Raises ValueError where the runs do not have one baseline, or one of them has nothing to compare it with.
+    """
+    baselines = sorted({run.baseline for run in runs})
+    if len(baselines) != 1:
+        raise ValueError(
+            f"runs side by side need one baseline, these have {listed(baselines) if baselines else 'none'}"
+        )
+    for run in runs:
+        if not run.others:
+            raise ValueError(f"{run.path}: only {run.baseline} was measured; side by side needs a second system")
+    workloads = [run.facts.workload for run in runs]
+    rows = []
+    for run in runs:
+        facts = run.facts
+        name = facts.workload if workloads.count(facts.workload) == 1 else facts.name
+        about = {"workload": name, "run": facts.name, "runtime": facts.runtime, "seed": facts.seed}
+        for row in metrics_document(run.results, run.baseline)["comparison"]:
+            what = {key: row[key] for key in ("metric", "title", "unit", "better")}
+            for system, value in row["values"].items():
+                numbers = {"system": system, "value": value, "ratio": row["ratios"].get(system)}
+                rows.append(about | {"num_requests": facts.num_requests} | what | numbers)
+    return pd.DataFrame(rows).astype({"value": "float64", "ratio": "float64"})
+
+
+def draw(runs: Sequence[Run], frame: pd.DataFrame, folder: Path) -> Drawn:
+    """The grouped bars, into `folder`."""
+    looks = system_looks(list(frame["system"].unique()), runs[0].baseline)
+    kinds = sorted({run.time_kind for run in runs})
+    subtitle = f"{len(runs)} runs · {sum(run.facts.num_requests for run in runs):,} requests · {listed(kinds)}"
+    with drawing():
+        return keep(ratio_bars(frame, looks, runs[0].baseline, subtitle), folder, "side_by_side", CAPTION)
+
+
+def page(runs: Sequence[Run], frame: pd.DataFrame, figure: Drawn) -> str:
+    """The page, self-contained as the report of one run is."""
+    baseline, others = runs[0].baseline, [name for name in frame["system"].unique() if name != runs[0].baseline]
+    cautions = [NO_INTERVAL.replace("One run,", "One run for each workload,")]
+    if any(run.is_virtual for run in runs):
+        cautions.insert(0, VIRTUAL_TIME)
+    if len({run.time_kind for run in runs}) > 1:
+        cautions.append("Some runs are in virtual and some in real time; their seconds do not compare.")
+    return render(
+        "side_by_side.html.jinja",
+        title=f"{listed(others)} against {baseline} on {frame['workload'].nunique()} workloads",
+        sentence=_sentence(frame, baseline),
+        cautions=cautions,
+        figure=figure,
+        ratios=_ratio_table(frame),
+        values=_value_table(frame),
+        runs=_run_table(runs),
+        commands="\n".join(run.facts.command for run in runs),
+    )
+
+
+def _sentence(frame: pd.DataFrame, baseline: str) -> str:
+    clauses = []
+    for system, own in frame[frame["system"] != baseline].groupby("system", sort=False):
+        ranges = []
+        for metric in RATIO_METRICS:
+            found = own.loc[own["metric"] == metric]
+            low, high = ratio_text(found["ratio"].min()), ratio_text(found["ratio"].max())
+            title = found["title"].iloc[0]
+            ranges.append(f"{low} to {high} the {title[0].lower()}{title[1:]}")
+        clauses.append(f"{system} had {listed(ranges)} of {baseline}")
+    return f"Over the workloads, {'; '.join(clauses)}."
+
+
+def _ratio_table(frame: pd.DataFrame) -> Table:
+    compared = frame[frame["ratio"].notna() & ~frame["metric"].isin(["num_finished", "num_failed"])]
+    titles = dict(zip(compared["metric"], compared["title"], strict=True))
+    table = Table("Ratios to the baseline", ("workload", "system"), tuple(titles.values()), note=RATIO_NOTE)
+    for (workload, system), own in compared.groupby(["workload", "system"], sort=False):
+        ratios = dict(zip(own["metric"], zip(own["ratio"], own["better"], strict=True), strict=True))
+        cells = []
+        for metric in titles:
+            ratio, better = ratios.get(metric, (None, ""))
+            cells.append(Cell(ratio_text(ratio), ratio, verdict=verdict(ratio, better)))
+        table.rows.append(Row((str(workload), str(system)), tuple(cells)))
+    return table
+
+
+def _value_table(frame: pd.DataFrame) -> Table:
+    chosen = frame[frame["metric"].isin(VALUE_METRICS)]
+    titles = dict(zip(chosen["metric"], chosen["title"], strict=True))
+    table = Table("Values", ("workload", "system"), tuple(titles.values()))
+    for (workload, system), own in chosen.groupby(["workload", "system"], sort=False):
+        cells = [
+            Cell(scale_for([value], "" if unit == "requests" else unit).text_with_unit(value), value)
+            for value, unit in zip(own["value"], own["unit"], strict=True)
+        ]
+        table.rows.append(Row((str(workload), str(system)), tuple(cells)))
+    return table
+
+
+def _run_table(runs: Sequence[Run]) -> Table:
+    table = Table("Runs", ("run",), ("workload", "time", "requests", "cut", "seed", "fingerprint", "folder"))
+    for run in runs:
+        facts = run.facts
+        texts = (facts.workload, run.time_kind, f"{facts.num_requests:,}", f"{facts.num_cut:,}", str(facts.seed))
+        cells = (*texts, facts.fingerprint[:12], run.path.name)
+        table.rows.append(Row((facts.name,), tuple(map(Cell, cells))))
+    return table
