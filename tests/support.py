@@ -5,10 +5,12 @@ request and position they belong to.
 """
 
 import asyncio
+import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from collections.abc import Sequence as SequenceOf
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -193,8 +195,8 @@ class CheckingFactory:
         self._num_blocks = num_blocks
         self._stops = stops or {}
 
-    def validate(self, num_instances: int) -> None:
-        """Works anywhere."""
+    def sized(self, num_instances: int) -> "CheckingFactory":
+        return self
 
     def num_blocks(self) -> int:
         return self._num_blocks
@@ -269,7 +271,8 @@ class BoundedClock(VirtualClock):
 
     def select(self, timeout: float | None = None) -> list[Any]:
         if self.now() > self._limit_s:
-            raise RuntimeError(f"still running after {self._limit_s} virtual seconds")
+            limit_s, self._limit_s = self._limit_s, math.inf  # the clean-up after the error needs to go on
+            raise RuntimeError(f"still running after {limit_s} virtual seconds")
         return super().select(timeout)
 
 
@@ -409,4 +412,4 @@ def _assert_order(first: dict[EventKind, float], edges: list[EventKind]) -> None
 
 def environment(hash_seed: int) -> dict[str, str]:
     """For a fresh interpreter that imports this checkout."""
-    return {**os.environ, "PYTHONHASHSEED": str(hash_seed), "PYTHONPATH": os.getcwd()}
+    return {**os.environ, "PYTHONHASHSEED": str(hash_seed), "PYTHONPATH": str(Path(__file__).parent.parent)}

@@ -92,4 +92,4 @@ def test_help_lists_every_group(capsys: pytest.CaptureFixture[str], monkeypatch:
     assert "+workload=heavy_prefill" in text
     assert "prefill/order: fcfs, ljf, sjf" in text
     assert "schema" not in text
-    assert max(len(line) for line in text.splitlines()) <= 100
+    assert max(len(line) for line in text.splitlines()) <= 80

@@ -51,7 +51,14 @@ def test_a_run_folder_is_whole(tetribench: Command, tmp_path: Path) -> None:
 def test_virtual_time_is_deterministic_to_the_byte(tmp_path: Path) -> None:
     """Two processes with different hash seeds, so that no order of a set or a dict can hide."""
     for hash_seed in ("1", "2"):
-        command = [sys.executable, "-m", "tetribench.cli", "+workload=mixed", "runtime=sim", "system.tetri.num_decode=3"]
+        command = [
+            sys.executable,
+            "-m",
+            "tetribench.cli",
+            "+workload=mixed",
+            "runtime=sim",
+            "system.tetri.num_decode=3",
+        ]
         options = [f"out={tmp_path}", f"name=run{hash_seed}", "workload.num_requests=40", "progress=false"]
         subprocess.run([*command, *options], check=True, capture_output=True, env={"PYTHONHASHSEED": hash_seed})
     assert events(tmp_path / "run1") == events(tmp_path / "run2")
@@ -67,9 +74,7 @@ def test_torch_is_never_imported_in_virtual_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("runtime", ["sim", "inline"])
-def test_both_clocks_run_the_same_policies(
-    runtime: str, tetribench: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_both_clocks_run_the_same_policies(runtime: str, tetribench: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fails if a policy or the loop is bypassed under one of the clocks."""
     parts = [
         (SJF, "next_group"),

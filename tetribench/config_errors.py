@@ -73,7 +73,7 @@ def refuse_added_keys(config: DictConfig) -> None:
     """`+key=value` adds a key where Hydra would otherwise refuse it; nothing here takes keys that it does not know."""
     kind = OmegaConf.get_type(config)
     known = getattr(kind, "__dataclass_fields__", None)
-    for key in config:
+    for key in map(str, config):
         if OmegaConf.is_missing(config, key) or OmegaConf.is_interpolation(config, key):
             continue
         if known is not None and key not in known:

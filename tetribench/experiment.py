@@ -1,15 +1,11 @@
 """The composition root below the command line: from components to a run folder that a report can be drawn from."""
 
-import asyncio
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from rich.console import Console
 
 from tetribench.core.clock import Clock
@@ -22,6 +18,7 @@ from tetribench.instance.launch import Launcher
 from tetribench.instance.runtime import Runtime
 from tetribench.metrics.log import encode_event
 from tetribench.provenance import environment
+from tetribench.run_folder import RUN_SCHEMA_VERSION, RunFolder, write_outputs
 from tetribench.systems.base import System
 from tetribench.systems.stack import Stack
 from tetribench.track import Tracking
@@ -30,9 +27,6 @@ from tetribench.workload.generate import generate
 from tetribench.workload.prose import with_prose
 from tetribench.workload.request_set import RequestSet
 from tetribench.workload.spec import Workload
-
-RUN_SCHEMA_VERSION = 1
-"""Of run.json and the layout of the run folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,30 +53,32 @@ class Setup:
     command: str
 
 
-def prepare(setup: Setup) -> tuple[RequestSet, Any]:
-    """The requests of the run, and the model's tokenizer where it has one that the run needs.
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a run needs beside its setup: requests, a sized engine, and the model's tokenizer where it is used."""
 
-    Raises ValueError when anything cannot work; nothing has been started or written by then.
-    """
-    for name, system in setup.systems.items():
-        setup.engine.validate(len(system.plan(setup.engine).instances))
-        if system.plan(setup.engine).instances == []:
-            raise ValueError(f"systems={name}: has no instance")
+    requests: RequestSet
+    engine: EngineFactory
+    tokenizer: Any
+
+
+def prepare(setup: Setup) -> Prepared:
+    """Raises ValueError when anything cannot work; nothing has been started or written by then."""
+    engine = setup.engine.sized(max(len(system.plan(setup.engine).instances) for system in setup.systems.values()))
     shape = setup.model.shape()
     tokenizer = _tokenizer(setup)
     requests = generate(setup.workload, setup.seed, shape.max_context_tokens, tokenizer)
     if not setup.runtime.is_virtual:
         has_text = tokenizer is not None
-        requests = (
-            with_prose(requests, tokenizer, setup.seed)
-            if has_text
-            else requests.with_prompts(shape.vocab_size, setup.seed)
-        )
+        if has_text:
+            requests = with_prose(requests, tokenizer, setup.seed)
+        else:
+            requests = requests.with_prompts(shape.vocab_size, setup.seed)
         natural_stop = has_text if setup.natural_stop is None else setup.natural_stop
         stopping = [replace(request, natural_stop=natural_stop) for request in requests.requests]
         requests = replace(requests, requests=stopping)
-    _check_capacity(setup.engine, requests)
-    return requests, tokenizer
+    _check_capacity(engine, requests)
+    return Prepared(requests, engine, tokenizer)
 
 
 def _tokenizer(setup: Setup) -> Any:
@@ -107,68 +103,24 @@ def _check_capacity(engine: EngineFactory, requests: RequestSet) -> None:
         )
 
 
-class RunFolder:
-    """`reports/runs/<name>/`; `status.json` says whether it is whole."""
-
-    def __init__(self, setup: Setup) -> None:
-        moment = datetime.now(UTC)
-        name = setup.name or f"{moment:%Y%m%d-%H%M%S}-{setup.workload_name}-{setup.runtime.name}"
-        self.path = setup.out / name
-        if setup.name is not None and self.path.exists():
-            raise ValueError(f"name={name}: {self.path} exists already; choose another name")
-        for attempt in range(2, 1000):
-            if not self.path.exists():
-                break
-            self.path = setup.out / f"{name}-{attempt}"
-        self.path.mkdir(parents=True)
-        self.created = moment.isoformat(timespec="seconds")
-        self.set_status("running")
-
-    def set_status(self, state: str, reason: str | None = None) -> None:
-        self.write_json("status.json", {"state": state, "reason": reason})
-
-    def write_json(self, name: str, content: Any) -> None:
-        path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=1) + "\n")
-
-    def system(self, name: str) -> Path:
-        folder = self.path / "systems" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-
 def run(setup: Setup, console: Console) -> Path:
     """Serve the workload on every system, one after the other, and report. The run folder, which is then whole."""
-    requests, tokenizer = prepare(setup)
-    folder = RunFolder(setup)
-    with _status_of(folder):
+    prepared = prepare(setup)
+    requests = prepared.requests
+    folder = RunFolder(setup.out, setup.name, f"{setup.workload_name}-{setup.runtime.name}")
+    with folder.status():
         _describe(setup, requests, folder)
-        for name, system in setup.systems.items():
+        for name in setup.systems:
             with progress(console, name, len(requests.requests)) if setup.show_progress else _silent() as on_progress:
-                outputs = serve(setup, name, system, requests, folder, on_progress)
+                outputs = serve(setup, name, prepared, folder, on_progress)
             if not setup.runtime.is_virtual:
-                _write_outputs(folder.system(name), requests, outputs, tokenizer)
+                write_outputs(folder.system(name), requests, outputs, prepared.tokenizer)
     return folder.path
 
 
 @contextmanager
 def _silent() -> Iterator[Any]:
     yield lambda num_ended, num_tokens: None
-
-
-@contextmanager
-def _status_of(folder: RunFolder) -> Iterator[None]:
-    """Whatever ends the run, the folder says so."""
-    try:
-        yield
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        folder.set_status("interrupted", "stopped by the user")
-        raise
-    except BaseException as error:
-        folder.set_status("failed", str(error))
-        raise
-    folder.set_status("complete")
 
 
 def _describe(setup: Setup, requests: RequestSet, folder: RunFolder) -> None:
@@ -194,9 +146,7 @@ def _describe(setup: Setup, requests: RequestSet, folder: RunFolder) -> None:
     folder.write_json("run.json", facts)
 
 
-def serve(
-    setup: Setup, name: str, system: System, requests: RequestSet, folder: RunFolder, on_progress: Any
-) -> dict[int, list[int]]:
+def serve(setup: Setup, name: str, prepared: Prepared, folder: RunFolder, on_progress: Any) -> dict[int, list[int]]:
     """One system, fresh, from start-up to stop; events go to the run folder as they come. Token ids by request."""
     system_folder = folder.system(name)
     outputs: dict[int, list[int]] = {}
@@ -208,13 +158,13 @@ def serve(
         log = EventLog(write_event)
 
         async def main(clock: Clock, launcher: Launcher) -> None:
-            stack = Stack(system.plan(setup.engine), launcher, clock, log)
+            stack = Stack(setup.systems[name].plan(prepared.engine), launcher, clock, log)
             client = Client(clock=clock, log=log, stall_timeout_s=setup.stall_timeout_s, on_progress=on_progress)
             try:
                 instances = await stack.start(client.deliver, client.fail)
                 manifest = {"instances": instances, "options": _flat(setup.options["system"][name.partition("#")[0]])}
                 folder.write_json(f"systems/{name}/manifest.json", manifest)
-                await client.run(requests.requests, setup.drive, stack)
+                await client.run(prepared.requests.requests, setup.drive, stack)
             finally:
                 await stack.stop()
                 outputs.update(client.outputs)
@@ -231,18 +181,3 @@ def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
-
-
-def _write_outputs(folder: Path, requests: RequestSet, outputs: dict[int, list[int]], tokenizer: Any) -> None:
-    """Every response: its token ids, and its text and its prompt's where there is a tokenizer."""
-    encoder = msgspec.json.Encoder()
-    with (folder / "outputs.jsonl").open("wb") as file:
-        for request in requests.requests:
-            token_ids = outputs.get(request.id, [])
-            line = {
-                "request": request.id,
-                "prompt": None if tokenizer is None else tokenizer.decode(list(request.prompt_ids)),
-                "text": None if tokenizer is None else tokenizer.decode(token_ids),
-                "token_ids": token_ids,
-            }
-            file.write(encoder.encode(line) + b"\n")

@@ -61,6 +61,6 @@ class Generate:
         self.out = out
 
     def execute(self, setup: Callable[[], Setup], console: Console) -> None:
-        requests, _ = prepare(setup())
+        requests = prepare(setup()).requests
         write(requests, Path(self.out))
         console.print(f"{self.out}: {len(requests.requests)} requests, fingerprint {requests.fingerprint()[:12]}")

@@ -66,7 +66,14 @@ def test_the_edges_of_a_life() -> None:
 
 def test_at_most_so_many_run() -> None:
     made = scheduler(100, *[request(id, 4, output=2) for id in range(5)], max_num_seqs=2)
-    assert [step(made) for _ in range(6)] == [([0, 1], []), ([], [0, 1]), ([2, 3], []), ([], [2, 3]), ([4], []), ([], [4])]
+    assert [step(made) for _ in range(6)] == [
+        ([0, 1], []),
+        ([], [0, 1]),
+        ([2, 3], []),
+        ([], [2, 3]),
+        ([4], []),
+        ([], [4]),
+    ]
 
 
 def test_seats_that_are_taken_count() -> None:

@@ -14,9 +14,7 @@ def test_a_range_without_a_length_in_it_is_refused(low: int, high: int) -> None:
         LengthRange(low, high)
 
 
-@pytest.mark.parametrize(
-    ("point", "expected"), [(Estimate.low, 200), (Estimate.mean, 300), (Estimate.high, 399)]
-)
+@pytest.mark.parametrize(("point", "expected"), [(Estimate.low, 200), (Estimate.mean, 300), (Estimate.high, 399)])
 def test_points_of_a_range(point: Estimate, expected: int) -> None:
     assert LengthRange(200, 400).estimate(point) == expected
 
@@ -27,7 +25,9 @@ def test_every_estimate_is_a_length_inside_the_range(low: int, width: int) -> No
     assert all(low <= predicted.estimate(point) < low + width for point in Estimate)
 
 
-@pytest.mark.parametrize(("low", "high", "is_heavy"), [(0, 200, False), (0, 257, False), (0, 258, True), (200, 400, True)])
+@pytest.mark.parametrize(
+    ("low", "high", "is_heavy"), [(0, 200, False), (0, 257, False), (0, 258, True), (200, 400, True)]
+)
 def test_heavy_is_judged_by_the_middle(low: int, high: int, is_heavy: bool) -> None:
     assert LengthRange(low, high).is_heavy is is_heavy
 

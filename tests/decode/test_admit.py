@@ -38,15 +38,14 @@ def test_a_prediction_that_was_outlived_moves_on_a_bucket(estimate: Estimate, pr
 
 
 @pytest.mark.parametrize(
-    ("low", "produced", "expected"), [(200, 0, 200), (200, 199, 1), (200, 200, 1), (200, 201, 199), (0, 0, 1), (0, 1, 199)]
+    ("low", "produced", "expected"),
+    [(200, 0, 200), (200, 199, 1), (200, 200, 1), (200, 201, 199), (0, 0, 1), (0, 1, 199)],
 )
 def test_what_remains_is_at_least_one_token(low: int, produced: int, expected: int) -> None:
     assert remaining(sequence(low=low, high=low + 200, produced=produced), Estimate.low) == expected
 
 
-@given(
-    st.integers(0, 50), st.integers(1, 50), st.integers(0, 400), st.sampled_from(Estimate), st.integers(1, 100)
-)
+@given(st.integers(0, 50), st.integers(1, 50), st.integers(0, 400), st.sampled_from(Estimate), st.integers(1, 100))
 def test_a_prediction_never_falls_behind_the_truth(
     low: int, width: int, produced: int, estimate: Estimate, prompt: int
 ) -> None:
@@ -60,9 +59,7 @@ def test_greedy_admits_whatever_fits_now() -> None:
     assert Greedy().admits(sequence(prompt=10, low=10**6, high=10**6 + 1), [sequence()], memory(0))
 
 
-@pytest.mark.parametrize(
-    ("estimate", "least_free"), [(Estimate.low, 220), (Estimate.mean, 320), (Estimate.high, 420)]
-)
+@pytest.mark.parametrize(("estimate", "least_free"), [(Estimate.low, 220), (Estimate.mean, 320), (Estimate.high, 420)])
 def test_reserve_static_wants_the_whole_predicted_memory_free_now(estimate: Estimate, least_free: int) -> None:
     """A prompt of 15 and a response from [200, 400): 215, 315 or 414 tokens, in blocks of 10."""
     policy, candidate = ReserveStatic(estimate=estimate), sequence(prompt=15, low=200, high=400)

@@ -65,9 +65,7 @@ def test_a_lost_and_a_doubled_block_are_found() -> None:
     st.integers(1, 8),
     st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.integers(1, 60)), max_size=40),
 )
-def test_every_block_is_free_or_held_once(
-    num_blocks: int, block_size: int, steps: list[tuple[int, bool, int]]
-) -> None:
+def test_every_block_is_free_or_held_once(num_blocks: int, block_size: int, steps: list[tuple[int, bool, int]]) -> None:
     kv, sequences = BlockAllocator(num_blocks=num_blocks, block_size=block_size), [sequence(id) for id in range(4)]
     for index, is_release, num_tokens in steps:
         one = sequences[index]

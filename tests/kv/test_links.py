@@ -26,7 +26,9 @@ class RecordingClock(WallClock):
 
 
 def test_a_message_takes_latency_and_bytes_over_bandwidth() -> None:
-    assert LinkSpeed(bandwidth_bytes_per_s=25e9, latency_s=1e-5).seconds(419_430_400) == pytest.approx(0.016787, rel=1e-3)
+    assert LinkSpeed(bandwidth_bytes_per_s=25e9, latency_s=1e-5).seconds(419_430_400) == pytest.approx(
+        0.016787, rel=1e-3
+    )
     assert LinkSpeed(latency_s=0.5).seconds(10**12) == 0.5
 
 

@@ -13,9 +13,7 @@ LIGHT, HEAVY = LengthRange(0, 200), LengthRange(200, 400)
 """With a prompt of 10 tokens a light request needs 209 tokens, a heavy one 409, at the high end."""
 
 
-def choose(
-    dispatcher: Dispatcher, predicted: LengthRange = LIGHT, seed: int = 0, **loads: InstanceLoad
-) -> Choice:
+def choose(dispatcher: Dispatcher, predicted: LengthRange = LIGHT, seed: int = 0, **loads: InstanceLoad) -> Choice:
     return dispatcher.choose(request(prompt=10), predicted, loads, generator(seed))
 
 

@@ -18,7 +18,9 @@ def drained(order: Order, prompts: list[int]) -> list[list[Request]]:
     return groups
 
 
-@pytest.mark.parametrize(("order", "expected"), [(FCFS, [0, 1, 2, 3, 4]), (SJF, [1, 3, 0, 4, 2]), (LJF, [2, 4, 0, 1, 3])])
+@pytest.mark.parametrize(
+    ("order", "expected"), [(FCFS, [0, 1, 2, 3, 4]), (SJF, [1, 3, 0, 4, 2]), (LJF, [2, 4, 0, 1, 3])]
+)
 def test_orders_and_their_ties(order: type[Order], expected: list[int]) -> None:
     (group,) = drained(order(), PROMPTS)
     assert [one.id for one in group] == expected

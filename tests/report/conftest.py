@@ -159,7 +159,7 @@ def build_run(path: Path, num_requests: int = 24, workload: str = "mixed", seed:
     write_json(path / "status.json", {"state": "complete", "reason": None})
     (path / "config.yaml").write_text("workload:\n  name: mixed\nseed: 0\n")
     packages = {"torch": "2.13.0", "pandas": "3.1.1"}
-    machine = {"cpu": "a processor <of some kind>", "num_cores": 2, "memory_bytes": 17_179_869_184}
+    machine = {"cpu": "a processor <of some kind>", "cores": 2, "memory_gib": 23.5}
     environment = {"commit": "0123abc", "dirty": True, "python": "3.11.7", "packages": packages, "machine": machine}
     write_json(path / "environment.json", environment | {"gpus": []})
     (path / "requests.jsonl").write_text("")
@@ -173,7 +173,8 @@ def build_run(path: Path, num_requests: int = 24, workload: str = "mixed", seed:
         folder.mkdir(parents=True)
         write_log(folder / "events.jsonl", log)
         roles, own = arms[system]
-        facts_of = {name: {"role": role, "num_blocks": 900, "device": "cost model"} for name, role in roles.items()}
+        shared = {"num_blocks": 900, "device": "cost model", "stop_token_ids": [], "versions": {"torch": "2.13.0"}}
+        facts_of = {name: {"role": role} | shared for name, role in roles.items()}
         write_json(folder / "manifest.json", {"instances": facts_of, "options": options | own})
     return path
 

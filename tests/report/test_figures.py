@@ -55,6 +55,19 @@ def test_a_curve_ends_at_the_share_that_finished(run: Run) -> None:
     assert ends == [0.75, 1.0]
 
 
+def test_values_of_many_sizes_get_a_logarithmic_axis(run: Run) -> None:
+    spread = [replace(result, requests=result.requests.copy()) for result in run.results]
+    spread[0].requests["ttft_s"] = np.geomspace(0.002, 30.0, len(spread[0].requests))
+    with drawing():
+        figure = latency_cdfs(spread, system_looks(["vllm_like", "tetri"], "vllm_like"), "")
+    ttft, jct = figure.axes
+    assert (ttft.get_xscale(), jct.get_xscale()) == ("log", "linear")
+    assert ttft.get_xlabel() == "TTFT (s, logarithmic)"
+    low, high = ttft.get_xlim()
+    assert low < 0.002 and high > 30.0
+    assert all(low <= tick <= high for tick in ttft.get_xticks())
+
+
 def test_one_class_needs_no_figure_by_class(run: Run) -> None:
     same = [replace(result, requests=result.requests.assign(label="LPLD")) for result in run.results]
     with drawing():

@@ -1,6 +1,7 @@
 """The page: whole in itself, its numbers those of metrics.json, honest about what it is."""
 
 import json
+import shutil
 from collections.abc import Callable
 from functools import reduce
 from html.parser import HTMLParser
@@ -9,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from tetribench.report.html import breakable, listed
+from tetribench.metrics.compare import HEADLINES
+from tetribench.report.html import PERF_PER_DOLLAR, breakable
+from tetribench.report.wording import listed
 from tetribench.report.write import write_report
 
 VOID = {"meta", "link", "img", "br", "hr", "input", "wbr"}
@@ -110,7 +113,7 @@ def test_the_page_shows_provenance(page: Page) -> None:
         "tetribench +workload=mixed seed=0",
         "b1946ac92492d2347c6235b4d2611184",
         "0123abc, changed",
-        "17.2 GB",
+        "23.5 GiB",
     ):
         assert fact in page.text
     assert "a processor <of some kind>" in page.text
@@ -146,6 +149,21 @@ def test_one_system_alone_has_a_page(make_run: Callable[..., Path]) -> None:
     text = Page((path / "report.html").read_text()).text
     assert "vllm_like had" in text and "mean TTFT" in text
     assert "better" not in text.split("Glossary")[1].split("Comparison")[1].split("Figures")[0]
+
+
+def test_several_systems_share_a_page(make_run: Callable[..., Path]) -> None:
+    path = make_run(systems=["vllm_like", "tetri", "tetri#2"])
+    shutil.copytree(path / "systems/tetri", path / "systems/tetri#2")
+    write_report(path)
+    page, document = Page((path / "report.html").read_text()), json.loads((path / "metrics.json").read_text())
+    assert "as ratios to vllm_like: tetri " in page.text
+    assert "tetri and tetri#2 have 2 devices" in page.text
+    for attributes, _ in page.data:
+        assert float(attributes["value"]) == reduce(step, attributes["data-path"].split("/"), document)
+
+
+def test_the_glossary_explains_the_comparison_by_its_titles() -> None:
+    assert set(PERF_PER_DOLLAR) <= {headline.title for headline in HEADLINES}
 
 
 def test_names_may_break_and_are_escaped() -> None:

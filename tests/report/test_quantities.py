@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tetribench.report.quantities import DASH, ratio_text, scale_for, three_digits
+from tetribench.report.quantities import DASH, ratio_text, scale_for, scale_for_all, three_digits
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,9 @@ def test_the_largest_value_chooses_the_unit_for_all() -> None:
 def test_undefined_is_a_dash(value: float | None) -> None:
     assert scale_for([value], "s").text_with_unit(value) == DASH
     assert ratio_text(value) == DASH
+
+
+def test_the_smallest_value_chooses_where_all_matter() -> None:
+    assert scale_for_all([0.05, None, 5.0, 0.0], "s").unit == "ms"
+    assert scale_for_all([0.0005, 500.0], "s").unit == "s"
+    assert scale_for_all([], "s").unit == "s"

@@ -22,11 +22,13 @@ class PrefillFirstPolicies:
 
     def __init__(self, *, max_num_seqs: int = 256, max_num_batched_tokens: int = 2048, watermark: float = 0.01) -> None:
         if max_num_seqs < 1:
-            raise ValueError(f"system.vllm_like.max_num_seqs={max_num_seqs}: must be at least 1")
+            raise ValueError(f"system.vllm_like.scheduler.max_num_seqs={max_num_seqs}: must be at least 1")
         if max_num_batched_tokens < 1:
-            raise ValueError(f"system.vllm_like.max_num_batched_tokens={max_num_batched_tokens}: must be at least 1")
+            raise ValueError(
+                f"system.vllm_like.scheduler.max_num_batched_tokens={max_num_batched_tokens}: must be at least 1"
+            )
         if not 0.0 <= watermark < 1.0:
-            raise ValueError(f"system.vllm_like.watermark={watermark}: must be at least 0 and below 1")
+            raise ValueError(f"system.vllm_like.scheduler.watermark={watermark}: must be at least 0 and below 1")
         self.max_num_seqs = max_num_seqs
         self.max_num_batched_tokens = max_num_batched_tokens
         self.watermark = watermark

@@ -24,9 +24,9 @@ class DecodePolicies:
 
     def __init__(self, *, admit: Admission, max_num_seqs: int = 256, recompute_chunk_size: int = 512) -> None:
         if max_num_seqs < 1:
-            raise ValueError(f"max_num_seqs={max_num_seqs}: must be at least 1")
+            raise ValueError(f"system.tetri.decode.max_num_seqs={max_num_seqs}: must be at least 1")
         if recompute_chunk_size < 1:
-            raise ValueError(f"recompute_chunk_size={recompute_chunk_size}: must be at least 1")
+            raise ValueError(f"system.tetri.decode.recompute_chunk_size={recompute_chunk_size}: must be at least 1")
         self.admit = admit
         self.max_num_seqs = max_num_seqs
         self.recompute_chunk_size = recompute_chunk_size

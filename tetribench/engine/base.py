@@ -95,11 +95,14 @@ class EngineFactory(Protocol):
 
     block_size: int
 
-    def validate(self, num_instances: int) -> None:
-        """Refuse what cannot work for `num_instances` engines on this machine. Raises ValueError, naming the option."""
+    def sized(self, num_instances: int) -> "EngineFactory":
+        """This engine with its sizes settled for `num_instances` of them on this machine.
+
+        Raises ValueError, naming the option, for what cannot work; nothing has been started by then.
+        """
 
     def num_blocks(self) -> int:
-        """KV blocks that each engine will have; known before it is built."""
+        """KV blocks that each engine will have; known once it is sized."""
 
     def build(self, clock: Clock, core: int | None) -> Engine:
         """Make the engine in this process; `core` is the device index or, on CPU, of no effect."""

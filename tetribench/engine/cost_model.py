@@ -107,8 +107,9 @@ class CostModelFactory:
             copy_bytes_per_s=hardware.copy_bytes_per_s,
         )
 
-    def validate(self, num_instances: int) -> None:
+    def sized(self, num_instances: int) -> "CostModelFactory":
         self.info()
+        return self
 
     def num_blocks(self) -> int:
         return self.info().num_blocks

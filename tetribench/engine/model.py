@@ -134,18 +134,33 @@ class Model:
         return 2 * self.vocab_size * hidden + self.num_layers * (attention + 3 * hidden * self.ffn_size)
 
 
+_CONFIG_KEYS = {
+    "hidden_size": ("hidden_size", "n_embd"),
+    "num_hidden_layers": ("num_hidden_layers", "n_layer"),
+    "num_attention_heads": ("num_attention_heads", "n_head"),
+    "vocab_size": ("vocab_size",),
+    "max_position_embeddings": ("max_position_embeddings", "n_positions"),
+}
+"""The names that most decoders give their sizes, and those that GPT-2 and its kin do."""
+
+
 def shape_of_config(config: dict[str, Any]) -> ModelShape:
-    """Sizes from a Hugging Face `config.json`; the parameter count is estimated from the matrices."""
-    hidden = int(config["hidden_size"])
-    num_heads = int(config["num_attention_heads"])
-    num_layers = int(config["num_hidden_layers"])
+    """Sizes from a Hugging Face `config.json`; the parameter count is estimated from the matrices.
+
+    Raises ValueError for a config that calls its sizes otherwise than most decoders do.
+    """
+    found = {key: next((config[name] for name in names if name in config), None) for key, names in _CONFIG_KEYS.items()}
+    missing = [key for key, value in found.items() if value is None]
+    if missing:
+        raise ValueError(
+            f"model.path: its config.json has no {', '.join(missing)}; must be a decoder-only language model"
+        )
+    hidden, num_layers, num_heads, vocab, max_context_tokens = (int(value) for value in found.values() if value)
     head_size = int(config.get("head_dim") or hidden // num_heads)
     num_kv_heads = int(config.get("num_key_value_heads") or num_heads)
     ffn = int(config.get("ffn_dim") or config.get("intermediate_size") or 4 * hidden)
-    vocab = int(config["vocab_size"])
-    gated = "ffn_dim" not in config
-    attention = 2 * hidden * head_size * (num_heads + num_kv_heads)
-    per_layer = attention + (3 if gated else 2) * hidden * ffn
+    num_ffn_matrices = 2 if "ffn_dim" in config else 3
+    per_layer = 2 * hidden * head_size * (num_heads + num_kv_heads) + num_ffn_matrices * hidden * ffn
     embeddings = vocab * hidden * (1 if config.get("tie_word_embeddings", True) else 2)
     return ModelShape(
         num_layers=num_layers,
@@ -155,6 +170,6 @@ def shape_of_config(config: dict[str, Any]) -> ModelShape:
         num_kv_heads=num_kv_heads,
         head_size=head_size,
         vocab_size=vocab,
-        max_context_tokens=int(config["max_position_embeddings"]),
+        max_context_tokens=max_context_tokens,
         num_parameters=embeddings + num_layers * per_layer,
     )

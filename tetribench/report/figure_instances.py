@@ -65,7 +65,7 @@ def resource_bars(results: Sequence[SystemResult], subtitle: str) -> Figure:
             axes.barh(
                 place, seconds, 0.66, left_s, color=look.colour, edgecolor="white", hatch=look.hatch, linewidth=0.8
             )
-            if seconds >= 0.06 * longest_s:
+            if seconds >= 0.05 * longest_s:
                 share = f"{seconds / sum(each.values()):.0%}"
                 box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "linewidth": 0}
                 axes.text(left_s + seconds / 2, place, share, ha="center", va="center", fontsize=8.5, bbox=box)
@@ -142,7 +142,7 @@ def _instance_row(axes: Axes, place: float, spans: pd.DataFrame, end_s: float) -
 def _rows(axes: Axes, bottom: float, top: float, ticks: Iterable[float], labels: Iterable[str]) -> None:
     """Named rows from top to bottom, without tick marks and horizontal grid."""
     axes.set_ylim(bottom, top)
-    axes.set_yticks(list(ticks), [shorten(label) for label in labels])
+    axes.set_yticks(list(ticks), [shorten(text) for text in labels])
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)

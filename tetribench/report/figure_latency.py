@@ -82,7 +82,7 @@ def latency_by_class(results: Sequence[SystemResult], looks: dict[str, Look], su
 
 def class_labels(results: Sequence[SystemResult]) -> list[str]:
     """The classes of the requests, sorted."""
-    return sorted({label for result in results for label in result.requests["label"].unique()})
+    return sorted({name for result in results for name in result.requests["label"].unique()})
 
 
 def time_unit(values_s: Values) -> tuple[float, str]:

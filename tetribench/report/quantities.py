@@ -48,6 +48,13 @@ def scale_for(values: Iterable[float | None], unit: str) -> Scale:
     )
 
 
+def scale_for_all(values: Iterable[float | None], unit: str) -> Scale:
+    """The scale that suits the smallest of `values` above 0, unless the largest would need more than five digits."""
+    sizes = [abs(value) for value in values if value and isfinite(value)]
+    scale = scale_for([min(sizes, default=None)], unit)
+    return scale if max(sizes, default=0.0) * scale.factor < 1e5 else scale_for(sizes, unit)
+
+
 def three_digits(value: float) -> str:
     """Three significant digits, or all digits before the point if there are more."""
     if value == 0:

@@ -1,6 +1,7 @@
 """From a run folder on disk to everything known about the run, measured."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,7 +41,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     num_requests: int
     num_cut: int
     slo: Slo
-    created: str
+    created: datetime
     notes: list[str] = []
 
 

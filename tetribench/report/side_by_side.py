@@ -8,11 +8,12 @@ import pandas as pd
 from tetribench.metrics.compare import metrics_document
 from tetribench.report.figure_ratios import RATIO_METRICS, ratio_bars
 from tetribench.report.figures import Drawn, keep
-from tetribench.report.html import NO_INTERVAL, VIRTUAL_TIME, listed, render
+from tetribench.report.html import render
 from tetribench.report.quantities import ratio_text, scale_for
 from tetribench.report.runs import Run
 from tetribench.report.style import drawing, system_looks
 from tetribench.report.tables import Cell, Row, Table, verdict
+from tetribench.report.wording import NO_INTERVAL, VIRTUAL_TIME, listed
 
 VALUE_METRICS = (
     "mean_ttft_s",

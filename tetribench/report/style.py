@@ -165,7 +165,7 @@ def scale_axis(axes: Axes, direction: str, values: npt.NDArray[np.float64]) -> N
     """Make the axis `x` or `y` logarithmic where the values span too much for a linear one, else start it at 0."""
     is_log = len(values) > 0 and values.min() > 0 and values.max() > LOG_FROM_RATIO * np.percentile(values, 5)
     if not is_log:
-        axes.set(**{f"{direction}lim": (0, float(values.max()) * 1.04 if len(values) else 1.0)})
+        axes.set(**{f"{direction}lim": (0, float(values.max(initial=0.0)) * 1.04 or 1.0)})
         return
     low, high = float(values.min()) / 1.15, float(values.max()) * 1.15
     axes.set(**{f"{direction}scale": "log", f"{direction}lim": (low, high)})

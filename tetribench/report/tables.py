@@ -9,8 +9,8 @@ from tetribench.metrics.compare import OVERALL, SystemResult, metrics_document
 from tetribench.metrics.latency import CRITICAL_PATH, METRICS, PERCENTILES, Better, num_samples_needed
 from tetribench.metrics.resources import RESOURCE_METRICS
 from tetribench.report.frames import STATISTICS, class_names, metric_of
-from tetribench.report.quantities import DASH, Scale, ratio_text, scale_for
-from tetribench.report.runs import Manifest, Run
+from tetribench.report.quantities import DASH, Scale, ratio_text, scale_for, scale_for_all
+from tetribench.report.runs import Run
 
 CLASS_METRICS = ("ttft_s", "ttft_engine_s", "jct_s", "tpot_s", "itl_s", "normalised_latency_s")
 
@@ -107,7 +107,7 @@ def class_table(results: Sequence[SystemResult], column: str) -> Table:
         for result in results
         if (metrics := result.summary["metrics"].get(label)) is not None
     ]
-    scale = scale_for((summary[statistic] for *_, summary in found for statistic in STATISTICS[1:]), "s")
+    scale = scale_for_all((summary["mean"] for *_, summary in found), "s")
     title = f"{metric_of(column).title}, {scale.unit}"
     note = _percentile_note(summary["count"] for *_, summary in found)
     table = Table(title, ("class", "system"), STATISTICS, note=note)
@@ -129,7 +129,7 @@ def stage_table(results: Sequence[SystemResult]) -> Table:
         summaries = {result.system: result.summary["metrics"][OVERALL][f"{name}_s"] for result in results}
         if not any(summary["count"] for summary in summaries.values()):
             continue
-        scale = scale_for((summary["p99"] or summary["mean"] for summary in summaries.values()), "s")
+        scale = scale_for_all((summary["mean"] for summary in summaries.values()), "s")
         title = f"{'· ' * (name in HANDOVER)}{titles[name]} ({scale.unit})"
         for system, summary in summaries.items():
             path = ("systems", system, "metrics", OVERALL, f"{name}_s")
@@ -173,46 +173,6 @@ def failure_table(results: Sequence[SystemResult]) -> Table:
     return table
 
 
-def difference_table(manifests: dict[str, Manifest]) -> Table:
-    """Every option that is not the same in all systems."""
-    table = Table("Options that differ", ("option",), tuple(manifests), note="not set: the system has no such option.")
-    for option in sorted({option for manifest in manifests.values() for option in manifest.options}):
-        found = [manifest.options.get(option, _MISSING) for manifest in manifests.values()]
-        if any(value != found[0] for value in found):
-            texts = [_plain_text(value) for value in found]
-            if option.endswith("_target_"):  # a component goes by the place that it is chosen for, and its class
-                option = option.removesuffix("_target_").removesuffix(".") or "system"
-                texts = [text.rpartition(".")[-1] for text in texts]
-            table.rows.append(Row((option,), tuple(map(Cell, texts))))
-    return table
-
-
-def instance_table(run: Run) -> Table:
-    """The instances of each system, with the facts that their engines reported."""
-    facts = dict.fromkeys(
-        name
-        for manifest in run.manifests.values()
-        for instance in manifest.instances.values()
-        for name, value in instance.items()
-        if not isinstance(value, dict | list)
-    )
-    table = Table("Instances", ("system", "instance"), tuple(name.replace("_", " ") for name in facts))
-    for system, manifest in run.manifests.items():
-        for name, instance in manifest.instances.items():
-            cells = tuple(Cell(_plain_text(instance.get(fact, _MISSING))) for fact in facts)
-            table.rows.append(Row((system, name), cells))
-    return table
-
-
-_MISSING = object()
-
-
-def _plain_text(value: Any) -> str:
-    if value is _MISSING:
-        return "not set"
-    return "none" if value is None else f"{value:,}" if type(value) is int else str(value)
-
-
 def _cell(scale: Scale, value: float | None, path: tuple[str | int, ...]) -> Cell:
     return Cell(scale.text(value), value, path)
 
@@ -222,9 +182,12 @@ def _statistics(scale: Scale, summary: dict[str, Any], path: tuple[str | int, ..
     return (count, *(_cell(scale, summary[statistic], (*path, statistic)) for statistic in STATISTICS[1:]))
 
 
-def _percentile_note(num_finished: Iterable[int]) -> str:
+def percentile_needs() -> str:
+    """How many samples each percentile needs."""
+    return ", ".join(f"p{percent} needs {num_samples_needed(percent)}" for percent in PERCENTILES)
+
+
+def _percentile_note(num_samples: Iterable[int]) -> str:
     """Says why percentiles are missing, if one is."""
-    if min(num_finished) >= num_samples_needed(PERCENTILES[-1]):
-        return ""
-    needed = [f"p{percent} needs {num_samples_needed(percent)}" for percent in PERCENTILES]
-    return f"{DASH}: undefined, or too few samples for a percentile ({', '.join(needed)})."
+    is_whole = min(num_samples) >= num_samples_needed(PERCENTILES[-1])
+    return "" if is_whole else f"{DASH}: undefined, or too few samples for a percentile ({percentile_needs()})."

@@ -4,8 +4,9 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from tetribench.report.arms import difference_table
 from tetribench.report.runs import Run
-from tetribench.report.tables import Cell, Table, class_table, comparison_table, difference_table
+from tetribench.report.tables import Cell, Table, class_table, comparison_table
 
 _STYLES = {"better": "green", "worse": "red", "": ""}
 

@@ -19,11 +19,11 @@ def write_report(run_dir: Path, *, allow_partial: bool = False) -> Run:
     """
     run = load_run(run_dir, allow_partial=allow_partial)
     document = metrics_document(run.results, run.baseline)
-    (run_dir / "metrics.json").write_text(json.dumps(document, indent=2, allow_nan=False) + "\n")
+    (run_dir / "metrics.json").write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     request_frame(run.results).to_parquet(run_dir / "requests.parquet", index=False)
     figures = run_dir / "figures"
     figures.mkdir(exist_ok=True)
-    (run_dir / "report.html").write_text(run_page(run, document, draw_run(run, figures)))
+    (run_dir / "report.html").write_text(run_page(run, document, draw_run(run, figures)), encoding="utf-8")
     return run
 
 
@@ -37,5 +37,5 @@ def write_side_by_side(run_dirs: Sequence[Path], out_dir: Path) -> list[Run]:
     figures = out_dir / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     frame.to_csv(out_dir / "side_by_side.csv", index=False)
-    (out_dir / "side_by_side.html").write_text(page(runs, frame, draw(runs, frame, figures)))
+    (out_dir / "side_by_side.html").write_text(page(runs, frame, draw(runs, frame, figures)), encoding="utf-8")
     return runs

@@ -46,6 +46,3 @@ class System(Protocol):
     """A legend entry: says which instances it wants on `engine`."""
 
     def plan(self, engine: EngineFactory) -> Plan: ...
-
-    @property
-    def num_instances(self) -> int: ...

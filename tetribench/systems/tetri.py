@@ -43,10 +43,6 @@ class Tetri:
         self.report_period_s = report_period_s
         self.broadcast_period_s = broadcast_period_s
 
-    @property
-    def num_instances(self) -> int:
-        return self.num_prefill + self.num_decode
-
     def plan(self, engine: EngineFactory) -> Plan:
         prefills = [f"prefill-{index}" for index in range(self.num_prefill)]
         decodes = [f"decode-{index}" for index in range(self.num_decode)]

@@ -9,8 +9,8 @@ os.environ["OMP_NUM_THREADS"] = "1"  # torch reads it when it is imported
 
 import pytest
 import torch
-from hf_driver import MODELS, Driver, generate, tiny_engine
 
+from tests.engine.hf.driver import MODELS, Driver, generate, tiny_engine
 from tetribench.core.clock import WallClock
 from tetribench.engine.hf.models import load_model
 from tetribench.engine.hf.runner import HFRunner

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-from hf_driver import MODELS, Driver, generate, tiny_engine
 from transformers import (
     AutoModelForCausalLM,
     FalconConfig,
@@ -16,6 +15,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from tests.engine.hf.driver import MODELS, Driver, generate, tiny_engine
 from tetribench.engine.hf.attention import ATTENTION_NAME
 from tetribench.engine.hf.models import load_model, stop_token_ids
 from tetribench.engine.hf.schema import HFEngine

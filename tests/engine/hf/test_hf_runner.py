@@ -6,10 +6,10 @@ from collections.abc import Sequence as SequenceOf
 
 import pytest
 import torch
-from hf_driver import MODELS, Driver, tiny_engine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.engine.hf.driver import MODELS, Driver, tiny_engine
 from tetribench.engine.base import Batch, PrefillChunk
 from tetribench.engine.hf.schema import Device, DType, HFEngine
 from tetribench.engine.model import Model

@@ -3,8 +3,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hf_driver import MODELS, Driver, tiny_engine
 
+from tests.engine.hf.driver import MODELS, Driver, tiny_engine
 from tetribench.engine.hf.sampling import Sampler
 from tetribench.engine.hf.schema import HFEngine
 

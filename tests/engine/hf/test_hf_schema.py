@@ -3,12 +3,15 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hf_driver import MODELS
+import torch
 
 import tetribench.engine.hf.schema as schema
+from tests.engine.hf.driver import MODELS
+from tetribench.core.units import GIB
 from tetribench.engine.hf.schema import Device, DType, HFEngine
 from tetribench.engine.model import Architecture, Model
 
@@ -49,14 +52,14 @@ def test_a_value_out_of_range_is_refused_by_name(values: dict[str, Any]) -> None
 
 
 def test_a_sane_engine_is_accepted(tmp_path: Path) -> None:
-    HFEngine(model=OPT, device=Device.cpu).validate(2)
-    HFEngine(model=at_path(tmp_path), device=Device.cpu).validate(2)
+    HFEngine(model=OPT, device=Device.cpu).sized(2)
+    HFEngine(model=at_path(tmp_path), device=Device.cpu).sized(2)
 
 
 def test_cuda_without_a_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schema, "_GPU_FILES", ("/nowhere",))
-    with pytest.raises(ValueError, match=r"^engine.device=cuda: no CUDA device"):
-        HFEngine(model=OPT, device=Device.cuda).validate(1)
+    with pytest.raises(ValueError, match=r"^device=cuda: no CUDA device"):
+        HFEngine(model=OPT, device=Device.cuda).sized(1)
     assert HFEngine(model=OPT).resolved_device() is Device.cpu
 
 
@@ -87,9 +90,21 @@ def test_blocks_fill_the_memory() -> None:
     assert engine.num_blocks() == 2**29 // engine.kv_bytes_per_block()
 
 
+def test_instances_on_gpus_share_what_the_weights_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "_GPU_FILES", ("/proc",))
+    monkeypatch.setattr(schema, "_torch_sees_cuda", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(total_memory=10 * GIB))
+    memory = {number: HFEngine(model=OPT).sized(number).kv_memory_gib for number in (1, 2, 3, 4)}
+    assert memory[1] == memory[2] == pytest.approx(9.0, abs=0.01)
+    assert memory[3] == memory[4] == pytest.approx(4.5, abs=0.01)
+    with pytest.raises(ValueError, match=r"^engine.kv_memory_gib=8: 3 instances on 2 GPU\(s\) leave 4.5 GiB"):
+        HFEngine(model=OPT, kv_memory_gib=8).sized(3)
+
+
 def test_memory_for_less_than_a_block_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^engine.kv_memory_gib=1e-06: holds no block"):
-        HFEngine(model=OPT, device=Device.cpu, kv_memory_gib=1e-6).validate(1)
+        HFEngine(model=OPT, device=Device.cpu, kv_memory_gib=1e-6).sized(1)
 
 
 def test_more_memory_than_the_machine_has_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,33 +112,33 @@ def test_more_memory_than_the_machine_has_is_refused(tmp_path: Path, monkeypatch
     meminfo.write_text(f"MemTotal: 99999999 kB\nMemAvailable:   {2 * 2**20} kB\n")
     monkeypatch.setattr(schema, "_MEMINFO", meminfo)
     engine = HFEngine(model=OPT, device=Device.cpu, kv_memory_gib=0.9)
-    engine.validate(2)
-    with pytest.raises(ValueError, match=r"^engine.kv_memory_gib=0.9: 3 instances .* need 2.7 GiB and 2.0 GiB are"):
-        engine.validate(3)
+    engine.sized(2)
+    with pytest.raises(ValueError, match=r"^engine.kv_memory_gib=0.9: 3 instances on this machine leave 0.666 GiB"):
+        engine.sized(3)
 
 
 def test_an_unsupported_checkpoint_is_refused_before_it_is_read(tmp_path: Path) -> None:
     model = at_path(tmp_path, model_type="mistral", sliding_window=128)
     with pytest.raises(ValueError, match=r"^model=mine: sliding-window attention is not implemented$"):
-        HFEngine(model=model, device=Device.cpu).validate(1)
+        HFEngine(model=model, device=Device.cpu).sized(1)
 
 
 def test_a_family_with_other_words_for_its_sizes_is_refused_by_reason(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gptj", "n_embd": 64}))
     with pytest.raises(ValueError, match="AttentionInterface"):
-        HFEngine(model=Model(name="mine", path=str(tmp_path)), device=Device.cpu).validate(1)
+        HFEngine(model=Model(name="mine", path=str(tmp_path)), device=Device.cpu).sized(1)
 
 
 def test_a_missing_package_is_named() -> None:
     model = Model(name="m", package="no_such_weights")
     with pytest.raises(ValueError, match="no-such-weights"):
-        HFEngine(model=model, device=Device.cpu).validate(1)
+        HFEngine(model=model, device=Device.cpu).sized(1)
 
 
 def test_it_travels_to_another_process() -> None:
     engine = pickle.loads(pickle.dumps(HFEngine(model=OPT, device=Device.cpu, top_k=4)))
     assert (engine.model.name, engine.device, engine.top_k) == ("opt_tiny", Device.cpu, 4)
-    assert engine.num_blocks() == HFEngine(model=OPT, device=Device.cpu).num_blocks()
+    assert engine.sized(1).num_blocks() == HFEngine(model=OPT, device=Device.cpu).sized(1).num_blocks()
 
 
 def test_describing_and_validating_an_engine_needs_no_torch() -> None:
@@ -131,7 +146,7 @@ def test_describing_and_validating_an_engine_needs_no_torch() -> None:
 import sys
 from tetribench.engine.hf.schema import HFEngine, Device
 from tetribench.engine.model import Model
-HFEngine(model=Model(name="m"), device=Device.cpu).validate(2)
+HFEngine(model=Model(name="m"), device=Device.cpu).sized(2)
 assert not {"torch", "transformers", "numpy"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)

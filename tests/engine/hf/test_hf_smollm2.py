@@ -5,8 +5,8 @@ import importlib.util
 
 import pytest
 import torch
-from hf_driver import Driver, generate
 
+from tests.engine.hf.driver import Driver, generate
 from tetribench.core.units import GIB, MIB
 from tetribench.engine.hf.build import build_runner
 from tetribench.engine.hf.schema import Device, HFEngine
@@ -37,7 +37,7 @@ def test_random_weights_have_no_tokenizer() -> None:
 def test_it_answers_a_question_as_generate_does(loop: asyncio.Runner, capfd: pytest.CaptureFixture[str]) -> None:
     tokenizer = load_tokenizer(SMOLLM2)
     engine = HFEngine(model=SMOLLM2, device=Device.cpu, kv_memory_gib=64 * MIB / GIB)
-    engine.validate(2)
+    engine.sized(2)
     runner = build_runner(engine, None)
     assert capfd.readouterr() == ("", "")
     driver = Driver(runner, loop)

@@ -35,7 +35,8 @@ def build_runner(engine: HFEngine, core: int | None) -> HFRunner:
 
 def _check_device_memory(engine: HFEngine, device: torch.device) -> None:
     free_bytes, _ = torch.cuda.mem_get_info(device)
-    if engine.kv_memory_gib * GIB > free_bytes:
+    needed_bytes = engine.num_blocks() * engine.kv_bytes_per_block()
+    if needed_bytes > free_bytes:
         raise ValueError(
-            f"engine.kv_memory_gib={engine.kv_memory_gib}: {device} has {free_bytes / GIB:.1f} GiB left for it"
+            f"engine.kv_memory_gib={engine.kv_memory_gib:.3g}: {device} has {free_bytes / GIB:.1f} GiB left for it"
         )

@@ -1,17 +1,23 @@
 """The real engine as the user configures it, and all that can be refused before a process starts. No torch here."""
 
 import json
+from copy import copy
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tetribench.core.units import GIB
+from tetribench.core.units import GIB, ceil_div
 from tetribench.engine.hf.supported import unsupported_reason
 from tetribench.engine.model import Architecture, Model
 
 if TYPE_CHECKING:
     from tetribench.core.clock import Clock
     from tetribench.engine.hf.runner import HFRunner
+
+CPU_KV_MEMORY_GIB = 0.5
+"""Enough for the tiny models' workloads; two instances fit on a laptop."""
+
+GPU_MEMORY_SHARE = 0.9
 
 _GPU_FILES = ("/dev/nvidia0", "/dev/nvidiactl", "/proc/driver/nvidia", "/dev/dxg")
 _MEMINFO = Path("/proc/meminfo")
@@ -42,8 +48,10 @@ class DType(Enum):
 class HFEngine:
     """A model on a device, run through transformers with paged attention of our own.
 
-    `kv_memory_gib` is the KV memory of one instance. `temperature=0` decodes greedily; above it, a token's draw depends
-    on `seed`, the request and the position only. `seed` also draws the weights of a model that has none.
+    `kv_memory_gib` is the KV memory of one instance; by default 0.5 GiB on the CPU, and on a GPU what the weights leave
+    of 90 % of its memory (vLLM's rule), shared by the instances on it. `temperature=0` decodes greedily; above it, a
+    token's draw depends on `seed`, the request and the position only. `seed` also draws the weights of a model that has
+    none.
     """
 
     def __init__(
@@ -52,7 +60,7 @@ class HFEngine:
         model: Model,
         device: Device = Device.auto,
         dtype: DType = DType.auto,
-        kv_memory_gib: float = 0.25,
+        kv_memory_gib: float | None = None,
         block_size: int = 16,
         temperature: float = 0.0,
         top_k: int | None = None,
@@ -61,8 +69,8 @@ class HFEngine:
     ) -> None:
         if block_size < 1:
             raise ValueError(f"engine.block_size={block_size}: must be at least 1 token")
-        if kv_memory_gib <= 0:
-            raise ValueError(f"engine.kv_memory_gib={kv_memory_gib}: must be above 0")
+        if kv_memory_gib is not None and kv_memory_gib <= 0:
+            raise ValueError(f"engine.kv_memory_gib={kv_memory_gib}: must be above 0, or null")
         if temperature < 0:
             raise ValueError(f"engine.temperature={temperature}: must be 0 (greedy) or above")
         if not 0 < top_p <= 1:
@@ -85,7 +93,7 @@ class HFEngine:
             return Device.cpu
         has_cuda = any(Path(name).exists() for name in _GPU_FILES) and _torch_sees_cuda()
         if self.device is Device.cuda and not has_cuda:
-            raise ValueError("engine.device=cuda: no CUDA device was found (use engine.device=cpu or auto)")
+            raise ValueError("device=cuda: no CUDA device was found; legal here are cpu and auto")
         return Device.cuda if has_cuda else Device.cpu
 
     def resolved_dtype(self) -> DType:
@@ -101,25 +109,46 @@ class HFEngine:
         return self.model.shape().kv_bytes_per_token(self.resolved_dtype().num_bytes) * self.block_size
 
     def num_blocks(self) -> int:
-        """Blocks of one instance. Raises ValueError when the memory does not hold one."""
-        num_blocks = int(self.kv_memory_gib * GIB) // self.kv_bytes_per_block()
-        if num_blocks < 1:
-            raise ValueError(
-                f"engine.kv_memory_gib={self.kv_memory_gib}: holds no block of engine.block_size={self.block_size} "
-                f"tokens, which takes {self.kv_bytes_per_block() / GIB:.3g} GiB"
-            )
-        return num_blocks
+        assert self.kv_memory_gib is not None, "asked for blocks before `sized`"
+        return int(self.kv_memory_gib * GIB) // self.kv_bytes_per_block()
 
-    def validate(self, num_instances: int) -> None:
-        """Refuse with a one-line ValueError what cannot work, before any process starts."""
+    def sized(self, num_instances: int) -> "HFEngine":
+        """This engine with its KV memory settled, for `num_instances` of them on this machine.
+
+        Raises a one-line ValueError for what cannot work; no process has been started by then.
+        """
         if not self.model.is_random:
             self.model.location()
         reason = unsupported_reason(self._local_config())
         if reason is not None:
             raise ValueError(f"model={self.model.name}: {reason}")
-        self.num_blocks()
+        share_bytes, place = self._memory_share(num_instances)
+        weight_bytes = self.model.shape().num_parameters * self.resolved_dtype().num_bytes
+        left_gib = (share_bytes - weight_bytes) / GIB
+        by_default = CPU_KV_MEMORY_GIB if self.resolved_device() is Device.cpu else left_gib
+        settled = copy(self)
+        settled.kv_memory_gib = by_default if self.kv_memory_gib is None else self.kv_memory_gib
+        if settled.kv_memory_gib > left_gib:
+            raise ValueError(
+                f"engine.kv_memory_gib={settled.kv_memory_gib:.3g}: {num_instances} instances on {place} leave "
+                f"{left_gib:.3g} GiB to each beside its weights of {weight_bytes / GIB:.3g} GiB; must be at most that"
+            )
+        if settled.num_blocks() < 1:
+            raise ValueError(
+                f"engine.kv_memory_gib={settled.kv_memory_gib:.3g}: holds no block of engine.block_size="
+                f"{self.block_size} tokens, which takes {self.kv_bytes_per_block() / GIB:.3g} GiB"
+            )
+        return settled
+
+    def _memory_share(self, num_instances: int) -> tuple[float, str]:
+        """Bytes that each instance may take of the memory that it shares with others, and what that memory is."""
         if self.resolved_device() is Device.cpu:
-            self._check_machine_memory(num_instances)
+            return _available_bytes() / num_instances, "this machine"
+        import torch
+
+        num_devices = torch.cuda.device_count()
+        device_bytes = torch.cuda.get_device_properties(0).total_memory
+        return GPU_MEMORY_SHARE * device_bytes / ceil_div(num_instances, num_devices), f"{num_devices} GPU(s)"
 
     def build(self, clock: "Clock", core: int | None) -> "HFRunner":
         """Load the model and reserve the KV memory in this process; `core` is the CUDA device, modulo their number."""
@@ -134,16 +163,6 @@ class HFEngine:
         config = Path(self.model.path) / "config.json"
         loaded: dict[str, Any] = json.loads(config.read_text()) if config.is_file() else {}
         return loaded
-
-    def _check_machine_memory(self, num_instances: int) -> None:
-        weight_bytes = self.model.shape().num_parameters * self.resolved_dtype().num_bytes
-        needed_gib = num_instances * (weight_bytes / GIB + self.kv_memory_gib)
-        available_gib = _available_bytes() / GIB
-        if needed_gib > available_gib:
-            raise ValueError(
-                f"engine.kv_memory_gib={self.kv_memory_gib}: {num_instances} instances with weights of "
-                f"{weight_bytes / GIB:.1f} GiB each need {needed_gib:.1f} GiB and {available_gib:.1f} GiB are available"
-            )
 
 
 def _torch_sees_cuda() -> bool:

@@ -1,0 +1,148 @@
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from tests.support import (
+    BoundedClock,
+    CheckingFactory,
+    TroubleFactory,
+    never_returns,
+    raises,
+    request,
+    tetri,
+    vllm_like,
+)
+from tetribench.core.clock import Clock, run_virtual
+from tetribench.core.messages import Arrived, Broken, LoadBroadcast, LoadReport, Message, Submit
+from tetribench.engine.base import Engine
+from tetribench.instance.inline import InlineLauncher
+from tetribench.instance.launch import InstanceSpec
+from tetribench.systems.base import System
+
+Body = Callable[[InlineLauncher, list[Message]], Coroutine[Any, Any, None]]
+
+
+class Refusing(CheckingFactory):
+    """The second engine does not come up."""
+
+    def build(self, clock: Clock, core: int | None) -> Engine:
+        if self.engines:
+            raise ValueError("model.path=nowhere: no such directory")
+        return super().build(clock, core)
+
+
+def launch(system: System, factory: CheckingFactory, body: Body) -> list[Message]:
+    """Start, run `body`, stop; everything that control was sent. Errors in callbacks must not be left to asyncio."""
+    clock, received, swallowed = BoundedClock(limit_s=100.0), list[Message](), list[str]()
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: swallowed.append(repr(context)))
+        launcher = InlineLauncher(clock)
+        try:
+            await launcher.start(system.plan(factory).instances, received.append)
+            await body(launcher, received)
+        finally:
+            await launcher.stop()
+            await launcher.stop()
+
+    run_virtual(clock, main())
+    assert not swallowed
+    return received
+
+
+async def nothing(launcher: InlineLauncher, received: list[Message]) -> None:
+    """Straight to the stop."""
+
+
+def test_instances_are_ready_with_the_facts_of_their_engines() -> None:
+    async def main() -> None:
+        launcher = InlineLauncher(BoundedClock())
+        specs: list[InstanceSpec] = tetri().plan(CheckingFactory(num_blocks=7)).instances
+        ready = await launcher.start(specs, lambda message: None)
+        assert list(ready) == ["prefill-0", "decode-0"]
+        assert ready["decode-0"].facts["num_blocks"] == 7 and ready["decode-0"].pool_handle == b"1"
+        launcher.check()
+        await launcher.stop()
+
+    run_virtual(BoundedClock(), main())
+
+
+def test_messages_arrive_in_the_order_of_sending_after_the_senders_step() -> None:
+    async def body(launcher: InlineLauncher, received: list[Message]) -> None:
+        for id in range(3):
+            launcher.send("control", Broken("x", str(id)))
+        assert received == []
+        await asyncio.sleep(0)
+        assert [message for message in received if isinstance(message, Broken)] == [
+            Broken("x", str(id)) for id in range(3)
+        ]
+
+    launch(tetri(), CheckingFactory(), body)
+
+
+def test_every_instance_reports_its_load() -> None:
+    async def body(launcher: InlineLauncher, received: list[Message]) -> None:
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    found = launch(tetri(num_decode=2), CheckingFactory(), body)
+    assert {message.instance for message in found if isinstance(message, LoadReport)} == {
+        "prefill-0",
+        "decode-0",
+        "decode-1",
+    }
+
+
+def test_an_engine_that_raises_is_told_with_its_instances_name() -> None:
+    async def body(launcher: InlineLauncher, received: list[Message]) -> None:
+        launcher.send("colocated-1", Submit(request()))
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    found = launch(vllm_like(2), TroubleFactory(raises, index=1), body)
+    assert [message for message in found if isinstance(message, Broken)] == [
+        Broken("colocated-1", "RuntimeError: the device fell off the bus")
+    ]
+
+
+def test_a_scheduler_that_cannot_take_a_message_is_told_with_its_instances_name() -> None:
+    """Nothing may be swallowed: without this, the request would only be missed when the run stalls."""
+
+    async def body(launcher: InlineLauncher, received: list[Message]) -> None:
+        launcher.send("decode-0", Arrived(12, first_token_id=0))
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    found = launch(tetri(), CheckingFactory(), body)
+    assert [message.instance for message in found if isinstance(message, Broken)] == ["decode-0"]
+
+
+def test_stop_ends_an_instance_whose_engine_never_returns() -> None:
+    async def body(launcher: InlineLauncher, received: list[Message]) -> None:
+        launcher.send("colocated-0", Submit(request()))
+        await launcher._clock.sleep(1.0)
+
+    factory = TroubleFactory(never_returns)
+    launch(vllm_like(), factory, body)
+    assert factory.engines[0].is_closed
+
+
+def test_stop_closes_what_was_started_when_another_did_not_come_up() -> None:
+    factory = Refusing()
+    with pytest.raises(Exception, match="no such directory"):
+        launch(vllm_like(2), factory, nothing)
+    assert factory.engines[0].is_closed
+
+
+def test_check_asks_every_scheduler() -> None:
+    async def body(launcher: InlineLauncher, received: list[Message]) -> None:
+        launcher.check()
+        launcher.send("prefill-0", LoadBroadcast({}))
+        launcher.send("prefill-1", Submit(request(prompt=1000)))
+        await asyncio.sleep(0)
+        with pytest.raises(AssertionError, match="forgot a request"):
+            launcher.check()
+
+    launch(tetri(num_prefill=2), CheckingFactory(num_blocks=1), body)

@@ -1,0 +1,182 @@
+import asyncio
+from collections.abc import Coroutine
+from collections.abc import Sequence as SequenceOf
+from typing import Any
+
+import pytest
+
+from tests.support import BoundedClock, info, load, request
+from tetribench.core.clock import run_virtual
+from tetribench.core.events import EventKind
+from tetribench.core.load import InstanceLoad
+from tetribench.core.messages import LoadReport, Message, Peers, Progress, Released, Stop, Submit, TokenOutput
+from tetribench.core.sequence import LengthRange, Sequence
+from tetribench.engine.base import Batch, EngineInfo, KVPool, PrefillChunk
+from tetribench.instance.loop import InstanceLoop
+from tetribench.instance.scheduler import Outbox
+from tetribench.kv.transfer import Moved, Push
+
+
+class Scripted:
+    """A scheduler, an engine, a link and a post in one: hands out `batches` and `pushes`, and writes down every call."""
+
+    def __init__(self, batches: SequenceOf[Batch | None] = (), trouble: str = "") -> None:
+        self.clock = BoundedClock(limit_s=100.0)
+        self.outbox = Outbox("one")
+        self.info: EngineInfo = info()
+        self.pool: KVPool | None = None
+        self.num_used_blocks = 11
+        self.calls: list[tuple[Any, ...]] = []
+        self.sent: list[tuple[str, Message]] = []
+        self._batches = list(batches)
+        self._trouble = trouble
+        self.loop = InstanceLoop(
+            name="one", scheduler=self, engine=self, link=self, post=self, clock=self.clock, report_period_s=30.0
+        )
+
+    def _note(self, call: str, *arguments: Any) -> None:
+        self.calls.append((call, self.clock.now(), *arguments))
+        if self._trouble == call:
+            raise RuntimeError(f"trouble in {call}")
+
+    def receive(self, message: Message, now_s: float) -> None:
+        self._note("receive", message)
+        self.outbox.send("two", Released(0))
+
+    def next_batch(self, now_s: float) -> Batch | None:
+        self._note("next_batch")
+        return self._batches.pop(0) if self._batches else None
+
+    async def run(self, batch: Batch) -> dict[int, int]:
+        self._note("run")
+        await self.clock.sleep(1.0)
+        return {0: 5}
+
+    def complete(self, batch: Batch, tokens: dict[int, int], now_s: float) -> None:
+        self._note("complete", tokens)
+        self.outbox.outputs.append(TokenOutput(0, 5, is_last=False))
+
+    def moved(self, moved: Moved) -> None:
+        self._note("moved", moved.push.request_id, moved.started_s, moved.ended_s, moved.num_bytes)
+
+    def load(self, now_s: float) -> InstanceLoad:
+        self._note("load")
+        return load(time_s=now_s)
+
+    def check(self) -> None:
+        """Nothing to check."""
+
+    def connect(self, pool_handles: dict[str, bytes]) -> None:
+        self._note("connect", pool_handles)
+
+    async def write(self, to: str, source_ids: SequenceOf[int], target_ids: SequenceOf[int]) -> int:
+        self._note("write", to)
+        await self.clock.sleep(2.0)
+        return 100 * len(source_ids)
+
+    def send(self, to: str, message: Message) -> None:
+        self.sent.append((to, message))
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def serve(self, meanwhile: Coroutine[Any, Any, None]) -> "Scripted":
+        """Run the loop, and beside it `meanwhile`, after which it is told to stop."""
+
+        async def main() -> None:
+            running = asyncio.create_task(self.loop.run())
+            await meanwhile
+            self.loop.receive(Stop())
+            await running
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+
+        run_virtual(self.clock, main())
+        return self
+
+    def of(self, *kinds: str) -> list[tuple[Any, ...]]:
+        return [call for call in self.calls if call[0] in kinds]
+
+
+def batch() -> Batch:
+    prompt = Sequence(request(0, prompt=10), LengthRange(0, 200))
+    decoding = Sequence(request(1), LengthRange(0, 200))
+    return Batch(prefill=[PrefillChunk(prompt, 0, 7)], decode=[decoding])
+
+
+def push(id: int, num_blocks: int = 1) -> Push:
+    return Push(id, "decode-0", list(range(num_blocks)), list(range(num_blocks)), is_last=True)
+
+
+def test_ask_run_hand_back_and_tell() -> None:
+    made = Scripted([batch(), batch()])
+    made.serve(made.clock.sleep(5.0))
+    assert [call[:2] for call in made.of("next_batch", "run", "complete")] == [
+        ("next_batch", 0.0), ("run", 0.0), ("complete", 1.0),
+        ("next_batch", 1.0), ("run", 1.0), ("complete", 2.0),
+        ("next_batch", 2.0),
+    ]  # fmt: skip
+    told = [message for _, message in made.sent if isinstance(message, Progress)]
+    assert [len(progress.outputs) for progress in told] == [1, 1]
+    (event,) = told[1].events
+    assert (event.kind, event.time_s, event.source) == (EventKind.ITERATION, 2.0, "one")
+    assert event.details == {
+        "started_s": 1.0, "num_prefill_tokens": 7, "num_decode_tokens": 1, "num_used_blocks": 11
+    }  # fmt: skip
+
+
+def test_an_idle_loop_asks_again_when_it_gets_a_message_and_not_before() -> None:
+    made = Scripted([None])
+
+    async def meanwhile() -> None:
+        await made.clock.sleep(3.0)
+        made.loop.receive(Submit(request(4)))
+        assert made.sent[-1] == ("two", Released(0))
+        await made.clock.sleep(4.0)
+
+    made.serve(meanwhile())
+    assert [call[1] for call in made.of("next_batch")] == [0.0, 3.0]
+    assert made.of("receive") == [("receive", 3.0, Submit(request(4)))]
+
+
+def test_pushes_go_one_after_the_other_beside_the_computation_and_wake_the_loop() -> None:
+    made = Scripted([batch(), batch(), None, None])
+    made.outbox.pushes += [push(0, num_blocks=3), push(1)]
+    made.serve(made.clock.sleep(9.0))
+    assert made.of("write") == [("write", 1.0, "decode-0"), ("write", 3.0, "decode-0")]
+    assert made.of("moved") == [("moved", 3.0, 0, 1.0, 3.0, 300), ("moved", 5.0, 1, 3.0, 5.0, 100)]
+    assert [call[1] for call in made.of("next_batch")] == [0.0, 1.0, 2.0, 3.0, 5.0]
+    told = [event for _, message in made.sent if isinstance(message, Progress) for event in message.events]
+    transfers = [event for event in told if event.kind is EventKind.TRANSFER]
+    assert [(event.time_s, event.requests) for event in transfers] == [(3.0, (0,)), (5.0, (1,))]
+    assert transfers[0].details == {"started_s": 1.0, "num_bytes": 300, "to": "decode-0"}
+
+
+def test_the_load_is_reported_every_period() -> None:
+    made = Scripted()
+    made.serve(made.clock.sleep(65.0))
+    assert made.sent == [("control", LoadReport("one", load(time_s=time_s))) for time_s in (0.0, 30.0, 60.0)]
+
+
+def test_peers_are_the_links_to_know() -> None:
+    made = Scripted()
+
+    async def meanwhile() -> None:
+        made.loop.receive(Peers({"decode-0": b"x"}))
+
+    assert made.serve(meanwhile()).of("connect", "receive") == [("connect", 0.0, {"decode-0": b"x"})]
+
+
+def test_stop_lets_the_iteration_in_flight_end() -> None:
+    made = Scripted([batch(), batch()])
+    made.serve(made.clock.sleep(0.5))
+    assert [call[:2] for call in made.of("run", "complete")] == [("run", 0.0), ("complete", 1.0)]
+    assert made.clock.now() == 1.0
+
+
+@pytest.mark.parametrize("part", ["next_batch", "run", "complete", "write", "moved", "load"])
+def test_an_error_in_any_part_ends_the_loop_and_is_raised(part: str) -> None:
+    made = Scripted([batch()], trouble=part)
+    made.outbox.pushes.append(push(0))
+    with pytest.raises(RuntimeError, match=f"trouble in {part}"):
+        made.serve(made.clock.sleep(50.0))
+    assert made.clock.now() <= 50.0

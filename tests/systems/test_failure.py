@@ -1,0 +1,96 @@
+import asyncio
+import signal
+
+import pytest
+
+from tests.support import (
+    Bench,
+    BoundedClock,
+    CheckingFactory,
+    TroubleFactory,
+    never_returns,
+    raises,
+    request,
+    tetri,
+    times,
+    vllm_like,
+)
+from tetribench.core.clock import WallClock
+from tetribench.core.events import EventKind
+from tetribench.instance.launch import InstanceFailed
+from tetribench.systems.base import System
+
+REQUESTS = [request(id, 40, 10) for id in range(6)]
+
+
+def assert_all_accounted_for(bench: Bench, reason: str) -> None:
+    """Each request has ended exactly once, those that failed with `reason`; nothing was logged behind our back."""
+    ended = {kind: times(bench.log.events, kind) for kind in (EventKind.FINISHED, EventKind.FAILED)}
+    assert sorted([*ended[EventKind.FINISHED], *ended[EventKind.FAILED]]) == [one.id for one in REQUESTS]
+    failed = [event for event in bench.log.events if event.kind is EventKind.FAILED]
+    assert failed and all(reason in event.details["reason"] for event in failed)
+    assert bench.swallowed == []
+    stopped = [event for event in bench.log.events if event.kind is EventKind.INSTANCE_STOPPED]
+    assert len(stopped) == len(bench.system.plan(bench.factory).instances)
+    assert all(engine.is_closed for engine in bench.factory.engines)
+
+
+@pytest.mark.parametrize(
+    ("system", "index", "at", "name"),
+    [
+        (tetri(), 0, 1, "prefill-0"),
+        (tetri(), 1, 5, "decode-0"),
+        (tetri(num_decode=2), 2, 3, "decode-1"),
+        (vllm_like(2), 1, 2, "colocated-1"),
+    ],
+)
+def test_an_engine_that_raises_fails_the_run_with_its_instances_name(
+    system: System, index: int, at: int, name: str
+) -> None:
+    bench = Bench(system, TroubleFactory(raises, index=index, at=at), clock=BoundedClock(limit_s=100.0))
+    with pytest.raises(InstanceFailed, match=f"^{name}: RuntimeError: the device fell off the bus$"):
+        bench.run_only(REQUESTS)
+    assert_all_accounted_for(bench, f"{name}: RuntimeError")
+
+
+def test_a_neighbour_in_mid_iteration_does_not_disturb_the_failure() -> None:
+    """colocated-0 fails in its second iteration; what colocated-1 then still computes comes too late and changes nothing."""
+    requests = [request(0, 300, 10), request(1, 300, 2), *REQUESTS[2:]]
+    bench = Bench(vllm_like(2), TroubleFactory(raises, index=0, at=2), clock=BoundedClock(limit_s=100.0))
+    with pytest.raises(InstanceFailed):
+        bench.run_only(requests)
+    assert_all_accounted_for(bench, "colocated-0")
+    ends = {event.requests[0]: event.time_s for event in bench.log.events if event.kind is EventKind.FAILED}
+    late = [event for event in bench.log.events if event.kind in (EventKind.FIRST_TOKEN, EventKind.TOKEN)]
+    assert all(event.time_s <= ends[id] for event in late for id in event.requests if id in ends)
+
+
+def test_a_stall_names_the_requests_that_wait() -> None:
+    factory = TroubleFactory(never_returns, index=1, at=3)
+    bench = Bench(tetri(), factory, clock=BoundedClock(limit_s=500.0), stall_timeout_s=50.0)
+    with pytest.raises(TimeoutError, match=r"no token for 50 s; waiting: requests 0, 1, 2, 3, 4, 5"):
+        bench.run_only(REQUESTS)
+    assert_all_accounted_for(bench, "no token for 50 s")
+
+
+def test_a_stall_in_real_time_ends_too() -> None:
+    bench = Bench(vllm_like(), TroubleFactory(never_returns), clock=WallClock(), stall_timeout_s=0.2)
+    with pytest.raises(TimeoutError, match=r"no token for .* waiting: requests 0, 1, 2, 3, 4, 5"):
+        bench.run_only(REQUESTS)
+    assert_all_accounted_for(bench, "no token for")
+
+
+def test_real_time_serves_like_virtual_time() -> None:
+    bench = Bench(tetri(num_prefill=2, num_decode=2), CheckingFactory(num_blocks=12), clock=WallClock())
+    bench.run(REQUESTS)
+
+
+def test_ctrl_c_fails_what_is_open_and_ends_the_run() -> None:
+    async def interrupt() -> None:
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(0)
+
+    bench = Bench(tetri(), TroubleFactory(interrupt, index=1, at=4), clock=BoundedClock(limit_s=100.0))
+    with pytest.raises(KeyboardInterrupt):
+        bench.run_only(REQUESTS)
+    assert_all_accounted_for(bench, "interrupted")

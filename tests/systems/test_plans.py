@@ -1,0 +1,53 @@
+from typing import Any
+
+import pytest
+
+from tests.support import CheckingFactory, tetri, vllm_like
+from tetribench.colocated.prefill_first import PrefillFirstPolicies
+from tetribench.control.route import LeastRequests
+from tetribench.instance.launch import Role
+from tetribench.systems.vllm_like import VllmLike
+
+
+def test_tetri_has_prefill_and_decode_instances() -> None:
+    factory, system = (
+        CheckingFactory(),
+        tetri(num_prefill=2, num_decode=3, report_period_s=0.5, broadcast_period_s=0.25),
+    )
+    plan = system.plan(factory)
+    assert plan.entries == ["prefill-0", "prefill-1"]
+    assert plan.decodes == ["decode-0", "decode-1", "decode-2"]
+    assert [(spec.name, spec.index) for spec in plan.instances] == list(
+        zip(plan.entries + plan.decodes, range(5), strict=True)
+    )
+    assert [spec.role for spec in plan.instances] == [Role.prefill] * 2 + [Role.decode] * 3
+    assert [spec.scheduler for spec in plan.instances] == [system.prefill] * 2 + [system.decode] * 3
+    assert {spec.link for spec in plan.instances} == {system.link} and plan.broadcast_period_s == 0.25
+    assert {spec.report_period_s for spec in plan.instances} == {0.5}
+    assert all(spec.engine is factory for spec in plan.instances) and plan.router is system.route
+
+
+def test_vllm_like_has_replicas_that_requests_go_to() -> None:
+    system = vllm_like(2)
+    plan = system.plan(CheckingFactory())
+    assert plan.entries == [spec.name for spec in plan.instances] == ["colocated-0", "colocated-1"]
+    assert plan.decodes == [] and {spec.role for spec in plan.instances} == {Role.colocated}
+    assert [spec.index for spec in plan.instances] == [0, 1]
+
+
+def test_by_default_both_have_the_same_hardware_and_the_papers_period() -> None:
+    replicas = VllmLike(scheduler=PrefillFirstPolicies(), route=LeastRequests())
+    assert len(replicas.plan(CheckingFactory()).instances) == len(tetri().plan(CheckingFactory()).instances) == 2
+    assert tetri().plan(CheckingFactory()).broadcast_period_s == 0.1
+
+
+@pytest.mark.parametrize("option", ["num_prefill", "num_decode", "report_period_s", "broadcast_period_s"])
+def test_a_system_of_nothing_is_refused(option: str) -> None:
+    changes: dict[str, Any] = {option: 0}
+    with pytest.raises(ValueError, match=rf"system\.tetri\.{option}=0: must be "):
+        tetri(**changes)
+
+
+def test_a_replica_at_least() -> None:
+    with pytest.raises(ValueError, match=r"system\.vllm_like\.num_instances=0: must be at least 1"):
+        vllm_like(0)

@@ -1,0 +1,192 @@
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.support import Bench, BoundedClock, CheckingFactory, request, tetri, vllm_like
+from tetribench.control.route import RoundRobin
+from tetribench.core.clock import run_virtual
+from tetribench.core.events import EventKind, EventLog
+from tetribench.core.messages import Stop
+from tetribench.core.request import Request
+from tetribench.drive.loadgen import ClosedLoop
+from tetribench.instance.inline import InlineLauncher
+from tetribench.kv.links import LinkSpeed
+from tetribench.kv.transfer import Granularity
+from tetribench.prefill.order import LJF
+from tetribench.prefill.predict import Oracle
+from tetribench.systems.stack import Stack
+
+
+def dispatches(bench: Bench) -> list[dict[str, Any]]:
+    return [event.details for event in bench.log.events if event.kind is EventKind.DISPATCHED]
+
+
+def alone(bench: Bench) -> dict[EventKind, float]:
+    return {event.kind: event.time_s for event in bench.log.events if 0 in event.requests}
+
+
+def test_instances_are_provisioned_from_start_to_stop_with_their_facts() -> None:
+    bench = Bench(tetri(), CheckingFactory(num_blocks=9)).run([request(0)])
+    kinds = (EventKind.INSTANCE_STARTED, EventKind.INSTANCE_READY, EventKind.INSTANCE_STOPPED)
+    found = [event for event in bench.log.events if event.kind in kinds]
+    assert [(event.kind, event.source) for event in found] == [
+        (kind, name) for kind in kinds for name in ("prefill-0", "decode-0")
+    ]
+    assert found[0].details == {"role": "prefill"}
+    assert found[3].details["role"] == "decode" and found[3].details["num_blocks"] == 9
+    assert found[-1].time_s == bench.clock.now()
+
+
+def test_a_request_alone_hand_computed() -> None:
+    """A prompt of 64 in two chunks of 32 (4.2 ms each), four blocks of 1600 bytes over 1 MB/s + 0.1 ms, two decodes.
+
+    The first push (two blocks, 3.3 ms) starts after the first chunk, the second after the second chunk.
+    """
+    bench = Bench(tetri(), CheckingFactory()).run([request(0, prompt=64, output=3)])
+    edges = alone(bench)
+    expected = {
+        EventKind.PREFILL_STARTED: 0.0,
+        EventKind.DISPATCHED: 0.0042,
+        EventKind.RESERVED: 0.0042,
+        EventKind.TRANSFER_STARTED: 0.0042,
+        EventKind.PREFILL_DONE: 0.0084,
+        EventKind.FIRST_TOKEN: 0.0084,
+        EventKind.TRANSFER_DONE: 0.0084 + 0.0033,
+        EventKind.ADMITTED: 0.0084 + 0.0033,
+        EventKind.FINISHED: 0.0084 + 0.0033 + 2 * 0.0012,
+    }
+    assert {kind: edges[kind] for kind in expected} == pytest.approx(expected)
+    assert (details := dispatches(bench)[0])["to"] == "decode-0" and details["load_age_s"] == pytest.approx(0.0042)
+
+
+def test_request_level_transfer_starts_after_the_last_chunk() -> None:
+    bench = Bench(tetri(granularity=Granularity.request), CheckingFactory()).run([request(0, prompt=64, output=3)])
+    edges = alone(bench)
+    assert edges[EventKind.TRANSFER_STARTED] == edges[EventKind.PREFILL_DONE] == pytest.approx(0.0084)
+    assert edges[EventKind.TRANSFER_DONE] == pytest.approx(0.0084 + 0.0065)
+
+
+def test_the_closed_loop_fills_the_system_and_no_more() -> None:
+    bench = Bench(tetri(), CheckingFactory()).run([request(id) for id in range(30)], ClosedLoop(concurrency=5))
+    num_open, seen = 0, []
+    for event in bench.log.events:
+        num_open += {EventKind.SENT: 1, EventKind.FINISHED: -1}.get(event.kind, 0)
+        seen.append(num_open)
+    assert max(seen) == 5
+
+
+def test_round_robin_goes_round() -> None:
+    bench = Bench(tetri(num_prefill=3, route=RoundRobin()), CheckingFactory()).run([request(id) for id in range(6)])
+    routed = [event.details["to"] for event in bench.log.events if event.kind is EventKind.ROUTED]
+    assert routed == ["prefill-0", "prefill-1", "prefill-2"] * 2
+
+
+def test_least_queued_tokens_balances_prompt_tokens() -> None:
+    requests = [request(id, prompt) for id, prompt in enumerate([100, 10, 10, 70, 20])]
+    bench = Bench(tetri(num_prefill=2), CheckingFactory()).run(requests)
+    routed = [event.details["to"] for event in bench.log.events if event.kind is EventKind.ROUTED]
+    assert [int(name[-1]) for name in routed] == [0, 1, 1, 1, 1]
+
+
+def test_prompts_are_prefilled_in_the_policys_order() -> None:
+    requests = [request(id, prompt) for id, prompt in enumerate([5, 50, 20, 90])]
+    bench = Bench(tetri(order=LJF(window=3)), CheckingFactory()).run(requests)
+    started = [event.requests[0] for event in bench.log.events if event.kind is EventKind.PREFILL_STARTED]
+    assert started == [1, 2, 0, 3]
+
+
+def test_dispatchers_decide_on_loads_at_most_as_old_as_both_periods() -> None:
+    requests = [request(id, 20, 20, id / 64) for id in range(100)]
+    system = tetri(num_prefill=2, num_decode=2, report_period_s=0.25, broadcast_period_s=0.125)
+    ages = [details["load_age_s"] for details in dispatches(Bench(system, CheckingFactory()).run(requests))]
+    assert len(ages) == 100 and max(ages) <= 0.25 + 0.125
+    assert min(ages) >= 0.0 and max(ages) > 0.25 and len(set(ages)) > 20
+
+
+def test_what_a_dispatcher_knows_comes_from_the_broadcast() -> None:
+    """Longer periods mean older loads; the decision itself is on record."""
+    requests = [request(id, 20, 20, id / 64) for id in range(50)]
+
+    def oldest(period_s: float) -> float:
+        system = tetri(num_decode=2, report_period_s=period_s, broadcast_period_s=period_s)
+        return float(
+            max(details["load_age_s"] for details in dispatches(Bench(system, CheckingFactory()).run(requests)))
+        )
+
+    assert oldest(0.01) <= 0.02 < 0.5 <= oldest(0.5) <= 1.0
+
+
+@pytest.mark.parametrize("spread_s", [0.0, 0.01])
+def test_overloaded_decode_instances_share_the_overload(spread_s: float) -> None:
+    """Alpha is empty almost always; if that sent everyone to one instance, dispatch would make the hot spot itself."""
+    requests = [request(id, 40, 40, id * spread_s) for id in range(60)]
+    factory = CheckingFactory(num_blocks=12)
+    bench = Bench(tetri(num_decode=2, predict=Oracle(granularity=20)), factory).run(requests)
+    to = [details["to"] for details in dispatches(bench)]
+    assert len(to) == 60 and min(to.count(name) for name in ("decode-0", "decode-1")) >= 20
+
+
+def test_a_slow_link_holds_kv_back_on_the_prefill_side_without_losing_any() -> None:
+    system = tetri(link=LinkSpeed(bandwidth_bytes_per_s=1e5), num_decode=2)
+    bench = Bench(system, CheckingFactory(num_blocks=10)).run([request(id, 40, 3) for id in range(20)])
+    spans = sorted(
+        (event.details["started_s"], event.time_s) for event in bench.log.events if event.kind is EventKind.TRANSFER
+    )
+    assert len(spans) >= 20 and all(before[1] <= after[0] for before, after in zip(spans, spans[1:], strict=False))
+
+
+def test_iterations_account_for_every_token() -> None:
+    requests = [request(id, 30 + id, 5 + id) for id in range(10)]
+    for system in (tetri(), vllm_like()):
+        events = Bench(system, CheckingFactory()).run(requests).log.events
+        iterations = [event.details for event in events if event.kind is EventKind.ITERATION]
+        assert sum(one["num_prefill_tokens"] for one in iterations) == sum(one.num_prompt_tokens for one in requests)
+        assert sum(one["num_decode_tokens"] for one in iterations) == sum(one.max_output_tokens - 1 for one in requests)
+
+
+def test_stop_in_any_state() -> None:
+    async def main(num_starts: int) -> None:
+        clock = BoundedClock(limit_s=100.0)
+        stack = Stack(tetri().plan(CheckingFactory()), InlineLauncher(clock), clock, EventLog())
+        if num_starts:
+            await stack.start(lambda outputs: None, lambda error: None)
+        await stack.stop()
+
+    for num_starts in (0, 1):
+        run_virtual(BoundedClock(), main(num_starts))
+
+
+def test_a_message_that_is_not_for_the_control_plane_is_our_own_error() -> None:
+    async def main() -> list[str]:
+        errors: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(str(context["exception"])))
+        bench = Bench(vllm_like(), CheckingFactory())
+        stack = Stack(bench.system.plan(bench.factory), bench.launcher, bench.clock, bench.log)
+        await stack.start(bench.client.deliver, bench.client.fail)
+        bench.launcher.send("control", Stop())
+        await asyncio.sleep(0)
+        await stack.stop()
+        return errors
+
+    assert run_virtual(BoundedClock(), main()) == ["the control plane got Stop()"]
+
+
+def test_an_error_in_taking_a_message_in_fails_the_run_and_is_not_left_to_asyncio() -> None:
+    """A full disk under the event log, or anything else that goes wrong in the control plane."""
+    bench = Bench(tetri(), CheckingFactory(), clock=BoundedClock(limit_s=5000.0))
+
+    def full_disk(event: Any) -> None:
+        if event.kind is EventKind.ITERATION:
+            raise OSError("no space left on device")
+
+    bench.log.sink = full_disk
+    with pytest.raises(Exception, match="no space left on device"):
+        bench.run_only([request(0)])
+    assert bench.swallowed == []
+
+
+def test_a_prompt_fills_all_memory_of_an_instance() -> None:
+    requests: list[Request] = [request(id, 60, 4) for id in range(4)]
+    for system in (tetri(), vllm_like()):
+        Bench(system, CheckingFactory(num_blocks=4)).run(requests)

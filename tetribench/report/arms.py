@@ -1,0 +1,60 @@
+"""What the compared systems ran with: their instances, and every option in which they differ."""
+
+from typing import Any
+
+from tetribench.report.runs import Manifest, Run
+from tetribench.report.tables import Cell, Row, Table
+
+INSTANCE_FACTS = ("role", "num_blocks", "device")
+"""Shown for each instance, even where they are the same for all."""
+
+_MISSING = object()
+
+
+def difference_table(manifests: dict[str, Manifest]) -> Table:
+    """Every option that is not the same in all systems; first those that all systems have."""
+    table = Table("Options that differ", ("option",), tuple(manifests), note="not set: the system has no such option.")
+    options = {option for manifest in manifests.values() for option in manifest.options}
+    found = {option: [each.options.get(option, _MISSING) for each in manifests.values()] for option in options}
+    for option in sorted(found, key=lambda option: (_MISSING in found[option], option)):
+        values = found[option]
+        if any(value != values[0] for value in values):
+            name, texts = option, [_plain_text(value) for value in values]
+            if option.endswith("_target_"):  # a component goes by the place that it is chosen for, and its class
+                name = option.removesuffix("_target_").removesuffix(".") or "system"
+                texts = [text.rpartition(".")[-1] for text in texts]
+            table.rows.append(Row((name,), tuple(map(Cell, texts))))
+    return table
+
+
+def instance_table(run: Run) -> Table:
+    """The instances of each system with what their engines reported; facts that all share stand in the note."""
+    instances = [instance for manifest in run.manifests.values() for instance in manifest.instances.values()]
+    facts = {
+        name: [instance.get(name, _MISSING) for instance in instances]
+        for name in dict.fromkeys(name for instance in instances for name in instance)
+    }
+    shared = {name: values[0] for name, values in facts.items() if all(value == values[0] for value in values)}
+    columns = [name for name in facts if name in INSTANCE_FACTS or name not in shared]
+    texts = [f"{_words(name)} {_plain_text(value)}" for name, value in shared.items() if name not in columns]
+    note = f"The same in all instances: {', '.join(texts)}." if texts else ""
+    table = Table("Instances", ("system", "instance"), tuple(map(_words, columns)), note=note)
+    for system, manifest in run.manifests.items():
+        for instance, reported in manifest.instances.items():
+            cells = tuple(Cell(_plain_text(reported.get(name, _MISSING))) for name in columns)
+            table.rows.append(Row((system, instance), cells))
+    return table
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _plain_text(value: Any) -> str:
+    if value is _MISSING:
+        return "not set"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plain_text(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_plain_text, value)) or "none"
+    return "none" if value is None else f"{value:,}" if type(value) is int else str(value)

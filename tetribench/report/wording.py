@@ -1,0 +1,164 @@
+"""What a page says in words: what was compared, how it came out, and what to know before believing it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tetribench.report.quantities import ratio_text, scale_for
+from tetribench.report.runs import Run
+from tetribench.report.tables import Cell, verdict
+
+HEADLINES = ("mean_ttft_s", "mean_jct_s", "resource_time_s", "perf_per_dollar_usual")
+"""The metrics of the tiles; the first three make the sentence."""
+
+NO_INTERVAL = "One run, no interval: it does not say how far another seed or another hour would differ."
+
+VIRTUAL_TIME = (
+    "Virtual time (cost model): a cost model predicts how long every step takes; nothing here was timed on hardware."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Badge:
+    """`level` is empty, amber or red."""
+
+    text: str
+    level: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TileLine:
+    """One system against the baseline: the ratio, and the two values."""
+
+    ratio: Cell
+    of: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One headline metric, of each system that is compared with the baseline."""
+
+    title: str
+    lines: list[TileLine]
+
+
+def title(run: Run) -> str:
+    """The systems and the workload."""
+    others = listed(run.others) if len(run.others) < 3 else f"{len(run.others)} systems"
+    compared = f"{others} against {run.baseline}" if others else run.baseline
+    return f"{compared} on {run.facts.workload}"
+
+
+def sentence(run: Run, document: dict[str, Any]) -> str:
+    """What was compared, and the headline ratios; amounts where there is one system only."""
+    where = f"On {run.facts.num_requests:,} requests of workload {run.facts.workload}, in {run.time_kind}"
+    rows = [row for row in document["comparison"] if row["metric"] in HEADLINES[:3]]
+    titles = [_lower_first(row["title"]) for row in rows]
+    if not run.others:
+        amounts = [f"{_amount(row, run.baseline)} {title}" for row, title in zip(rows, titles, strict=True)]
+        return f"{where}, {run.baseline} had {listed(amounts)}."
+    ratios = {system: [ratio_text(row["ratios"][system]) for row in rows] for system in run.others}
+    if len(ratios) == 1:
+        parts = [f"{ratio} the {title}" for ratio, title in zip(ratios[run.others[0]], titles, strict=True)]
+        return f"{where}, {run.others[0]} had {listed(parts)} of {run.baseline}."
+    clauses = [f"{system} {listed(each)}" for system, each in ratios.items()]
+    return f"{where}, {listed(titles)} as ratios to {run.baseline}: {'; '.join(clauses)}."
+
+
+def badges(run: Run) -> list[Badge]:
+    """The state of the run at a glance."""
+    counts = {result.system: result.accounting for result in run.results}
+    num_failed = sum(each.failed for each in counts.values())
+    num_unfinished = sum(each.unfinished for each in counts.values())
+    found = [
+        Badge(run.status.state, "" if run.is_complete else "red"),
+        Badge(run.time_kind, "amber" if run.is_virtual else ""),
+        Badge(f"{run.facts.num_requests:,} requests"),
+        Badge(f"{run.facts.num_cut:,} cut to fit", "amber" if run.facts.num_cut else ""),
+        Badge(f"{num_failed:,} failed", "red" if num_failed else ""),
+        Badge("one run"),
+        Badge(f"seed {run.facts.seed}"),
+    ]
+    if num_unfinished:
+        found.insert(-2, Badge(f"{num_unfinished:,} unfinished", "red"))
+    return found
+
+
+def stamp(run: Run) -> str:
+    """Says over everything else that a run did not complete."""
+    if run.is_complete:
+        return ""
+    reason = f": {run.status.reason}" if run.status.reason else ""
+    return f"{run.status.state.upper()}{reason}. What follows covers the run only as far as it came."
+
+
+def cautions(run: Run) -> Iterable[str]:
+    """What a reader must know before believing a ratio."""
+    if run.is_virtual:
+        yield VIRTUAL_TIME
+    yield NO_INTERVAL
+    for result in run.results:
+        counts = result.accounting
+        lost = {"failed": counts.failed, "did not end": counts.unfinished}
+        if any(lost.values()):
+            fates = listed([f"{number:,} {fate}" for fate, number in lost.items() if number])
+            yield f"{result.system}: of {counts.submitted:,} requests {fates}; its latencies describe the rest."
+    yield from _size_cautions(run)
+
+
+def _size_cautions(run: Run) -> Iterable[str]:
+    sizes: dict[tuple[int, float], list[str]] = {}
+    for result in run.results:
+        size = int(result.instances["num_devices"].sum()), float(result.instances["kv_capacity_tokens"].sum())
+        sizes.setdefault(size, []).append(result.system)
+    if len(sizes) > 1:
+        each = [
+            f"{listed(systems)} {'has' if len(systems) == 1 else 'have'} {devices} device{'s' * (devices != 1)} "
+            f"and KV memory for {tokens:,.0f} tokens"
+            for (devices, tokens), systems in sizes.items()
+        ]
+        yield f"The systems differ in size: {'; '.join(each)}. Latencies do not pay for that, device-seconds do."
+
+
+def tiles(run: Run, document: dict[str, Any]) -> list[Tile]:
+    """The headline ratios; none where there is nothing to compare."""
+    rows = {row["metric"]: row for row in document["comparison"]}
+    return [Tile(row["title"], _tile_lines(run, row)) for name in HEADLINES if run.others and (row := rows[name])]
+
+
+def _tile_lines(run: Run, row: dict[str, Any]) -> list[TileLine]:
+    lines = []
+    for system in run.others:
+        ratio = row["ratios"][system]
+        amounts = f"{_amount(row, system)} against {_amount(row, run.baseline)}"
+        of = f"{system}: {amounts}" if row["unit"] != "ratio" else f"{system}, against {run.baseline}"
+        lines.append(TileLine(Cell(ratio_text(ratio), ratio, verdict=verdict(ratio, row["better"])), of))
+    return lines
+
+
+def slo(run: Run) -> str:
+    """The bounds that goodput is judged by."""
+    bounds_s = {"TTFT": run.facts.slo.ttft_s, "TPOT": run.facts.slo.tpot_s}
+    bounds = [
+        f"{name} ≤ {scale_for([bound], 's').text_with_unit(bound)}"
+        for name, bound in bounds_s.items()
+        if bound is not None
+    ]
+    if not bounds:
+        return "No service level objective was set, so that every finished request counts towards goodput."
+    return f"Service level objective: {' and '.join(bounds)}."
+
+
+def _amount(row: dict[str, Any], system: str) -> str:
+    value = row["values"][system]
+    return scale_for([value], row["unit"]).text_with_unit(value)
+
+
+def listed(parts: Sequence[str]) -> str:
+    """The parts as a sentence names them: a, b and c."""
+    return "".join(parts) if len(parts) < 2 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _lower_first(title: str) -> str:
+    """`Mean TTFT` inside a sentence; an abbreviation keeps its capitals."""
+    return title if title[1:2].isupper() else title[0].lower() + title[1:]
