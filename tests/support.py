@@ -10,6 +10,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from collections.abc import Sequence as SequenceOf
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -84,7 +85,12 @@ def info(num_blocks: int = 1000, block_size: int = 16, stop_token_ids: tuple[int
 
 def tetri(**changes: Any) -> Tetri:
     """The system with plain policies; `changes` are arguments of any of its three parts."""
-    prefill = {"order": FCFS(), "chunk": Chunker(chunk_size=32), "predict": Oracle(), "dispatch": PowerOfTwo()}
+    prefill: dict[str, Any] = {
+        "order": FCFS(),
+        "chunk": Chunker(chunk_size=32),
+        "predict": Oracle(),
+        "dispatch": PowerOfTwo(),
+    }
     decode: dict[str, Any] = {"admit": Greedy()}
     rest: dict[str, Any] = {"route": LeastQueuedTokens(), "link": LinkSpeed(bandwidth_bytes_per_s=1e6, latency_s=1e-4)}
     for name, value in changes.items():
@@ -186,7 +192,7 @@ class CheckingEngine:
 
 
 class CheckingFactory:
-    """Engines of `num_blocks` blocks; `stops` says at which position (0 is the first) a response meets its stop token."""
+    """Engines of `num_blocks` blocks; `stops` says at which position, from 0, a response meets its stop token."""
 
     def __init__(self, num_blocks: int = 1000, block_size: int = 16, stops: dict[int, int] | None = None) -> None:
         self.block_size = block_size
@@ -314,7 +320,7 @@ class Bench:
             if isinstance(self.clock, VirtualClock):
                 run_virtual(self.clock, main)
             else:
-                asyncio.run(asyncio.wait_for(main, 10.0))
+                asyncio.run(asyncio.wait_for(main, 5.0))
 
     def _link(self, engine: Engine, speed: LinkSpeed, clock: Clock) -> Link:
         return CheckingLink(engine, speed, clock)
@@ -399,7 +405,7 @@ def _assert_life(one: Request, life: list[Event]) -> None:
     assert finished.details == {"num_output_tokens": len(deliveries)}
     assert len(deliveries) == one.max_output_tokens or (one.natural_stop and len(deliveries) < one.max_output_tokens)
     seats = [event.kind for event in life if event.kind in (EventKind.ADMITTED, EventKind.PREEMPTED)]
-    for before, after in zip(seats, seats[1:], strict=False):
+    for before, after in pairwise(seats):
         assert {before, after} == {EventKind.ADMITTED, EventKind.PREEMPTED}, "preempted twice, or admitted twice"
     assert not seats or seats[0] is EventKind.ADMITTED
 

@@ -12,7 +12,8 @@ from tetribench.core.units import GIB, ceil_div
 
 
 def test_a_generator_depends_on_its_seed_and_its_names() -> None:
-    numbers = [generator(seed, *names).random() for seed, *names in [(0, "a"), (0, "a", 1), (0, "b"), (1, "a")]]
+    made = [generator(0, "a"), generator(0, "a", 1), generator(0, "b"), generator(1, "a")]
+    numbers = [one.random() for one in made]
     assert len(set(numbers)) == 4
     assert generator(0, "a", 1).random() == numbers[1]
 

@@ -294,13 +294,14 @@ def test_what_a_decode_instance_never_gets() -> None:
 
 
 def test_an_idle_instance_that_forgot_a_request_is_found() -> None:
-    made = scheduler(num_blocks=1)
-    reserve(made, 0)
-    with pytest.raises(AssertionError, match="still holds memory"):
-        made.check()
-    reserve(made, 1)
+    running = scheduler()
+    arrive(running, 0)
+    with pytest.raises(AssertionError):
+        running.check()
+    asking = scheduler(num_blocks=1)
+    reserve(asking, 0, prompt=8)
     with pytest.raises(AssertionError, match="forgot a request"):
-        made.check()
+        asking.check()
 
 
 def test_bounds_of_nothing_are_refused() -> None:

@@ -106,6 +106,25 @@ def test_nothing_is_sent_before_it_is_due(arrivals_s: list[float]) -> None:
     assert all(sent_s >= arrived_s for sent_s, arrived_s in zip(sent, arrived, strict=True))
 
 
+@given(st.floats(0.0, 10.0), st.lists(st.floats(0.0, 1.0), min_size=1, max_size=6))
+@example(0.1, [0.7])
+def test_in_a_closed_loop_arriving_and_being_sent_are_one(start_s: float, services_s: list[float]) -> None:
+    station = Station(BoundedClock())
+
+    async def service(one: Request) -> None:
+        await station.clock.sleep(services_s[one.id])
+        station.client.deliver([TokenOutput(one.id, 1, is_last=True)])
+
+    async def main() -> None:
+        await station.clock.sleep(start_s)
+        requests = [request(id) for id in range(len(services_s))]
+        await station.client.run(requests, ClosedLoop(concurrency=1), station)
+
+    station.service = service
+    run_virtual(station.clock, main())
+    assert station.at(EventKind.SENT) == station.at(EventKind.ARRIVED)
+
+
 def test_arrivals_count_from_the_start_of_the_run_and_not_of_the_clock() -> None:
     station = Station(BoundedClock())
 
@@ -268,7 +287,7 @@ def test_a_token_that_comes_after_its_request_has_failed_is_not_counted() -> Non
 
 def test_what_goes_wrong_in_sending_is_raised() -> None:
     station = Station(BoundedClock())
-    station.submit = lambda one: 1 / 0  # type: ignore[method-assign,assignment,return-value]
+    station.submit = lambda one: 1 / 0  # type: ignore[method-assign,assignment]
     with pytest.raises(ZeroDivisionError):
         station.run([request(0)], OpenLoop())
     assert len(station.at(EventKind.FAILED)) == 1

@@ -18,7 +18,7 @@ from tetribench.kv.transfer import Moved, Push
 
 
 class Scripted:
-    """A scheduler, an engine, a link and a post in one: hands out `batches` and `pushes`, and writes down every call."""
+    """A scheduler, an engine, a link and a post in one: hands out `batches` and writes down every call."""
 
     def __init__(self, batches: SequenceOf[Batch | None] = (), trouble: str = "") -> None:
         self.clock = BoundedClock(limit_s=100.0)

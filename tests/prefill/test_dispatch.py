@@ -8,6 +8,7 @@ from tetribench.core.load import InstanceLoad
 from tetribench.core.seeds import generator
 from tetribench.core.sequence import Estimate, LengthRange
 from tetribench.prefill.dispatch import Choice, Dispatcher, Imbalance, PowerOfTwo, RandomDispatch
+from tetribench.prefill.view import LoadView
 
 LIGHT, HEAVY = LengthRange(0, 200), LengthRange(200, 400)
 """With a prompt of 10 tokens a light request needs 209 tokens, a heavy one 409, at the high end."""
@@ -43,7 +44,7 @@ def test_of_two_the_lower_share_of_heavy_decodes_wins() -> None:
 
 def test_the_share_is_counted_after_the_request_has_joined() -> None:
     """Before: a 0/0 and b 1/2. After a heavy one joins: a 1/1 and b 2/3; after a light one: a 0/1 and b 1/3."""
-    loads = {"a": load(), "b": load(num_heavy=1, num_light=1)}
+    loads: dict[str, Any] = {"a": load(), "b": load(num_heavy=1, num_light=1)}
     assert choose(PowerOfTwo(), HEAVY, **loads).to == "b"
     assert choose(PowerOfTwo(), LIGHT, **loads).to == "a"
 
@@ -54,7 +55,7 @@ def test_ties_go_to_more_free_memory_then_to_the_first_name() -> None:
 
 
 def test_two_are_drawn_at_random_and_the_rest_is_not_looked_at() -> None:
-    loads = {name: load(num_heavy=index) for index, name in enumerate("abcd")}
+    loads: dict[str, Any] = {name: load(num_heavy=index) for index, name in enumerate("abcd")}
     choices = [choose(PowerOfTwo(), seed=seed, **loads) for seed in range(300)]
     pairs = Counter(choice.candidates for choice in choices)
     assert len(pairs) == 6 and min(pairs.values()) > 25
@@ -62,7 +63,7 @@ def test_two_are_drawn_at_random_and_the_rest_is_not_looked_at() -> None:
 
 
 def test_the_number_of_choices() -> None:
-    loads = {name: load() for name in "abcd"}
+    loads: dict[str, Any] = {name: load() for name in "abcd"}
     assert len(choose(PowerOfTwo(num_choices=3), **loads).candidates) == 3
     assert len(choose(PowerOfTwo(num_choices=9), **loads).candidates) == 4
     with pytest.raises(ValueError, match=r"prefill.dispatch.num_choices=0: must be at least 1"):
@@ -77,7 +78,7 @@ def test_random_takes_any_with_equal_chance_and_ignores_load() -> None:
 
 
 def test_imbalance_sends_heavy_decodes_to_the_same_instances() -> None:
-    loads = {name: load() for name in "dcba"}
+    loads: dict[str, Any] = {name: load() for name in "dcba"}
     heavy = {choose(Imbalance(num_heavy_instances=2), HEAVY, seed, **loads) for seed in range(50)}
     light = {choose(Imbalance(num_heavy_instances=2), LIGHT, seed, **loads) for seed in range(50)}
     assert {choice.to for choice in heavy} == {"a", "b"} and {choice.candidates for choice in heavy} == {("a", "b")}
@@ -88,3 +89,16 @@ def test_imbalance_without_others_for_light_decodes() -> None:
     assert choose(Imbalance(num_heavy_instances=3), LIGHT, a=load()).to == "a"
     with pytest.raises(ValueError, match=r"prefill.dispatch.num_heavy_instances=0: must be at least 1"):
         Imbalance(num_heavy_instances=0)
+
+
+def test_an_overload_is_spread_between_two_broadcasts() -> None:
+    """Nobody has room, and what was dispatched since the broadcast is all that tells the instances apart."""
+    view = LoadView()
+    view.update({name: load(100) for name in "abc"})
+    to = []
+    for id in range(30):
+        one = request(id, prompt=10)
+        choice = PowerOfTwo().choose(one, HEAVY, view.loads, generator(id))
+        view.note_dispatch(choice.to, one, HEAVY, Estimate.high)
+        to.append(choice.to)
+    assert Counter(to) == {"a": 10, "b": 10, "c": 10}

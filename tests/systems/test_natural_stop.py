@@ -31,13 +31,13 @@ def test_a_forced_response_goes_on_past_a_stop_token(system: System) -> None:
 @pytest.mark.parametrize("granularity", Granularity)
 def test_memory_of_responses_that_stop_at_once_serves_those_that_wait(granularity: Granularity) -> None:
     """Half of the responses end with their first token, on memory for two requests a side."""
-    stops = {id: 0 for id in range(0, 12, 2)}
+    stops = dict.fromkeys(range(0, 12, 2), 0)
     bench = Bench(tetri(granularity=granularity), CheckingFactory(num_blocks=8, block_size=16, stops=stops))
     bench.run([natural(id) for id in range(12)])
     assert set(bench.times(EventKind.ADMITTED)) == set(range(1, 12, 2))
 
 
-def test_a_push_in_flight_at_the_first_token_ends_before_the_request_does_on_a_busy_system() -> None:
+def test_a_push_in_flight_when_a_response_stops_is_let_end_on_a_busy_system() -> None:
     """The link takes 1.6 s a block, the prompt 10 ms; the next request keeps the system going meanwhile."""
     system = tetri(link=LinkSpeed(bandwidth_bytes_per_s=1000.0))
     bench = Bench(system, CheckingFactory(stops={0: 0})).run([natural(0, prompt=80), natural(1)])

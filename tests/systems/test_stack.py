@@ -1,4 +1,5 @@
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from tetribench.instance.inline import InlineLauncher
 from tetribench.kv.links import LinkSpeed
 from tetribench.kv.transfer import Granularity
 from tetribench.prefill.order import LJF
-from tetribench.prefill.predict import Oracle
+from tetribench.prefill.predict import NoPrediction, Oracle, Predictor
 from tetribench.systems.stack import Stack
 
 
@@ -98,9 +99,9 @@ def test_prompts_are_prefilled_in_the_policys_order() -> None:
 
 def test_dispatchers_decide_on_loads_at_most_as_old_as_both_periods() -> None:
     requests = [request(id, 20, 20, id / 64) for id in range(100)]
-    system = tetri(num_prefill=2, num_decode=2, report_period_s=0.25, broadcast_period_s=0.125)
+    system = tetri(num_prefill=2, num_decode=2, report_period_s=0.25, broadcast_period_s=0.2)
     ages = [details["load_age_s"] for details in dispatches(Bench(system, CheckingFactory()).run(requests))]
-    assert len(ages) == 100 and max(ages) <= 0.25 + 0.125
+    assert len(ages) == 100 and max(ages) <= 0.25 + 0.2
     assert min(ages) >= 0.0 and max(ages) > 0.25 and len(set(ages)) > 20
 
 
@@ -117,14 +118,14 @@ def test_what_a_dispatcher_knows_comes_from_the_broadcast() -> None:
     assert oldest(0.01) <= 0.02 < 0.5 <= oldest(0.5) <= 1.0
 
 
-@pytest.mark.parametrize("spread_s", [0.0, 0.01])
-def test_overloaded_decode_instances_share_the_overload(spread_s: float) -> None:
-    """Alpha is empty almost always; if that sent everyone to one instance, dispatch would make the hot spot itself."""
-    requests = [request(id, 40, 40, id * spread_s) for id in range(60)]
-    factory = CheckingFactory(num_blocks=12)
-    bench = Bench(tetri(num_decode=2, predict=Oracle(granularity=20)), factory).run(requests)
-    to = [details["to"] for details in dispatches(bench)]
-    assert len(to) == 60 and min(to.count(name) for name in ("decode-0", "decode-1")) >= 20
+@pytest.mark.parametrize("predict", [Oracle(), NoPrediction()])
+@pytest.mark.parametrize("num_prefill", [1, 3])
+def test_overloaded_decode_instances_share_the_overload(predict: Predictor, num_prefill: int) -> None:
+    """Alpha is empty for most requests; sending all of those to one instance would make the hot spot itself."""
+    requests = [request(id, 10, 150) for id in range(120)]
+    system = tetri(num_prefill=num_prefill, num_decode=3, predict=predict)
+    to = [details["to"] for details in dispatches(Bench(system, CheckingFactory(num_blocks=60)).run(requests))]
+    assert len(to) == 120 and all(30 <= to.count(f"decode-{index}") <= 50 for index in range(3))
 
 
 def test_a_slow_link_holds_kv_back_on_the_prefill_side_without_losing_any() -> None:
@@ -133,7 +134,7 @@ def test_a_slow_link_holds_kv_back_on_the_prefill_side_without_losing_any() -> N
     spans = sorted(
         (event.details["started_s"], event.time_s) for event in bench.log.events if event.kind is EventKind.TRANSFER
     )
-    assert len(spans) >= 20 and all(before[1] <= after[0] for before, after in zip(spans, spans[1:], strict=False))
+    assert len(spans) >= 20 and all(before[1] <= after[0] for before, after in pairwise(spans))
 
 
 def test_iterations_account_for_every_token() -> None:
@@ -163,13 +164,14 @@ def test_a_message_that_is_not_for_the_control_plane_is_our_own_error() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(str(context["exception"])))
         bench = Bench(vllm_like(), CheckingFactory())
         stack = Stack(bench.system.plan(bench.factory), bench.launcher, bench.clock, bench.log)
-        await stack.start(bench.client.deliver, bench.client.fail)
+        await stack.start(bench.client.deliver, lambda error: errors.append(str(error)))
         bench.launcher.send("control", Stop())
         await asyncio.sleep(0)
         await stack.stop()
         return errors
 
-    assert run_virtual(BoundedClock(), main()) == ["the control plane got Stop()"]
+    (error,) = run_virtual(BoundedClock(), main())
+    assert "the control plane got Stop()" in error
 
 
 def test_an_error_in_taking_a_message_in_fails_the_run_and_is_not_left_to_asyncio() -> None:

@@ -17,9 +17,9 @@ from tetribench.report.wording import NO_INTERVAL, VIRTUAL_TIME, listed
 
 VALUE_METRICS = (
     "mean_ttft_s",
-    "p99_ttft_s",
+    "p95_ttft_s",
     "mean_jct_s",
-    "p99_jct_s",
+    "p95_jct_s",
     "output_throughput_tokens_per_s",
     "resource_time_s",
     "num_failed",

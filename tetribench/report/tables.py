@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
-from tetribench.metrics.compare import OVERALL, SystemResult, metrics_document
+from tetribench.metrics.compare import HEADLINE_PERCENT, OVERALL, SystemResult, metrics_document
 from tetribench.metrics.latency import CRITICAL_PATH, METRICS, PERCENTILES, Better, num_samples_needed
 from tetribench.metrics.resources import RESOURCE_METRICS
 from tetribench.report.frames import STATISTICS, class_names, metric_of
@@ -72,7 +72,7 @@ def comparison_table(run: Run, document: dict[str, Any] | None = None) -> Table:
     document = document or metrics_document(run.results, run.baseline)
     systems = [result.system for result in run.results]
     columns = [*systems, f"{run.others[0]} / {run.baseline}"] if len(run.others) == 1 else systems
-    note = _percentile_note(result.accounting.finished for result in run.results)
+    note = _percentile_note((result.accounting.finished for result in run.results), HEADLINE_PERCENT)
     table = Table("Comparison", ("metric",), tuple(columns), note=note)
     for number, row in enumerate(document["comparison"]):
         scale, path = scale_for(row["values"].values(), row["unit"]), ("comparison", number)
@@ -109,7 +109,7 @@ def class_table(results: Sequence[SystemResult], column: str) -> Table:
     ]
     scale = scale_for_all((summary["mean"] for *_, summary in found), "s")
     title = f"{metric_of(column).title}, {scale.unit}"
-    note = _percentile_note(summary["count"] for *_, summary in found)
+    note = _percentile_note((summary["count"] for *_, summary in found), PERCENTILES[-1])
     table = Table(title, ("class", "system"), STATISTICS, note=note)
     for label, system, summary in found:
         path = ("systems", system, "metrics", label, column)
@@ -187,7 +187,7 @@ def percentile_needs() -> str:
     return ", ".join(f"p{percent} needs {num_samples_needed(percent)}" for percent in PERCENTILES)
 
 
-def _percentile_note(num_samples: Iterable[int]) -> str:
-    """Says why percentiles are missing, if one is."""
-    is_whole = min(num_samples) >= num_samples_needed(PERCENTILES[-1])
+def _percentile_note(num_samples: Iterable[int], highest_percent: int) -> str:
+    """Says why percentiles are missing, if one up to the highest shown is."""
+    is_whole = min(num_samples) >= num_samples_needed(highest_percent)
     return "" if is_whole else f"{DASH}: undefined, or too few samples for a percentile ({percentile_needs()})."
