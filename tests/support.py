@@ -283,7 +283,8 @@ class BoundedClock(VirtualClock):
 
 
 class Bench:
-    """One run of a system in this process, with all that it leaves behind. Virtual time unless a clock is given."""
+    """One run of a system in this process, with all that it leaves behind: in virtual time with links that check, or on
+    a wall clock with the links that really copy."""
 
     def __init__(
         self,
@@ -316,11 +317,11 @@ class Bench:
 
     def run_only(self, requests: SequenceOf[Request], loop: Loop | None = None) -> None:
         main = self._main(requests, loop or OpenLoop())
-        with mock.patch("tetribench.instance.inline.link_for", self._link):
-            if isinstance(self.clock, VirtualClock):
+        if isinstance(self.clock, VirtualClock):
+            with mock.patch("tetribench.instance.inline.link_for", self._link):
                 run_virtual(self.clock, main)
-            else:
-                asyncio.run(asyncio.wait_for(main, 5.0))
+        else:
+            asyncio.run(asyncio.wait_for(main, 5.0))
 
     def _link(self, engine: Engine, speed: LinkSpeed, clock: Clock) -> Link:
         return CheckingLink(engine, speed, clock)

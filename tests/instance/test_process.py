@@ -129,7 +129,7 @@ def test_an_instance_that_does_not_come_up_in_time_fails_the_run(
 def test_a_worker_that_cannot_build_its_engine_says_why(
     started: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
 ) -> None:
-    """Weights that turn out to be missing when the instance loads them, after everything could be checked beforehand."""
+    """Weights that turn out to be missing when the instance loads them, which nothing before it does."""
     folder = tmp_path / "model"
     shape = OPTConfig(hidden_size=32, num_attention_heads=2, num_hidden_layers=1, ffn_dim=32, vocab_size=300)
     shape.save_pretrained(folder)

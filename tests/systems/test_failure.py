@@ -1,5 +1,6 @@
 import asyncio
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -87,6 +88,15 @@ def test_real_time_serves_like_virtual_time() -> None:
     bench.run(REQUESTS)
 
 
+@pytest.fixture
+def ctrl_c_interrupts() -> Iterator[None]:
+    """Also where the tests run in the background, with that signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_interrupts")
 def test_ctrl_c_fails_what_is_open_and_ends_the_run() -> None:
     async def interrupt() -> None:
         signal.raise_signal(signal.SIGINT)

@@ -1,17 +1,19 @@
 import asyncio
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from tests.support import Bench, BoundedClock, CheckingFactory, request, tetri, vllm_like
+from tests.support import Bench, BoundedClock, CheckingFactory, info, request, tetri, vllm_like
 from tetribench.control.route import RoundRobin
 from tetribench.core.clock import run_virtual
 from tetribench.core.events import EventKind, EventLog
-from tetribench.core.messages import Stop
+from tetribench.core.messages import Message, Progress, Ready, Stop, TokenOutput
 from tetribench.core.request import Request
-from tetribench.drive.loadgen import ClosedLoop
+from tetribench.drive.loadgen import Client, ClosedLoop, OpenLoop
 from tetribench.instance.inline import InlineLauncher
+from tetribench.instance.launch import InstanceSpec
 from tetribench.kv.links import LinkSpeed
 from tetribench.kv.transfer import Granularity
 from tetribench.prefill.order import LJF
@@ -172,6 +174,44 @@ def test_a_message_that_is_not_for_the_control_plane_is_our_own_error() -> None:
 
     (error,) = run_virtual(BoundedClock(), main())
     assert "the control plane got Stop()" in error
+
+
+class ByHand:
+    """A launcher whose instances say what the test says, when it says it."""
+
+    def __init__(self) -> None:
+        self.tell: Callable[[Message], None] = lambda message: None
+
+    async def start(self, specs: list[InstanceSpec], on_message: Callable[[Message], None]) -> dict[str, Ready]:
+        self.tell = on_message
+        return {spec.name: Ready(spec.name, info().as_dict(), b"") for spec in specs}
+
+    def send(self, to: str, message: Message) -> None:
+        """Nobody listens."""
+
+    async def stop(self) -> None:
+        """Nothing runs."""
+
+
+def test_tokens_of_two_instances_reach_the_client_in_their_order_even_if_they_overtake_each_other() -> None:
+    """Between processes only one sender's messages keep their order; a busy control plane finds those of two mixed."""
+    clock, log, launcher = BoundedClock(limit_s=100.0), EventLog(), ByHand()
+    client = Client(clock=clock, log=log, stall_timeout_s=50.0)
+
+    async def main() -> None:
+        stack = Stack(tetri().plan(CheckingFactory()), launcher, clock, log)
+        await stack.start(client.deliver, client.fail)
+        running = asyncio.create_task(client.run([request(0, output=3)], OpenLoop(), stack))
+        await clock.sleep(1.0)
+        launcher.tell(Progress("decode-0", [TokenOutput(0, token_id=12, is_last=False)]))
+        launcher.tell(Progress("decode-0", [TokenOutput(0, token_id=13, is_last=True)]))
+        launcher.tell(Progress("prefill-0", [TokenOutput(0, token_id=11, is_last=False)]))
+        await running
+        await stack.stop()
+
+    run_virtual(clock, main())
+    assert client.outputs == {0: [11, 12, 13]}
+    assert [event.kind for event in log.events].count(EventKind.FINISHED) == 1
 
 
 def test_an_error_in_taking_a_message_in_fails_the_run_and_is_not_left_to_asyncio() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -50,7 +51,7 @@ def latency_by_class(results: Sequence[SystemResult], looks: dict[str, Look], su
     """A column of panels for each class of request, TTFT above JCT; None where there is one class only.
 
     A box spans the middle half with the median in it, whiskers reach the 10th and 90th percentile, dots are the
-    requests outside of the box.
+    requests beyond them.
     """
     names = class_labels(results)
     if len(names) < 2:
@@ -63,10 +64,8 @@ def latency_by_class(results: Sequence[SystemResult], looks: dict[str, Look], su
         values = pd.concat([result.requests[column].dropna() for result in results]).to_numpy()
         factor, unit = time_unit(values)
         for panel, name in zip(row, names, strict=True):
-            for place, result in enumerate(results):
-                requests = result.requests
-                found = requests.loc[requests["label"] == name, column].dropna().to_numpy() * factor
-                _box(panel, place, found, looks[result.system])
+            members = [result.requests.loc[result.requests["label"] == name, column] * factor for result in results]
+            _boxes(panel, dict(zip((result.system for result in results), members, strict=True)), looks)
             panel.set_xlim(-0.6, len(results) - 0.4)
             panel.set_xticks([])
             panel.tick_params(axis="y", length=0)
@@ -91,24 +90,25 @@ def time_unit(values_s: Values) -> tuple[float, str]:
     return (1000.0, "ms") if largest_s < 1.0 else (1.0, "s")
 
 
-def _box(panel: Axes, place: int, values: Values, look: Look) -> None:
-    if not len(values):
-        return
-    low, first, median, third, high = np.percentile(values, [10, 25, 50, 75, 90])
-    # the same spread for the same number of requests: no random jitter in a figure that must be reproducible
-    outside = values[(values < first) | (values > third)]
-    jitter = ((np.arange(len(outside)) * 0.618) % 1 - 0.5) * 0.5
-    panel.scatter(place + jitter, outside, s=7, color=look.colour, alpha=0.35, linewidths=0)
-    box = {"whislo": low, "q1": first, "med": median, "q3": third, "whishi": high, "fliers": []}
-    panel.bxp(
-        [box],
-        positions=[place],
-        widths=0.62,
-        showfliers=False,
-        patch_artist=True,
-        manage_ticks=False,
-        boxprops={"facecolor": look.tint, "edgecolor": look.colour, "hatch": look.hatch},
+def _boxes(panel: Axes, values: dict[str, "pd.Series[float]"], looks: dict[str, Look]) -> None:
+    """A box for each system, whiskers at the 10th and 90th percentile, the requests beyond them as dots."""
+    seaborn.boxplot(
+        pd.concat(values, names=["system"]).rename("value").reset_index(),
+        x="system",
+        y="value",
+        hue="system",
+        palette={system: looks[system].tint for system in values},
+        saturation=1.0,
+        whis=(10, 90),
+        width=0.62,
+        fliersize=3.0,
         medianprops={"color": INK, "linewidth": 1.8},
-        whiskerprops={"color": look.colour},
-        capprops={"color": look.colour},
+        flierprops={"marker": "o", "alpha": 0.5},
+        legend=False,
+        ax=panel,
     )
+    for patch, system in zip(panel.patches, values, strict=True):
+        patch.set_edgecolor(looks[system].colour)
+        patch.set_hatch(looks[system].hatch)
+    panel.set_xlabel("")
+    panel.set_ylabel("")

@@ -39,7 +39,7 @@ TIMELINE = (
 )
 CLASSES = (
     "A box holds the middle half of the requests with the median in it; whiskers reach the 10th and the 90th "
-    "percentile; dots are requests outside of the box. The number of requests stands beside the class."
+    "percentile; dots are requests beyond them. The number of requests stands beside the class."
 )
 
 
