@@ -134,7 +134,7 @@ def test_a_worker_that_cannot_build_its_engine_says_why(
     shape = OPTConfig(hidden_size=32, num_attention_heads=2, num_hidden_layers=1, ffn_dim=32, vocab_size=300)
     shape.save_pretrained(folder)
     letters = Tokenizer(BPE({chr(33 + index): index for index in range(90)}, []))
-    PreTrainedTokenizerFast(tokenizer_object=letters).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=letters).save_pretrained(folder)  # type: ignore[no-untyped-call]
     command = started("+workload=lphd", "progress=false", f"model.path={folder}", "device=cpu")
     _, stderr = command.communicate(timeout=60)
     assert command.returncode == 1
