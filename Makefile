@@ -28,7 +28,7 @@ format: .venv/installed
 	$(BIN)/ruff format .
 
 bench: .venv/installed  ## speed of single parts, not part of the tests
-	$(BIN)/python -m pytest tests/benchmarks --benchmark-only
+	$(BIN)/python -m pytest tests/benchmarks/bench_*.py --benchmark-columns=median,iqr,min,max,rounds
 
 # torch first and by itself: its CPU build satisfies the pin, and nothing after it asks for another one
 .venv/installed: pyproject.toml constraints.txt

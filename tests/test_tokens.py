@@ -113,3 +113,19 @@ def test_tokens_of_a_real_model(chunk_size: int, granularity: str, tetribench: C
     check(tmp_path / "run", "smollm2")
     text = (tmp_path / "run" / "systems" / "tetri" / "outputs.jsonl").read_text()
     assert " the " in text
+
+
+@REAL
+def test_a_real_model_stops_by_itself(tetribench: Command, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("What is the capital of France?\nName three primary colours.\n")
+    options = [f"workload.path={prompts}", "workload.num_requests=2", "workload.max_output_tokens=64"]
+    assert tetribench("+workload=text", "model=smollm2", "device=cpu", "runtime=inline", "name=run", *options) == 0
+    texts = []
+    for system in ("tetri", "vllm_like"):
+        lines = (tmp_path / "run" / "systems" / system / "outputs.jsonl").read_bytes().splitlines()
+        answers = [msgspec.json.decode(line) for line in lines]
+        texts.append([answer["text"] for answer in answers])
+        assert max(len(answer["token_ids"]) for answer in answers) < 64
+    assert texts[0] == texts[1]
+    assert "Paris" in "".join(texts[0])

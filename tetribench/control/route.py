@@ -14,8 +14,8 @@ class Outstanding:
 
 
 class Router(Protocol):
-    def choose(self, outstanding: dict[str, Outstanding]) -> str:
-        """Pick one of the instances (never empty)."""
+    def choose(self, outstanding: dict[str, Outstanding], num_routed: int) -> str:
+        """Pick one of the instances (never empty) for the request that follows `num_routed` others."""
 
 
 class LeastQueuedTokens:
@@ -25,7 +25,7 @@ class LeastQueuedTokens:
     a prefill instance has.
     """
 
-    def choose(self, outstanding: dict[str, Outstanding]) -> str:
+    def choose(self, outstanding: dict[str, Outstanding], num_routed: int) -> str:
         return min(outstanding, key=lambda n: (outstanding[n].num_prompt_tokens, outstanding[n].num_requests, n))
 
 
@@ -35,17 +35,13 @@ class LeastRequests:
     Ties go to the fewest prompt tokens still to prefill, then to the first by name.
     """
 
-    def choose(self, outstanding: dict[str, Outstanding]) -> str:
+    def choose(self, outstanding: dict[str, Outstanding], num_routed: int) -> str:
         return min(outstanding, key=lambda n: (outstanding[n].num_requests, outstanding[n].num_prompt_tokens, n))
 
 
 class RoundRobin:
     """Each in turn, whatever its load."""
 
-    def __init__(self) -> None:
-        self._num_routed = 0
-
-    def choose(self, outstanding: dict[str, Outstanding]) -> str:
+    def choose(self, outstanding: dict[str, Outstanding], num_routed: int) -> str:
         names = sorted(outstanding)
-        self._num_routed += 1
-        return names[(self._num_routed - 1) % len(names)]
+        return names[num_routed % len(names)]

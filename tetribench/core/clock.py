@@ -22,6 +22,9 @@ class Clock(Protocol):
     async def sleep(self, seconds: float) -> None:
         """Wait; a duration of zero or less still lets the others run once."""
 
+    async def sleep_until(self, time_s: float) -> None:
+        """Wait for a deadline; one that has passed still lets the others run once."""
+
 
 class WallClock:
     """Monotonic real time, counted from `origin_s` on the machine's monotonic clock.
@@ -37,6 +40,9 @@ class WallClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(max(seconds, 0.0))
+
+    async def sleep_until(self, time_s: float) -> None:
+        await self.sleep(time_s - self.now())
 
 
 class VirtualClock(selectors.DefaultSelector):
@@ -56,8 +62,11 @@ class VirtualClock(selectors.DefaultSelector):
         return self._now_s
 
     async def sleep(self, seconds: float) -> None:
+        await self.sleep_until(self._now_s + seconds)
+
+    async def sleep_until(self, time_s: float) -> None:
         wake = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._sleepers, (self._now_s + max(seconds, 0.0), next(self._order), wake))
+        heapq.heappush(self._sleepers, (max(time_s, self._now_s), next(self._order), wake))
         await wake
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:

@@ -8,7 +8,8 @@ class InstanceLoad:
     """A snapshot taken on the instance at `time_s`.
 
     `num_queued_tokens` is the prompt tokens that wait for prefill. `num_free_tokens` of `num_total_tokens` KV slots are
-    not promised to anyone. `num_heavy` and `num_light` count the decodes it has accepted by predicted length.
+    promised to nobody; it is negative where more is asked for than there is, so that overloads can be compared.
+    `num_heavy` and `num_light` count the decodes it has accepted by predicted length.
     """
 
     time_s: float

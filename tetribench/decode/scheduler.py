@@ -159,7 +159,7 @@ class DecodeScheduler:
         return InstanceLoad(
             time_s=now_s,
             num_total_tokens=self._kv.num_total_tokens,
-            num_free_tokens=max(self._kv.num_free_tokens - num_promised_tokens, 0),
+            num_free_tokens=self._kv.num_free_tokens - num_promised_tokens,
             num_waiting=len(waiting),
             num_running=len(self._running),
             num_heavy=num_heavy,

@@ -59,7 +59,7 @@ class Client:
         self._stall_timeout_s = stall_timeout_s
         self._on_progress = on_progress
         self._start_s = 0.0
-        self._last_token_s = 0.0
+        self._last_progress_s = 0.0
         self._serving: Serving | None = None
         self._open: dict[int, Request] = {}
         self._ended = asyncio.Event()
@@ -81,7 +81,7 @@ class Client:
     async def run(self, requests: SequenceOf[Request], loop: Loop, serving: Serving) -> None:
         """Until every request has ended. Raises the system's failure, after the requests it took down are recorded."""
         self._serving = serving
-        self._start_s = self._last_token_s = self._clock.now()
+        self._start_s = self._last_progress_s = self._clock.now()
         parts = (self._send_and_wait(requests, loop), self._watch_for_stall(), self._watch_for_failure())
         tasks = [asyncio.create_task(part) for part in parts]
         try:
@@ -109,7 +109,7 @@ class Client:
     async def _watch_for_stall(self) -> None:
         while True:
             await self._clock.sleep(self._stall_timeout_s)
-            if self._open and self._clock.now() - self._last_token_s >= self._stall_timeout_s:
+            if self._open and self._clock.now() - self._last_progress_s >= self._stall_timeout_s:
                 stuck = ", ".join(str(request_id) for request_id in sorted(self._open)[:8])
                 raise TimeoutError(f"no token for {self._stall_timeout_s:.0f} s; waiting: requests {stuck}")
 
@@ -119,9 +119,8 @@ class Client:
         await self._ended.wait()
 
     async def wait_until(self, arrival_s: float) -> None:
-        delay_s = arrival_s - self.now_s
-        if delay_s > 0:
-            await self._clock.sleep(delay_s)
+        if arrival_s > self.now_s:
+            await self._clock.sleep_until(self._start_s + arrival_s)
 
     def send(self, request: Request, arrival_s: float) -> None:
         """Record the intended and the real time of sending, and hand the request to the system."""
@@ -133,6 +132,8 @@ class Client:
         }
         self._log.record(Event(self._start_s + arrival_s, EventKind.ARRIVED, CLIENT, (request.id,), details))
         self._record(EventKind.SENT, request.id)
+        if not self._open:
+            self._last_progress_s = self._clock.now()  # an empty system was not stalled, it had nothing to do
         self._open[request.id] = request
         self.outputs[request.id] = []
         self._serving.submit(request)
@@ -141,9 +142,12 @@ class Client:
         self._log.record(Event(self._clock.now(), kind, CLIENT, requests, dict(details)))
 
     def deliver(self, outputs: SequenceOf[TokenOutput]) -> None:
-        """Tokens reach the client: the moment that TTFT, ITL and JCT are about."""
-        self._last_token_s = self._clock.now()
-        later = []
+        """Tokens reach the client: the moment that TTFT, ITL and JCT are about.
+
+        What still comes for a request that has failed is not counted: its life has ended.
+        """
+        self._last_progress_s = self._clock.now()
+        later, outputs = [], [output for output in outputs if output.request_id in self._open]
         for output in outputs:
             tokens = self.outputs[output.request_id]
             tokens.append(output.token_id)

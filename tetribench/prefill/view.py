@@ -27,7 +27,7 @@ class LoadView:
         need_tokens = request.num_prompt_tokens + predicted.estimate(estimate)
         self.loads[to] = replace(
             load,
-            num_free_tokens=max(load.num_free_tokens - need_tokens, 0),
+            num_free_tokens=load.num_free_tokens - need_tokens,
             num_heavy=load.num_heavy + predicted.is_heavy,
             num_light=load.num_light + (not predicted.is_heavy),
         )

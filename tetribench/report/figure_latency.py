@@ -91,12 +91,20 @@ def time_unit(values_s: Values) -> tuple[float, str]:
 
 
 def _boxes(panel: Axes, values: dict[str, "pd.Series[float]"], looks: dict[str, Look]) -> None:
-    """A box for each system, whiskers at the 10th and 90th percentile, the requests beyond them as dots."""
+    """A box for each system, whiskers at the 10th and 90th percentile, the requests beyond them as dots.
+
+    A system in which nothing has finished keeps its place, empty.
+    """
+    drawn = [system for system, found in values.items() if found.notna().any()]
+    if not drawn:
+        return
     seaborn.boxplot(
         pd.concat(values, names=["system"]).rename("value").reset_index(),
         x="system",
         y="value",
         hue="system",
+        order=list(values),
+        hue_order=list(values),
         palette={system: looks[system].tint for system in values},
         saturation=1.0,
         whis=(10, 90),
@@ -107,7 +115,7 @@ def _boxes(panel: Axes, values: dict[str, "pd.Series[float]"], looks: dict[str, 
         legend=False,
         ax=panel,
     )
-    for patch, system in zip(panel.patches, values, strict=True):
+    for patch, system in zip(panel.patches, drawn, strict=True):
         patch.set_edgecolor(looks[system].colour)
         patch.set_hatch(looks[system].hatch)
     panel.set_xlabel("")

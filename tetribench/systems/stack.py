@@ -56,11 +56,17 @@ class Stack:
         self._launcher.send(to, Submit(request))
 
     def _receive(self, message: Message) -> None:
+        """Called from the launcher, which could do nothing with an error: it fails the run from here."""
+        try:
+            self._take_in(message)
+        except Exception as error:
+            self._fail(error)
+
+    def _take_in(self, message: Message) -> None:
         match message:
-            case Progress(outputs=outputs, events=events):
+            case Progress(instance, outputs, events):
                 self._log.extend(events)
-                for output in outputs:
-                    self._scheduler.note_output(output)
+                outputs = self._scheduler.take(instance, outputs)
                 if outputs:
                     self._deliver(outputs)
             case LoadReport(instance, load):
