@@ -69,8 +69,8 @@ class LateClock(BoundedClock):
         super().__init__()
         self._late_s = late_s
 
-    async def sleep(self, seconds: float) -> None:
-        await super().sleep(seconds + self._late_s)
+    async def sleep_until(self, time_s: float) -> None:
+        await super().sleep_until(time_s + self._late_s)
 
 
 def test_the_open_loop_sends_when_due_however_the_system_is_doing() -> None:

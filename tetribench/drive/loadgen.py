@@ -17,8 +17,9 @@ class OpenLoop:
 
     async def send(self, requests: SequenceOf[Request], client: "Client") -> None:
         for request in requests:
-            await client.wait_until(request.arrival_s)
-            client.send(request, request.arrival_s)
+            due_s = client.due_s(request)
+            await client.wait_until(due_s)
+            client.send(request, due_s)
 
 
 class ClosedLoop:
@@ -71,8 +72,12 @@ class Client:
 
     @property
     def now_s(self) -> float:
-        """Seconds since the first request could have arrived."""
-        return self._clock.now() - self._start_s
+        """The run's clock."""
+        return self._clock.now()
+
+    def due_s(self, request: Request) -> float:
+        """When `request` is to arrive, on the run's clock."""
+        return self._start_s + request.arrival_s
 
     @property
     def num_in_system(self) -> int:
@@ -118,11 +123,11 @@ class Client:
         self._ended.clear()
         await self._ended.wait()
 
-    async def wait_until(self, arrival_s: float) -> None:
-        if arrival_s > self.now_s:
-            await self._clock.sleep_until(self._start_s + arrival_s)
+    async def wait_until(self, time_s: float) -> None:
+        if time_s > self.now_s:
+            await self._clock.sleep_until(time_s)
 
-    def send(self, request: Request, arrival_s: float) -> None:
+    def send(self, request: Request, arrived_s: float) -> None:
         """Record the intended and the real time of sending, and hand the request to the system."""
         assert self._serving is not None
         details = {
@@ -130,7 +135,7 @@ class Client:
             "max_output_tokens": request.max_output_tokens,
             "label": request.label,
         }
-        self._log.record(Event(self._start_s + arrival_s, EventKind.ARRIVED, CLIENT, (request.id,), details))
+        self._log.record(Event(arrived_s, EventKind.ARRIVED, CLIENT, (request.id,), details))
         self._record(EventKind.SENT, request.id)
         if not self._open:
             self._last_progress_s = self._clock.now()  # an empty system was not stalled, it had nothing to do
