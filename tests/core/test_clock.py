@@ -20,9 +20,11 @@ def test_the_wall_clock_sleeps_and_takes_negative_durations_for_none() -> None:
         await clock.sleep(-1.0)
         started_s = clock.now()
         await clock.sleep(0.01)
+        await clock.sleep_until(started_s + 0.02)
+        await clock.sleep_until(started_s)
         return clock.now() - started_s
 
-    assert asyncio.run(main()) > 0.0099
+    assert asyncio.run(main()) > 0.0199
 
 
 @given(st.lists(st.sampled_from([-1.0, 0.0, 0.1, 0.2, 0.3, 1e-9, 7.0]), min_size=1, max_size=30))
@@ -58,6 +60,18 @@ def test_a_sleep_of_no_time_lets_the_others_run(duration_s: float) -> None:
 
     run_virtual(clock, main())
     assert order == ["other", "main"] and clock.now() == 0.0
+
+
+@given(st.floats(0.0, 10.0), st.floats(0.0, 10.0))
+def test_a_deadline_is_met_exactly_whatever_the_rounding(started_s: float, deadline_s: float) -> None:
+    clock = VirtualClock()
+
+    async def main() -> None:
+        await clock.sleep(started_s)
+        await clock.sleep_until(deadline_s)
+
+    run_virtual(clock, main())
+    assert clock.now() == max(started_s, deadline_s)
 
 
 def test_time_does_not_jump_to_a_sleeper_that_was_cancelled() -> None:

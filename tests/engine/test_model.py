@@ -100,3 +100,17 @@ def test_weights_in_a_package() -> None:
 
 def test_without_weights_they_are_random() -> None:
     assert Model(name="x").is_random
+
+
+def test_the_shape_of_gpt_2_by_its_own_names() -> None:
+    """124 million parameters (Radford et al. 2019): its feed-forward has two matrices of 4 * 768 and no gate."""
+    config = {"n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024, "vocab_size": 50257, "n_inner": None}
+    shape = shape_of_config(config)
+    assert (shape.num_layers, shape.hidden_size, shape.ffn_size, shape.head_size) == (12, 768, 3072, 64)
+    assert (shape.max_context_tokens, shape.vocab_size) == (1024, 50257)
+    assert shape.num_parameters == pytest.approx(124e6, rel=0.03)
+
+
+def test_a_config_that_names_no_sizes_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"model.path: its config.json has no hidden_size, max_position_embeddings"):
+        shape_of_config({"num_attention_heads": 8, "num_hidden_layers": 3, "vocab_size": 500})

@@ -24,7 +24,7 @@ from tetribench.prefill.predict import NoisyOracle, NoPrediction, Oracle
 
 MAX_TOKENS = 120
 
-profile = settings(max_examples=120, deadline=None, phases=[Phase.explicit, Phase.generate, Phase.shrink])
+profile = settings(max_examples=80, deadline=None, phases=[Phase.explicit, Phase.generate, Phase.shrink])
 
 loops: st.SearchStrategy[Loop] = st.one_of(
     st.builds(OpenLoop), st.integers(1, 30).map(lambda concurrency: ClosedLoop(concurrency=concurrency))

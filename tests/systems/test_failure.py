@@ -19,6 +19,7 @@ from tests.support import (
 from tetribench.core.clock import WallClock
 from tetribench.core.events import CLIENT, EventKind
 from tetribench.instance.launch import InstanceFailed
+from tetribench.kv.links import LinkSpeed
 from tetribench.systems.base import System
 
 REQUESTS = [request(id, 40, 10) for id in range(6)]
@@ -106,3 +107,21 @@ def test_ctrl_c_fails_what_is_open_and_ends_the_run() -> None:
     with pytest.raises(KeyboardInterrupt):
         bench.run_only(REQUESTS)
     assert_all_accounted_for(bench, "interrupted")
+
+
+@pytest.mark.usefixtures("ctrl_c_interrupts")
+def test_an_interrupted_system_does_not_go_on_serving_while_it_stops() -> None:
+    """The link is slow, so that KV is under way the whole time; what is under way may end, nothing more may begin."""
+    interrupted_s = []
+
+    async def interrupt() -> None:
+        interrupted_s.append(bench.clock.now())
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(0)
+
+    slow = tetri(link=LinkSpeed(bandwidth_bytes_per_s=1e5))
+    bench = Bench(slow, TroubleFactory(interrupt, at=4, num_blocks=100), clock=BoundedClock(limit_s=100.0))
+    with pytest.raises(KeyboardInterrupt):
+        bench.run_only([request(id, 40, 10) for id in range(100)])
+    iterations = [event.details for event in bench.log.events if event.kind is EventKind.ITERATION]
+    assert max(details["started_s"] for details in iterations) <= interrupted_s[0]
