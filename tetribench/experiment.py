@@ -70,13 +70,13 @@ def prepare(setup: Setup) -> Prepared:
     requests = generate(setup.workload, setup.seed, shape.max_context_tokens, tokenizer)
     if not setup.runtime.is_virtual:
         has_text = tokenizer is not None
+        natural_stop = has_text if setup.natural_stop is None else setup.natural_stop
+        stopping = [replace(request, natural_stop=natural_stop) for request in requests.requests]
+        requests = replace(requests, requests=stopping)  # before the prompts, which are drawn for what is then written
         if has_text:
             requests = with_prose(requests, tokenizer, setup.seed)
         else:
             requests = requests.with_prompts(shape.vocab_size, setup.seed)
-        natural_stop = has_text if setup.natural_stop is None else setup.natural_stop
-        stopping = [replace(request, natural_stop=natural_stop) for request in requests.requests]
-        requests = replace(requests, requests=stopping)
     _check_capacity(engine, requests)
     return Prepared(requests, engine, tokenizer)
 

@@ -59,7 +59,7 @@ def test_dispatch_among_1000_instances(benchmark: BenchmarkFixture) -> None:
 
 def admission(benchmark: BenchmarkFixture, policy: ReserveDynamic | ReserveStatic) -> None:
     members = [sequence(number, num_outputs=RNG.randint(1, 400)) for number in range(256)]
-    candidate, view = sequence(999), KVView(block_size=16, num_free_tokens=100_000, num_total_tokens=400_000)
+    candidate, view = sequence(999), KVView(block_size=16, num_free_tokens=100_000)
     assert benchmark(lambda: policy.admits(candidate, members, view))
 
 

@@ -10,7 +10,7 @@ from tetribench.decode.admit import Greedy, KVView, ReserveDynamic, ReserveStati
 
 
 def memory(num_free_tokens: int) -> KVView:
-    return KVView(block_size=10, num_free_tokens=num_free_tokens, num_total_tokens=10_000)
+    return KVView(block_size=10, num_free_tokens=num_free_tokens)
 
 
 @pytest.mark.parametrize(("num_tokens", "expected"), [(1, 10), (10, 10), (11, 20)])

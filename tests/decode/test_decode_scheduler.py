@@ -112,7 +112,7 @@ def test_the_policy_is_asked_with_everyone_that_holds_memory() -> None:
     reserve(made, 1)
     reserve(made, 2, prompt=8)
     assert granted(made) == [0, 1, 2]
-    assert policy.asked == [(1, [0], KVView(4, 36, 40)), (2, [0, 1], KVView(4, 32, 40))]
+    assert policy.asked == [(1, [0], KVView(4, 36)), (2, [0, 1], KVView(4, 32))]
 
 
 def test_a_lone_request_is_admitted_without_asking_the_policy() -> None:

@@ -142,13 +142,13 @@ def test_pushes_go_one_after_the_other_beside_the_computation_and_wake_the_loop(
     made = Scripted([batch(), batch(), None, None])
     made.outbox.pushes += [push(0, num_blocks=3), push(1)]
     made.serve(made.clock.sleep(9.0))
-    assert made.of("write") == [("write", 1.0, "decode-0"), ("write", 3.0, "decode-0")]
-    assert made.of("moved") == [("moved", 3.0, 0, 1.0, 3.0, 300), ("moved", 5.0, 1, 3.0, 5.0, 100)]
-    assert [call[1] for call in made.of("next_batch")] == [0.0, 1.0, 2.0, 3.0, 5.0]
+    assert made.of("write") == [("write", 0.0, "decode-0"), ("write", 2.0, "decode-0")]
+    assert made.of("moved") == [("moved", 2.0, 0, 0.0, 2.0, 300), ("moved", 4.0, 1, 2.0, 4.0, 100)]
+    assert [call[1] for call in made.of("next_batch")] == [0.0, 1.0, 2.0, 2.0, 4.0]
     told = [event for _, message in made.sent if isinstance(message, Progress) for event in message.events]
     transfers = [event for event in told if event.kind is EventKind.TRANSFER]
-    assert [(event.time_s, event.requests) for event in transfers] == [(3.0, (0,)), (5.0, (1,))]
-    assert transfers[0].details == {"started_s": 1.0, "num_bytes": 300, "to": "decode-0"}
+    assert [(event.time_s, event.requests) for event in transfers] == [(2.0, (0,)), (4.0, (1,))]
+    assert transfers[0].details == {"started_s": 0.0, "num_bytes": 300, "to": "decode-0"}
 
 
 def test_the_load_is_reported_every_period() -> None:

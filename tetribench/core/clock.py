@@ -78,6 +78,7 @@ class VirtualClock(selectors.DefaultSelector):
                     wake.set_result(None)
                     return []
             raise RuntimeError("deadlock in virtual time: every task waits and nobody sleeps")
+        assert timeout <= 0, "something waits on asyncio's own timers, which stand still in virtual time"
         return super().select(0)
 
 

@@ -13,7 +13,6 @@ class KVView:
 
     block_size: int
     num_free_tokens: int
-    num_total_tokens: int
 
     def rounded(self, num_tokens: int) -> int:
         """`num_tokens` as memory: whole blocks."""
@@ -70,8 +69,7 @@ class ReserveStatic(_Reserve):
     """Admit if the candidate's whole predicted memory fits in what is free at this iteration."""
 
     def admits(self, candidate: Sequence, members: SequenceOf[Sequence], kv: KVView) -> bool:
-        need = max(predicted_total(candidate, self.estimate), candidate.num_tokens)
-        return kv.rounded(need) <= kv.num_free_tokens
+        return kv.rounded(predicted_total(candidate, self.estimate)) <= kv.num_free_tokens
 
 
 class ReserveDynamic(_Reserve):

@@ -47,7 +47,9 @@ class DecodeScheduler:
     """Requests ask for memory (`Reserve`), get it (`Granted`), arrive with their KV (`Arrived`), and decode.
 
     The admission policy decides at the first of these steps, before any byte moves: a request that it holds back waits
-    with its KV on the prefill side. First come, first served; a preempted request comes before all that ask.
+    with its KV on the prefill side. The paper decides once the KV has arrived, but does not say where it would lie
+    until then; here nothing lies in this instance's memory that does not run. First come, first served; a preempted
+    request comes before all that ask, and while it is recomputed the decodes wait.
     """
 
     def __init__(self, name: str, policies: DecodePolicies, info: EngineInfo) -> None:
@@ -108,7 +110,7 @@ class DecodeScheduler:
         holders = self._holders()
         if len(holders) >= self._policies.max_num_seqs or not self._kv.can_hold(sequence, sequence.num_tokens):
             return False
-        view = KVView(self._kv.block_size, self._kv.num_free_tokens, self._kv.num_total_tokens)
+        view = KVView(self._kv.block_size, self._kv.num_free_tokens)
         return not holders or self._policies.admit.admits(sequence, holders, view)
 
     def next_batch(self, now_s: float) -> Batch | None:

@@ -160,7 +160,7 @@ def shape_of_config(config: dict[str, Any]) -> ModelShape:
     head_size = int(config.get("head_dim") or hidden // num_heads)
     num_kv_heads = int(config.get("num_key_value_heads") or num_heads)
     ffn = int(config.get("ffn_dim") or config.get("intermediate_size") or 4 * hidden)
-    num_ffn_matrices = 2 if "ffn_dim" in config else 3
+    num_ffn_matrices = 3 if "intermediate_size" in config else 2
     per_layer = 2 * hidden * head_size * (num_heads + num_kv_heads) + num_ffn_matrices * hidden * ffn
     embeddings = vocab * hidden * (1 if config.get("tie_word_embeddings", True) else 2)
     return ModelShape(

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from tetribench.core.clock import Clock
-from tetribench.core.messages import Broken, Message, Peers, Ready
+from tetribench.core.messages import Broken, Message, Peers, Ready, Stop
 from tetribench.engine.base import Engine
 from tetribench.instance.launch import InstanceSpec
 from tetribench.instance.loop import InstanceLoop
@@ -65,7 +65,9 @@ class InlineLauncher:
             self._on_message(_broken(to, error))
 
     async def stop(self) -> None:
-        """Lets copies that are under way end, which returns the memory they touch; an iteration is not waited for."""
+        """Nothing new is begun. Copies under way end, which returns the memory they touch; iterations are cut off."""
+        for loop in self._instances.values():
+            loop.receive(Stop())
         for loop, task in zip(self._instances.values(), self._tasks, strict=False):
             settled = asyncio.ensure_future(loop.settle())
             await asyncio.wait([settled, task], return_when=asyncio.FIRST_COMPLETED)

@@ -79,11 +79,13 @@ class InstanceLoop:
                 continue
             started_s = self._clock.now()
             num_used_blocks = self.scheduler.num_used_blocks
+            self._flush()  # before the engine runs, which may fail
             tokens = await self._engine.run(batch)
             now_s = self._clock.now()
             self.scheduler.outbox.events.append(self._iteration(batch, started_s, now_s, num_used_blocks))
             self.scheduler.complete(batch, tokens, now_s)
             self._flush()
+        await self.settle()
 
     def _iteration(self, batch: Batch, started_s: float, now_s: float, num_used_blocks: int) -> Event:
         details = {

@@ -49,7 +49,7 @@ class ProcessLauncher:
         self._on_message = on_message
         self._num_expected = len(specs)
         self._all_ready = asyncio.get_running_loop().create_future()
-        self._tasks.append(asyncio.create_task(self._mail.receive(self._receive)))
+        self._tasks.append(asyncio.create_task(self._receive_all()))
         self._log_folder.mkdir(parents=True, exist_ok=True)
         try:
             for spec in specs:
@@ -78,6 +78,13 @@ class ProcessLauncher:
         assert process.stdin is not None
         process.stdin.write(pickle.dumps(Assignment(spec, self._mail_folder, self._clock.origin_s, cores)))
         self._tasks.append(asyncio.create_task(self._watch(spec.name, process)))
+
+    async def _receive_all(self) -> None:
+        """An error in taking messages in leaves the run deaf: it ends it."""
+        try:
+            await self._mail.receive(self._receive)
+        except Exception as error:
+            self._on_message(Broken(CONTROL, f"{type(error).__name__}: {error}"))
 
     async def _watch(self, name: str, process: asyncio.subprocess.Process) -> None:
         code = await process.wait()

@@ -27,10 +27,11 @@ class Dispatcher(Protocol):
 class PowerOfTwo:
     """The paper's policy: two at random of those that can hold the decode, then the one that would suffer least.
 
-    alpha is the instances whose free KV memory holds the prompt and `estimate` of the response. If alpha is empty, the
-    request goes to the instance with the most free memory, where it waits for its turn with its KV held on the prefill
-    side. Least interference is the lowest share of heavy decodes once the request has joined; ties go to the instance
-    with more free memory, then to the first by name. The paper leaves these three open.
+    alpha is the instances whose memory, free by the last broadcast, holds the prompt and `estimate` of the response;
+    the growth of what already runs there is not foreseen. If alpha is empty, the request goes to the instance with the
+    most free memory, where it waits for its turn with its KV held on the prefill side. Least interference is the
+    lowest share of heavy decodes once the request has joined; ties go to the instance with more free memory, then to
+    the first by name. The paper leaves these three open.
     """
 
     def __init__(self, *, num_choices: int = 2, estimate: Estimate = Estimate.high) -> None:

@@ -7,7 +7,7 @@ from tetribench.core.load import InstanceLoad
 from tetribench.core.messages import Arrived, Granted, LoadBroadcast, Message, Released, Reserve, Submit, TokenOutput
 from tetribench.core.request import Request
 from tetribench.core.seeds import generator
-from tetribench.core.sequence import Estimate, LengthRange, Sequence
+from tetribench.core.sequence import LengthRange, Sequence
 from tetribench.engine.base import Batch, EngineInfo, PrefillChunk
 from tetribench.instance.scheduler import Outbox
 from tetribench.kv.blocks import BlockAllocator
@@ -125,7 +125,7 @@ class PrefillScheduler:
             high=predicted.high,
             load_age_s=now_s - self._view.loads[choice.to].time_s,
         )
-        self._view.note_dispatch(choice.to, request, predicted, Estimate.high)
+        self._view.note_dispatch(choice.to, request, predicted)
         self._handovers[request.id] = Handover(sequence, choice.to, self._policies.granularity, self._kv.block_size)
         self.outbox.send(choice.to, Reserve(request, predicted, self.outbox.name))
 

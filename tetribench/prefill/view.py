@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from tetribench.core.load import InstanceLoad
 from tetribench.core.request import Request
-from tetribench.core.sequence import Estimate, LengthRange
+from tetribench.core.sequence import LengthRange
 
 
 class LoadView:
@@ -21,13 +21,12 @@ class LoadView:
         """A broadcast came: forget the corrections, it has counted them (or will, one period later)."""
         self.loads = dict(loads)
 
-    def note_dispatch(self, to: str, request: Request, predicted: LengthRange, estimate: Estimate) -> None:
-        """Count `request` as if the decode instance had already accepted it."""
+    def note_dispatch(self, to: str, request: Request, predicted: LengthRange) -> None:
+        """Count `request` as the decode instance will in its next report: its prompt, not yet its response."""
         load = self.loads[to]
-        need_tokens = request.num_prompt_tokens + predicted.estimate(estimate)
         self.loads[to] = replace(
             load,
-            num_free_tokens=load.num_free_tokens - need_tokens,
+            num_free_tokens=load.num_free_tokens - request.num_prompt_tokens,
             num_heavy=load.num_heavy + predicted.is_heavy,
             num_light=load.num_light + (not predicted.is_heavy),
         )

@@ -15,7 +15,7 @@ Deliver = Callable[[SequenceOf[TokenOutput]], None]
 """Called with the tokens that reach the client together."""
 
 Fail = Callable[[Exception], None]
-"""Called once when the system cannot go on."""
+"""Called when the system cannot go on; the first call counts."""
 
 
 class Serving(Protocol):
