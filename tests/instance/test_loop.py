@@ -144,7 +144,7 @@ def test_pushes_go_one_after_the_other_beside_the_computation_and_wake_the_loop(
     made.serve(made.clock.sleep(9.0))
     assert made.of("write") == [("write", 0.0, "decode-0"), ("write", 2.0, "decode-0")]
     assert made.of("moved") == [("moved", 2.0, 0, 0.0, 2.0, 300), ("moved", 4.0, 1, 2.0, 4.0, 100)]
-    assert [call[1] for call in made.of("next_batch")] == [0.0, 1.0, 2.0, 2.0, 4.0]
+    assert [call[1] for call in made.of("next_batch")] == [0.0, 1.0, 2.0, 4.0]
     told = [event for _, message in made.sent if isinstance(message, Progress) for event in message.events]
     transfers = [event for event in told if event.kind is EventKind.TRANSFER]
     assert [(event.time_s, event.requests) for event in transfers] == [(2.0, (0,)), (4.0, (1,))]

@@ -118,10 +118,10 @@ def test_request_level_transfer_waits_for_the_last_chunk() -> None:
 
 
 def test_a_dispatch_counts_for_the_next_one_without_a_broadcast() -> None:
-    """20 tokens less make the first choice the fuller one, so the second request of the chunk goes elsewhere."""
-    big = [request(id, prompt=20, output=300) for id in range(2)]
+    """4 tokens less make the first choice the fuller one, so the second request of the chunk goes elsewhere."""
+    big = [request(id, prompt=4, output=300) for id in range(2)]
     made = scheduler(100, *big, dispatch=PowerOfTwo())
-    made.receive(LoadBroadcast({"decode-0": load(800), "decode-1": load(790)}), 1.0)
+    made.receive(LoadBroadcast({"decode-0": load(800), "decode-1": load(798)}), 1.0)
     step(made, 2.0)
     assert [to for to, _ in made.outbox.messages] == ["decode-0", "decode-1"]
 
