@@ -13,9 +13,7 @@ from tetribench.config import COMPONENTS, build, conf_folder, load_class, regist
 from tetribench.config_errors import refuse_added_keys
 
 OPTION_FILES = sorted(
-    path.relative_to(conf_folder()).with_suffix("").as_posix()
-    for path in conf_folder().glob("*/**/*.yaml")
-    if not path.relative_to(conf_folder()).as_posix().startswith("hydra/")
+    path.relative_to(conf_folder()).with_suffix("").as_posix() for path in conf_folder().glob("*/**/*.yaml")
 )
 
 NEEDS = {

@@ -21,6 +21,29 @@ from tetribench.config_errors import explain, refuse_added_keys
 from tetribench.experiment import Setup
 from tetribench.instance.launch import InstanceFailed
 
+HELP = """\
+tetribench: should prefill and decode live together or apart?
+
+Usage:  tetribench +workload=NAME [option=value ...]
+
+  tetribench +workload=heavy_prefill
+      TetriInfer against a vLLM-like baseline, on real processes
+  tetribench +workload=mixed runtime=sim
+      the same schedulers in virtual time, on a cost model
+  tetribench +workload=lphd model=smollm2
+      a real small model
+  tetribench -m +workload=lpld,lphd,hpld,hphd,mixed runtime=sim
+      one run for each workload
+  tetribench task=report 'task.runs=[reports/runs/*]'
+      finished runs side by side
+
+Any option can be set: seed=1 workload.num_requests=32
+All options with their values: tetribench +workload=mixed --cfg job
+
+Groups of options (group=option):
+
+"""
+
 BAD_INPUT = 2
 FAILED = 1
 INTERRUPTED = 130
@@ -29,10 +52,12 @@ INTERRUPTED = 130
 def main() -> None:
     """Entry point. Exit codes: 0, 1 a run failed, 2 the input was bad, 130 interrupted."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing, so that `answered` can answer
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(HELP + option_groups())  # Hydra's own help takes seconds to list what this lists
+        return
     sys.argv[1:] = for_sweep(sys.argv[1:])
     with answered():
         register()
-        OmegaConf.register_new_resolver("option_groups", option_groups, replace=True)
         _hydra_main()
 
 
@@ -76,7 +101,7 @@ def _hydra_main(config: DictConfig) -> None:
 def option_groups() -> str:
     """Every group with its options, a line each, for `--help`."""
     folders = sorted({path.parent.relative_to(conf_folder()).as_posix() for path in conf_folder().glob("*/**/*.yaml")})
-    lines = [f"{group}: {', '.join(options_of(group))}" for group in folders if not group.startswith("hydra")]
+    lines = [f"{group}: {', '.join(options_of(group))}" for group in folders]
     return "\n".join(textwrap.fill(line, 80, initial_indent="  ", subsequent_indent="      ") for line in lines)
 
 

@@ -10,9 +10,10 @@ A request's life, in the order of a disaggregated system (a colocated one skips 
     FAILED (with a reason) may come at any point instead of FINISHED: no request just disappears.
 
 DISPATCHED comes at the end of the request's first chunk (paper section 3.3.4), which of a prompt of one chunk is also
-PREFILL_DONE; RESERVED follows when the decode side has room, and TRANSFER_STARTED may come before PREFILL_DONE where KV
-moves chunk by chunk. A response that ends with the token of a prefill joins no running batch: it has no ADMITTED (or,
-after a preemption, no second one). Requests not yet due when a run fails have no event. Every duration in `tetribench.metrics` is a difference of two of these edges.
+PREFILL_DONE; RESERVED follows when the decode side has room, and TRANSFER_STARTED may come before PREFILL_DONE where
+KV moves chunk by chunk. A response that ends with the token of a prefill joins no running batch: it has no ADMITTED
+(or, after a preemption, no second one). Requests not yet due when a run fails have no event. Every duration in
+`tetribench.metrics` is a difference of two of these edges.
 """
 
 from collections.abc import Callable, Iterable
