@@ -58,16 +58,16 @@ class InstanceLoop:
 
     async def run(self) -> None:
         """Until `Stop`. An exception in any part ends all of them and is raised."""
-        helpers = [asyncio.ensure_future(self._push()), asyncio.ensure_future(self._report())]
+        others = [asyncio.ensure_future(self._push()), asyncio.ensure_future(self._report())]
         iterate = asyncio.ensure_future(self._iterate())
         try:
-            done, _ = await asyncio.wait([iterate, *helpers], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([iterate, *others], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            for task in (iterate, *helpers):
+            for task in (iterate, *others):
                 task.cancel()
-            await asyncio.gather(iterate, *helpers, return_exceptions=True)
+            await asyncio.gather(iterate, *others, return_exceptions=True)
 
     async def _iterate(self) -> None:
         while not self._is_stopping:
