@@ -38,18 +38,25 @@ class Run:
 
 
 class Report:
-    """Draw finished runs side by side in `out`. `runs` are run folders, or patterns that match some."""
+    """Draw finished runs side by side in `out`. `runs` are run folders, or patterns that match some.
+
+    Of a single run the report is drawn again in its own folder; one that was interrupted or failed is stamped so.
+    """
 
     def __init__(self, *, runs: list[str] | None = None, out: str = "reports/side_by_side") -> None:
         self.runs = runs or []
         self.out = out
 
     def execute(self, setup: Callable[[], Setup], console: Console) -> None:
-        from tetribench.report.write import write_side_by_side
+        from tetribench.report.write import write_report, write_side_by_side
 
         if not self.runs:
             raise ValueError("task.runs: name at least one run folder, as in task.runs=[reports/runs/NAME]")
         folders = [Path(match) for pattern in self.runs for match in sorted(glob(pattern)) or [pattern]]  # noqa: PTH207 (absolute patterns)
+        if len(folders) == 1:
+            write_report(folders[0], allow_partial=True)
+            console.print(f"{folders[0] / 'report.html'}", soft_wrap=True)
+            return
         write_side_by_side(folders, Path(self.out))
         console.print(f"{Path(self.out) / 'side_by_side.html'}", soft_wrap=True)
 

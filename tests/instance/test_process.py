@@ -97,6 +97,9 @@ def test_an_interrupt_ends_everything_and_keeps_the_events(
     assert set(workers()) <= before
     assert status(tmp_path / "run")["state"] == "interrupted"
     assert "interrupted" in (tmp_path / "run" / "systems" / "tetri" / "events.jsonl").read_text()
+    again = [sys.executable, "-m", "tetribench.cli", "task=report", f"task.runs=[{tmp_path / 'run'}]"]
+    subprocess.run(again, check=True, capture_output=True)
+    assert "INTERRUPTED" in (tmp_path / "run" / "report.html").read_text().upper()
 
 
 def test_workers_do_not_outlive_a_killed_launcher(
