@@ -138,7 +138,8 @@ def test_tokens_survive_preemption(tetribench: Command, tmp_path: Path) -> None:
 
 
 @REAL
-@pytest.mark.parametrize(("chunk_size", "granularity"), [(16, "chunk"), (512, "request")])
+@pytest.mark.parametrize("chunk_size", [16, 512])
+@pytest.mark.parametrize("granularity", ["chunk", "request"])
 def test_tokens_of_a_real_model(chunk_size: int, granularity: str, tetribench: Command, tmp_path: Path) -> None:
     options = ["model=smollm2", f"prefill.chunk.chunk_size={chunk_size}", f"kv.granularity={granularity}"]
     assert tetribench(*MIXED, "workload.num_requests=2", "workload.length_scale=0.05", "runtime=inline", *options) == 0
