@@ -16,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 from tetribench.colocated.prefill_first import PrefillFirstPolicies
+from tetribench.control.flip import NoFlip
 from tetribench.control.route import LeastQueuedTokens, LeastRequests
 from tetribench.core.clock import Clock, VirtualClock, WallClock, run_virtual
 from tetribench.core.events import CLIENT, Event, EventKind, EventLog
@@ -28,7 +29,7 @@ from tetribench.decode.scheduler import DecodePolicies
 from tetribench.drive.loadgen import Client, Loop, OpenLoop
 from tetribench.engine.base import Batch, Engine, EngineInfo, KVPool
 from tetribench.instance.inline import InlineLauncher
-from tetribench.kv.links import Link, LinkSpeed
+from tetribench.kv.links import Link, LinkFailed, LinkSpeed
 from tetribench.prefill.chunk import Chunker
 from tetribench.prefill.dispatch import PowerOfTwo
 from tetribench.prefill.order import FCFS
@@ -92,7 +93,11 @@ def tetri(**changes: Any) -> Tetri:
         "dispatch": PowerOfTwo(),
     }
     decode: dict[str, Any] = {"admit": Greedy()}
-    rest: dict[str, Any] = {"route": LeastQueuedTokens(), "link": LinkSpeed(bandwidth_bytes_per_s=1e6, latency_s=1e-4)}
+    rest: dict[str, Any] = {
+        "route": LeastQueuedTokens(),
+        "link": LinkSpeed(bandwidth_bytes_per_s=1e6, latency_s=1e-4),
+        "flip": NoFlip(),
+    }
     for name, value in changes.items():
         part = prefill if name in (*prefill, "granularity", "seed") else rest
         part = decode if name in ("admit", "max_num_seqs", "recompute_chunk_size") else part
@@ -250,9 +255,14 @@ class CheckingLink:
         self._peers: dict[str, TaggedPool] = {}
 
     def connect(self, pool_handles: dict[str, bytes]) -> None:
-        self._peers = {name: self._pool.attach(handle) for name, handle in pool_handles.items()}
+        self._peers |= {name: self._pool.attach(handle) for name, handle in pool_handles.items()}
+
+    def disconnect(self, name: str) -> None:
+        self._peers.pop(name, None)
 
     async def write(self, to: str, source_ids: SequenceOf[int], target_ids: SequenceOf[int]) -> int:
+        if to not in self._peers:
+            raise LinkFailed(f"{to} is gone")
         peer = self._peers[to]
         before = self._pool.contents(source_ids), peer.contents(target_ids)
         num_bytes = len(source_ids) * self._pool.block_bytes
@@ -306,6 +316,10 @@ class Bench:
     def run(self, requests: SequenceOf[Request], loop: Loop | None = None) -> "Bench":
         """Serve `requests` to the end, then check every invariant that holds of a run that went well."""
         self.run_only(requests, loop)
+        return self.assert_well(requests)
+
+    def assert_well(self, requests: SequenceOf[Request]) -> "Bench":
+        """Every invariant that holds of a run that went well."""
         assert not self.swallowed
         self.launcher.check()
         assert all(engine.is_closed for engine in self.factory.engines)
@@ -372,6 +386,8 @@ NOT_HANDED_OVER = [
 ]
 ONCE = set(HANDED_OVER + NOT_HANDED_OVER) - {EventKind.ADMITTED}
 """Edges that a life has at most once; a preempted request is admitted again."""
+CLIENTS = {EventKind.ARRIVED, EventKind.SENT, EventKind.FIRST_TOKEN, EventKind.FINISHED}
+"""Edges that every life has once, whatever happened to the instances."""
 
 
 def assert_served(events: SequenceOf[Event], requests: SequenceOf[Request]) -> None:
@@ -386,17 +402,30 @@ def assert_served(events: SequenceOf[Event], requests: SequenceOf[Request]) -> N
 
 
 def _assert_life(one: Request, life: list[Event]) -> None:
+    """Of a life that began again only what the client saw is in order: its attempts overlap in the event log."""
     first: dict[EventKind, float] = {}
+    was_retried = any(event.kind is EventKind.RETRIED for event in life)
     for event in life:
-        assert event.kind not in ONCE or event.kind not in first, f"request {one.id} has two {event.kind}"
+        is_second = event.kind in (CLIENTS if was_retried else ONCE) and event.kind in first
+        assert not is_second, f"request {one.id} has two {event.kind}"
         first.setdefault(event.kind, event.time_s)
     assert EventKind.FAILED not in first
+    _assert_deliveries(one, life)
+    if was_retried:
+        _assert_order(first, [EventKind.ARRIVED, EventKind.SENT, EventKind.FIRST_TOKEN, EventKind.FINISHED])
+        return
     was_handed_over = EventKind.TRANSFER_DONE in first
     _assert_order(first, HANDED_OVER if was_handed_over else NOT_HANDED_OVER)
     _assert_order(first, [EventKind.PREFILL_STARTED, EventKind.PREFILL_DONE, EventKind.FIRST_TOKEN, EventKind.FINISHED])
     if was_handed_over:
         _assert_order(first, [EventKind.PREFILL_DONE, EventKind.TRANSFER_DONE])
+    seats = [event.kind for event in life if event.kind in (EventKind.ADMITTED, EventKind.PREEMPTED)]
+    for before, after in pairwise(seats):
+        assert {before, after} == {EventKind.ADMITTED, EventKind.PREEMPTED}, "preempted twice, or admitted twice"
+    assert not seats or seats[0] is EventKind.ADMITTED
 
+
+def _assert_deliveries(one: Request, life: list[Event]) -> None:
     deliveries = [event for event in life if event.kind in (EventKind.FIRST_TOKEN, EventKind.TOKEN)]
     assert all(event.source == CLIENT for event in deliveries)
     assert deliveries[0].kind is EventKind.FIRST_TOKEN
@@ -405,10 +434,6 @@ def _assert_life(one: Request, life: list[Event]) -> None:
     )
     assert finished.details == {"num_output_tokens": len(deliveries)}
     assert len(deliveries) == one.max_output_tokens or (one.natural_stop and len(deliveries) < one.max_output_tokens)
-    seats = [event.kind for event in life if event.kind in (EventKind.ADMITTED, EventKind.PREEMPTED)]
-    for before, after in pairwise(seats):
-        assert {before, after} == {EventKind.ADMITTED, EventKind.PREEMPTED}, "preempted twice, or admitted twice"
-    assert not seats or seats[0] is EventKind.ADMITTED
 
 
 def _assert_order(first: dict[EventKind, float], edges: list[EventKind]) -> None:

@@ -56,6 +56,10 @@ COMPONENTS = {
     "control/route/least_queued_tokens": "tetribench.control.route.LeastQueuedTokens",
     "control/route/least_requests": "tetribench.control.route.LeastRequests",
     "control/route/round_robin": "tetribench.control.route.RoundRobin",
+    "control/flip/none": "tetribench.control.flip.NoFlip",
+    "control/flip/low_load": "tetribench.control.flip.LowLoad",
+    "control/flip/idle": "tetribench.control.flip.Idle",
+    "control/flip/queue_ratio": "tetribench.control.flip.QueueRatio",
     "system/prefill": "tetribench.prefill.scheduler.PrefillPolicies",
     "system/decode": "tetribench.decode.scheduler.DecodePolicies",
     "system/prefill_first": "tetribench.colocated.prefill_first.PrefillFirstPolicies",
@@ -98,6 +102,7 @@ class KV:
 @dataclass
 class Control:
     route: Component = MISSING
+    flip: Component = MISSING
 
 
 @dataclass

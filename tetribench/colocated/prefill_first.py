@@ -4,7 +4,7 @@ from collections import deque
 
 from tetribench.core.events import EventKind
 from tetribench.core.load import InstanceLoad
-from tetribench.core.messages import Message, Submit, TokenOutput
+from tetribench.core.messages import Drain, Lost, Message, Submit, TokenOutput
 from tetribench.core.sequence import LengthRange, Sequence
 from tetribench.decode.running import RunningBatch
 from tetribench.engine.base import Batch, EngineInfo, PrefillChunk
@@ -60,8 +60,12 @@ class PrefillFirstScheduler:
 
     def receive(self, message: Message, now_s: float) -> None:
         match message:
-            case Submit(request):
-                self._waiting.append(Sequence(request, LengthRange(0, request.max_output_tokens + 1)))
+            case Submit(request, attempt, output_ids):
+                no_prediction = LengthRange(0, request.max_output_tokens + 1)
+                sequence = Sequence(request, no_prediction, output_ids=list(output_ids), attempt=attempt)
+                self._waiting.append(sequence)
+            case Lost() | Drain():
+                pass  # it holds nothing for others; control sends nothing more before it drains
             case _:
                 raise AssertionError(f"a colocated instance got {message}")
 
@@ -108,7 +112,9 @@ class PrefillFirstScheduler:
         if not sequence.output_ids:
             self.outbox.event(now_s, EventKind.PREFILL_DONE, request_id)
         is_last = sequence.append(token_id, self._stop_token_ids)
-        self.outbox.outputs.append(TokenOutput(request_id, token_id, is_last))
+        self.outbox.outputs.append(
+            TokenOutput(request_id, sequence.attempt, len(sequence.output_ids) - 1, token_id, is_last)
+        )
         if is_last:
             self._kv.release(sequence)
         else:
@@ -128,6 +134,10 @@ class PrefillFirstScheduler:
             num_running=len(self._running),
         )
 
+    @property
+    def is_drained(self) -> bool:
+        return not (self._waiting or self._admitted or self._running.members)
+
     def check(self) -> None:
-        assert not self._waiting and not self._running.members, "an idle colocated instance forgot a request"
+        assert self.is_drained, "an idle colocated instance forgot a request"
         self._kv.check([])

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tetribench.control.route import Outstanding, Router
-from tetribench.core.messages import TokenOutput
+from tetribench.core.messages import Submit, TokenOutput
 from tetribench.core.request import Request
 
 
@@ -18,63 +18,121 @@ class Phase(StrEnum):
 
 @dataclass(slots=True)
 class TableEntry:
-    """A row of the request table."""
+    """A row of the request table. The request carries its arrival and its SLA class.
+
+    `entry` is the instance that the request was sent to, `holder` the one that has its KV: the same, until that has
+    handed it over. Both are None while no instance takes requests.
+    """
 
     request: Request
-    instance: str
+    entry: str | None = None
+    holder: str | None = None
     phase: Phase = Phase.prefill
-    early: list[TokenOutput] = field(default_factory=list)
-    """Tokens of the decode instance that have overtaken the first token, which another instance sent."""
+    attempt: int = 1
+    output_ids: list[int] = field(default_factory=list)
+    """Tokens that have been delivered."""
+    early: dict[int, TokenOutput] = field(default_factory=dict)
+    """By index, tokens that have overtaken those before them, which another instance sent."""
+    outstanding: Outstanding = field(default_factory=Outstanding)
+    """Where this attempt counts."""
+    num_queued_tokens: int = 0
+    """What it counts for there while it waits for prefill."""
 
 
 class GlobalScheduler:
-    """Pure state: rows come in by `route` and leave with the last token of their response.
+    """Pure state: rows come in by `submit` and leave with the last token of their response.
 
-    It never picks the decode instance; that is the dispatcher's decision on the prefill instance.
+    It never picks the decode instance; that is the dispatcher's decision on the prefill instance. Requests that come
+    while no instance takes any wait here.
     """
 
-    def __init__(self, router: Router, instances: list[str]) -> None:
+    def __init__(self, router: Router) -> None:
         self._router = router
         self._num_routed = 0
-        self._outstanding = {name: Outstanding() for name in instances}
+        self._outstanding: dict[str, Outstanding] = {}
+        self._waiting: list[int] = []
         self.table: dict[int, TableEntry] = {}
 
-    def route(self, request: Request) -> str:
-        """Enter `request` into the table; the instance that it goes to."""
+    def add_entry(self, name: str) -> list[tuple[str, Submit]]:
+        """`name` takes requests from now on; those that have waited for one, and where they go."""
+        self._outstanding[name] = Outstanding()
+        waiting, self._waiting = self._waiting, []
+        return [sent for request_id in waiting for sent in self._begin(request_id)]
+
+    def remove_entry(self, name: str) -> None:
+        """Send nothing more to `name`; what it has, it keeps."""
+        self._outstanding.pop(name, None)
+
+    def submit(self, request: Request) -> list[tuple[str, Submit]]:
+        """Enter `request` into the table; where it goes, or nothing while it waits for an instance."""
         assert request.id not in self.table, f"request {request.id} was submitted twice"
-        instance = self._router.choose(self._outstanding, self._num_routed)
+        self.table[request.id] = TableEntry(request)
+        return self._begin(request.id)
+
+    def _begin(self, request_id: int) -> list[tuple[str, Submit]]:
+        """An attempt begins, on whatever instance the router picks."""
+        row = self.table[request_id]
+        row.entry = row.holder = None
+        row.outstanding = Outstanding()
+        if not self._outstanding:
+            self._waiting.append(request_id)
+            return []
+        name = self._router.choose(self._outstanding, self._num_routed)
         self._num_routed += 1
-        self.table[request.id] = TableEntry(request, instance)
-        outstanding = self._outstanding[instance]
-        outstanding.num_requests += 1
-        outstanding.num_prompt_tokens += request.num_prompt_tokens
-        return instance
+        row.entry = row.holder = name
+        row.phase = Phase.prefill
+        submitted = Submit(row.request, row.attempt, list(row.output_ids))
+        row.outstanding, row.num_queued_tokens = self._outstanding[name], submitted.num_tokens
+        row.outstanding.num_requests += 1
+        row.outstanding.num_prompt_tokens += submitted.num_tokens
+        return [(name, submitted)]
 
-    def take(self, instance: str, outputs: Iterable[TokenOutput]) -> list[TokenOutput]:
-        """Follow tokens of `instance` on their way back; returns those that may go on to the client now, in order.
+    def handed_over(self, request_id: int, to: str) -> None:
+        """The KV of a request is on the decode instance `to`; a request that has ended is in no table any more."""
+        row = self.table.get(request_id)
+        if row is not None:
+            row.holder = to
 
-        Messages of one instance keep their order, those of two may overtake each other: a token of the decode instance
-        waits here for the first token, which comes from the prefill instance.
+    def held_by(self, instance: str) -> list[int]:
+        """Requests whose KV `instance` has."""
+        return [request_id for request_id, row in self.table.items() if row.holder == instance]
+
+    def restart(self, request_id: int) -> list[tuple[str, Submit]]:
+        """Begin a request again, with the tokens that have been delivered; where it goes."""
+        row = self.table[request_id]
+        row.attempt += 1
+        row.early = {}
+        self._leave_queue(row)
+        row.outstanding.num_requests -= 1
+        return self._begin(request_id)
+
+    def take(self, outputs: Iterable[TokenOutput]) -> list[TokenOutput]:
+        """Follow tokens on their way back; returns those that may go on to the client now, in order.
+
+        Messages of one instance keep their order, those of two may overtake each other: a token waits here for those
+        before it. Tokens of an attempt that was given up are dropped.
         """
         ready: list[TokenOutput] = []
         for output in outputs:
-            entry = self.table[output.request_id]
-            if entry.phase is Phase.prefill and instance != entry.instance:
-                entry.early.append(output)
-            else:
-                ready += [output, *entry.early]
-                entry.early = []
-        for output in ready:
-            self.note_output(output)
+            row = self.table.get(output.request_id)
+            if row is None or output.attempt != row.attempt:
+                continue
+            row.early[output.index] = output
+            while (following := row.early.pop(len(row.output_ids), None)) is not None:
+                ready.append(following)
+                self._note(row, following)
         return ready
 
-    def note_output(self, output: TokenOutput) -> None:
+    def _note(self, row: TableEntry, output: TokenOutput) -> None:
         """Keep the table and the loads by what one token tells."""
-        entry = self.table[output.request_id]
-        outstanding = self._outstanding[entry.instance]
-        if entry.phase is Phase.prefill:
-            entry.phase = Phase.decode
-            outstanding.num_prompt_tokens -= entry.request.num_prompt_tokens
+        row.output_ids.append(output.token_id)
+        self._leave_queue(row)
         if output.is_last:
-            outstanding.num_requests -= 1
+            row.outstanding.num_requests -= 1
             del self.table[output.request_id]
+
+    def _leave_queue(self, row: TableEntry) -> None:
+        """The attempt no longer waits for prefill."""
+        row.phase = Phase.decode
+        row.outstanding.num_prompt_tokens -= row.num_queued_tokens
+        row.num_queued_tokens = 0

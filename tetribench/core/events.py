@@ -8,6 +8,8 @@ A request's life, in the order of a disaggregated system (a colocated one skips 
     FIRST_TOKEN, then TOKEN*, are deliveries to the client, which run beside the middle part;
     PREEMPTED may come between ADMITTED and FINISHED, and is followed by another ADMITTED;
     FAILED (with a reason) may come at any point instead of FINISHED: no request just disappears.
+    RETRIED may come at any point before: after `restart` the request's life begins again at ROUTED, with the tokens
+    that it has; after `resend` at DISPATCHED, because the prefill instance still holds its KV.
 
 DISPATCHED comes at the end of the request's first chunk (paper section 3.3.4), which of a prompt of one chunk is also
 PREFILL_DONE; RESERVED follows when the decode side has room, and TRANSFER_STARTED may come before PREFILL_DONE where
@@ -36,9 +38,10 @@ class EventKind(StrEnum):
     DISPATCHED = "dispatched"  # prefill instance; to, candidates, low, high, load_age_s
     RESERVED = "reserved"  # decode instance; its admission policy granted the KV blocks; num_blocks
     TRANSFER_STARTED = "transfer_started"  # prefill instance; first byte
-    TRANSFER_DONE = "transfer_done"  # prefill instance; last byte; num_bytes, busy_s (time bytes were moving)
+    TRANSFER_DONE = "transfer_done"  # prefill instance; last byte; to, num_bytes, busy_s (time bytes were moving)
     ADMITTED = "admitted"  # instance; joined the running batch
     PREEMPTED = "preempted"  # instance; lost its KV blocks, will be recomputed; num_tokens
+    RETRIED = "retried"  # global scheduler or prefill instance; how (restart or resend), attempt, reason
     FIRST_TOKEN = "first_token"  # client; first token delivered
     TOKEN = "token"  # client; one more token delivered to each of `requests`
     FINISHED = "finished"  # client; num_output_tokens
@@ -46,7 +49,11 @@ class EventKind(StrEnum):
 
     INSTANCE_STARTED = "instance_started"  # for the instance; provisioned from here; role
     INSTANCE_READY = "instance_ready"  # for the instance; role and the engine's facts (`EngineInfo`)
+    INSTANCE_LOST = "instance_lost"  # for the instance; reason, num_restarted
     INSTANCE_STOPPED = "instance_stopped"  # for the instance; provisioned to here
+    FLIP_STARTED = "flip_started"  # for the instance; role, to, reason, load_age_s
+    FLIP_REFUSED = "flip_refused"  # for the instance; role, reason
+    FLIPPED = "flipped"  # for the instance, when control knows; role, to, started_s, drain_s, overhead_s
     ITERATION = "iteration"  # instance, at its end; started_s, num_prefill_tokens, num_decode_tokens, num_used_blocks
     TRANSFER = "transfer"  # prefill instance, at the end of one push; started_s, num_bytes, to
 

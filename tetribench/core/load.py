@@ -9,7 +9,9 @@ class InstanceLoad:
 
     `num_queued_tokens` is the prompt tokens that wait for prefill. `num_free_tokens` of `num_total_tokens` KV slots are
     promised to nobody; it is negative where more is asked for than there is, so that overloads can be compared.
-    `num_heavy` and `num_light` count the decodes it has accepted by predicted length.
+    `num_waiting` requests wait for prefill, or on a decode instance for KV memory. `num_heavy` and `num_light` count
+    the decodes it has accepted by predicted length. `busy_share` is the share of the last reporting period in which
+    its engine ran.
     """
 
     time_s: float
@@ -20,3 +22,14 @@ class InstanceLoad:
     num_running: int = 0
     num_heavy: int = 0
     num_light: int = 0
+    busy_share: float = 0.0
+
+    @property
+    def used_share(self) -> float:
+        """Of the KV memory, what is held or asked for; above 1 where more is asked for than there is."""
+        return 1.0 - self.num_free_tokens / self.num_total_tokens
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing waits, nothing runs, and nothing did since the last report."""
+        return not self.num_waiting and not self.num_running and self.busy_share == 0.0

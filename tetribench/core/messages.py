@@ -6,53 +6,128 @@ from typing import Any
 from tetribench.core.events import Event
 from tetribench.core.load import InstanceLoad
 from tetribench.core.request import Request
+from tetribench.core.roles import Role
 from tetribench.core.sequence import LengthRange
 
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Global scheduler to prefill (or colocated) instance: serve this."""
+    """Global scheduler to prefill (or colocated) instance: serve this.
+
+    A request that starts again, because the instance that held it is gone, is attempt 2 and so on; its first
+    `output_ids` have been delivered and are computed again like a prompt.
+    """
 
     request: Request
+    attempt: int = 1
+    output_ids: list[int] = field(default_factory=list)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens to prefill."""
+        return self.request.num_prompt_tokens + len(self.output_ids)
 
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    """Prefill to decode instance: make room for this request and tell `reply_to` where its KV goes."""
+    """Prefill to decode instance: make room for this request and tell `sender` where its KV goes.
 
+    `ticket` names the handover among the sender's; a request that is sent once more has a new one.
+    """
+
+    sender: str
+    ticket: int
     request: Request
+    attempt: int
+    output_ids: list[int]
     predicted: LengthRange
-    reply_to: str
 
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """Decode to prefill instance: the blocks that will hold the request's prompt, in order."""
+    """Decode to prefill instance: the blocks that will hold the KV of what was reserved, in order."""
 
-    request_id: int
+    ticket: int
     block_ids: list[int]
 
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """Prefill to decode instance: all of the request's KV is in place; continue after `first_token_id`."""
+    """Prefill to decode instance: all of the KV is in place; continue after `token_id`."""
 
-    request_id: int
-    first_token_id: int
+    sender: str
+    ticket: int
+    token_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """Prefill to decode instance: the request ended with its first token; drop its reservation."""
+    """Prefill to decode instance: nothing will come on this ticket; drop its reservation."""
 
-    request_id: int
+    sender: str
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Control to everyone: `instance` is gone. The requests in `restarted` begin again as the attempt that it maps to;
+    whatever is held of an earlier attempt is to be dropped."""
+
+    instance: str
+    restarted: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Orphaned:
+    """Instance to control: requests (and their attempts) that it cannot go on with, because the instance at the other
+    end of their handover is gone."""
+
+    instance: str
+    attempts: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Control to prefill instance: dispatch nothing more to `decode` and tell it so."""
+
+    decode: str
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Prefill to decode instance: `sender` will reserve nothing more."""
+
+    sender: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Control to instance: finish what you hold, then become `to`, or leave where that is None (paper section 3.5).
+
+    A decode instance has everything once each of `senders` has said `Closed`.
+    """
+
+    to: Role | None
+    senders: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """Instance to control: it holds nothing any more and is now what `Drain` asked for."""
+
+    instance: str
+    to: Role | None
+    notified_s: float
+    empty_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class TokenOutput:
-    """One produced token on its way to the client."""
+    """One produced token, the `index`-th of its response, on its way to the client."""
 
     request_id: int
+    attempt: int
+    index: int
     token_id: int
     is_last: bool
 
@@ -92,7 +167,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Peers:
-    """Launcher to instance: how to reach each peer's KV pool."""
+    """Launcher to instance: how to reach the KV pools of these peers, beside those that it knows already."""
 
     pool_handles: dict[str, bytes]
 
@@ -116,6 +191,12 @@ Message = (
     | Granted
     | Arrived
     | Released
+    | Lost
+    | Orphaned
+    | Close
+    | Closed
+    | Drain
+    | Drained
     | Progress
     | LoadReport
     | LoadBroadcast

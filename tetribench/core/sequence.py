@@ -51,6 +51,8 @@ class Sequence:
     block_ids: list[int] = field(default_factory=list)
     num_computed: int = 0
     output_ids: list[int] = field(default_factory=list)
+    attempt: int = 1
+    """Counts the times that the request was begun; above 1 only after an instance that held it was lost."""
 
     @property
     def num_tokens(self) -> int:

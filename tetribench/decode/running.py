@@ -47,7 +47,9 @@ class RunningBatch:
                 continue
             member.num_computed += 1
             is_last = member.append(token_id, stop_token_ids)
-            outputs.append(TokenOutput(member.request.id, token_id, is_last))
+            outputs.append(
+                TokenOutput(member.request.id, member.attempt, len(member.output_ids) - 1, token_id, is_last)
+            )
             if is_last:
                 self._kv.release(member)
             else:

@@ -5,11 +5,25 @@ from dataclasses import dataclass
 
 from tetribench.core.events import EventKind
 from tetribench.core.load import InstanceLoad
-from tetribench.core.messages import Arrived, Granted, Message, Released, Reserve, TokenOutput
+from tetribench.core.messages import (
+    Arrived,
+    Close,
+    Closed,
+    Drain,
+    Granted,
+    LoadBroadcast,
+    Lost,
+    Message,
+    Orphaned,
+    Released,
+    Reserve,
+    TokenOutput,
+)
 from tetribench.core.sequence import Sequence
 from tetribench.decode.admit import Admission, KVView
 from tetribench.decode.running import RunningBatch
 from tetribench.engine.base import Batch, EngineInfo, PrefillChunk
+from tetribench.instance.post import CONTROL
 from tetribench.instance.scheduler import Outbox
 from tetribench.kv.blocks import BlockAllocator
 from tetribench.kv.transfer import Moved
@@ -37,10 +51,11 @@ class DecodePolicies:
 
 @dataclass(frozen=True, slots=True)
 class _Asking:
-    """A request that waits for memory, and the instance that waits with it."""
+    """A request that waits for memory, and the instance and ticket that wait with it."""
 
     sequence: Sequence
-    reply_to: str
+    sender: str
+    ticket: int
 
 
 class DecodeScheduler:
@@ -50,6 +65,9 @@ class DecodeScheduler:
     with its KV on the prefill side. The paper decides once the KV has arrived, but does not say where it would lie
     until then; here nothing lies in this instance's memory that does not run. First come, first served; a preempted
     request comes before all that ask, and while it is recomputed the decodes wait.
+
+    When a prefill instance is lost, what was to come from it never will: it is dropped and reported to control. What is
+    to be dropped while an iteration computes it keeps its memory until that iteration ends.
     """
 
     def __init__(self, name: str, policies: DecodePolicies, info: EngineInfo) -> None:
@@ -58,10 +76,17 @@ class DecodeScheduler:
         self._kv = BlockAllocator(num_blocks=info.num_blocks, block_size=info.block_size)
         self._stop_token_ids = frozenset(info.stop_token_ids)
         self._asking: deque[_Asking] = deque()
-        self._receiving: dict[int, Sequence] = {}
+        self._receiving: dict[tuple[str, int], Sequence] = {}
+        """By sender and ticket."""
         self._preempted: deque[Sequence] = deque()
         self._recomputing: Sequence | None = None
         self._running = RunningBatch(self._kv)
+        self._computing: set[Sequence] = set()
+        self._dropped: list[Sequence] = []
+        self._is_draining = False
+        self._awaited: set[str] = set()
+        self._closed: set[str] = set()
+        self._lost: set[str] = set()
 
     @property
     def num_used_blocks(self) -> int:
@@ -69,25 +94,84 @@ class DecodeScheduler:
 
     def receive(self, message: Message, now_s: float) -> None:
         match message:
-            case Reserve(request, predicted, reply_to):
-                self._asking.append(_Asking(Sequence(request, predicted), reply_to))
-            case Arrived(request_id, first_token_id):
-                sequence = self._receiving.pop(request_id)
-                sequence.num_computed = sequence.num_tokens
-                sequence.append(first_token_id, frozenset())
-                self._running.members.append(sequence)
-                self.outbox.event(now_s, EventKind.ADMITTED, request_id)
-            case Released(request_id):
-                self._release(request_id)
+            case Reserve():
+                self._ask(message)
+            case Arrived(sender, ticket, token_id):
+                self._join(sender, ticket, token_id, now_s)
+            case Released(sender, ticket):
+                self._release(sender, ticket)
+            case Lost(instance, restarted):
+                self._lose(instance, restarted)
+            case Closed(sender):
+                self._closed.add(sender)
+                self._awaited.discard(sender)
+            case Drain(_, senders):
+                self._is_draining = True
+                self._awaited = set(senders) - self._closed - self._lost
+            case Close(decode):  # to the prefill instance that it was; nothing of that is left
+                self.outbox.send(decode, Closed(self.outbox.name))
+            case LoadBroadcast():
+                pass  # likewise
             case _:
                 raise AssertionError(f"a decode instance got {message}")
         self._grant(now_s)
 
-    def _release(self, request_id: int) -> None:
-        if request_id in self._receiving:
-            self._kv.release(self._receiving.pop(request_id))
+    def _ask(self, reserve: Reserve) -> None:
+        self._drop_attempts_before({reserve.request.id: reserve.attempt})
+        known_ids = list(reserve.output_ids)
+        sequence = Sequence(reserve.request, reserve.predicted, output_ids=known_ids, attempt=reserve.attempt)
+        if reserve.sender in self._lost:  # sent before its sender was lost, and overtaken by that news
+            self._report_orphans([sequence])
         else:
-            self._asking = deque(asking for asking in self._asking if asking.sequence.request.id != request_id)
+            self._asking.append(_Asking(sequence, reserve.sender, reserve.ticket))
+
+    def _join(self, sender: str, ticket: int, token_id: int, now_s: float) -> None:
+        sequence = self._receiving.pop((sender, ticket), None)
+        if sequence is None:
+            return  # its request has begun again elsewhere meanwhile
+        sequence.num_computed = sequence.num_tokens
+        sequence.append(token_id, frozenset())
+        self._running.members.append(sequence)
+        self.outbox.event(now_s, EventKind.ADMITTED, sequence.request.id)
+
+    def _release(self, sender: str, ticket: int) -> None:
+        sequence = self._receiving.pop((sender, ticket), None)
+        if sequence is not None:
+            self._kv.release(sequence)
+        self._asking = deque(one for one in self._asking if (one.sender, one.ticket) != (sender, ticket))
+
+    def _lose(self, instance: str, restarted: dict[int, int]) -> None:
+        orphans = [one.sequence for one in self._asking if one.sender == instance]
+        orphans += [sequence for (sender, _), sequence in self._receiving.items() if sender == instance]
+        self._lost.add(instance)
+        self._awaited.discard(instance)
+        self._drop(orphans)
+        self._drop_attempts_before(restarted)
+        if orphans:
+            self._report_orphans(orphans)
+
+    def _report_orphans(self, sequences: list[Sequence]) -> None:
+        attempts = {sequence.request.id: sequence.attempt for sequence in sequences}
+        self.outbox.send(CONTROL, Orphaned(self.outbox.name, attempts))
+
+    def _drop_attempts_before(self, attempts: dict[int, int]) -> None:
+        held = [one.sequence for one in self._asking] + list(self._preempted) + self._holders()
+        self._drop([one for one in held if one.attempt < attempts.get(one.request.id, 0)])
+
+    def _drop(self, sequences: list[Sequence]) -> None:
+        """Forget `sequences`; those that are being computed give back their memory when that ends."""
+        if not sequences:
+            return
+        dropped = set(sequences)
+        self._asking = deque(one for one in self._asking if one.sequence not in dropped)
+        self._receiving = {key: one for key, one in self._receiving.items() if one not in dropped}
+        self._preempted = deque(one for one in self._preempted if one not in dropped)
+        self._running.members = [one for one in self._running.members if one not in dropped]
+        if self._recomputing in dropped:
+            self._recomputing = None
+        self._dropped += [one for one in sequences if one in self._computing]
+        for sequence in dropped - self._computing:
+            self._kv.release(sequence)
 
     def _grant(self, now_s: float) -> None:
         while self._asking and not self._preempted:
@@ -97,9 +181,9 @@ class DecodeScheduler:
                 return
             self._asking.popleft()
             self._kv.extend(sequence, sequence.num_tokens)
-            self._receiving[sequence.request.id] = sequence
+            self._receiving[asking.sender, asking.ticket] = sequence
             self.outbox.event(now_s, EventKind.RESERVED, sequence.request.id, num_blocks=len(sequence.block_ids))
-            self.outbox.send(asking.reply_to, Granted(sequence.request.id, list(sequence.block_ids)))
+            self.outbox.send(asking.sender, Granted(asking.ticket, list(sequence.block_ids)))
 
     def _holders(self) -> list[Sequence]:
         """Every sequence that holds memory here."""
@@ -119,6 +203,7 @@ class DecodeScheduler:
             self._kv.extend(self._recomputing, self._recomputing.num_tokens)
         if self._recomputing is not None:
             sequence = self._recomputing
+            self._computing = {sequence}
             num_tokens = min(sequence.num_uncomputed, self._policies.recompute_chunk_size)
             return Batch(prefill=[PrefillChunk(sequence, sequence.num_computed, num_tokens)])
         for victim in self._running.grow():
@@ -126,13 +211,19 @@ class DecodeScheduler:
             self._preempted.appendleft(victim)
         if not self._running.members:
             return None
+        self._computing = set(self._running.members)
         return Batch(decode=list(self._running.members))
 
     def complete(self, batch: Batch, tokens: dict[int, int], now_s: float) -> None:
+        self._computing = set()
+        for sequence in self._dropped:
+            self._kv.release(sequence)
         if batch.prefill:
-            self._recomputed(batch.prefill[0], tokens, now_s)
+            if batch.prefill[0].sequence not in self._dropped:
+                self._recomputed(batch.prefill[0], tokens, now_s)
         else:
             self.outbox.outputs += self._running.take(tokens, self._stop_token_ids)
+        self._dropped = []
         self._grant(now_s)
 
     def _recomputed(self, chunk: PrefillChunk, tokens: dict[int, int], now_s: float) -> None:
@@ -143,7 +234,8 @@ class DecodeScheduler:
         self._recomputing = None
         token_id = tokens[sequence.request.id]
         is_last = sequence.append(token_id, self._stop_token_ids)
-        self.outbox.outputs.append(TokenOutput(sequence.request.id, token_id, is_last))
+        index = len(sequence.output_ids) - 1
+        self.outbox.outputs.append(TokenOutput(sequence.request.id, sequence.attempt, index, token_id, is_last))
         if is_last:
             self._kv.release(sequence)
         else:
@@ -168,7 +260,14 @@ class DecodeScheduler:
             num_light=len(accepted) - num_heavy,
         )
 
+    @property
+    def is_drained(self) -> bool:
+        return self._is_draining and not self._awaited and not self._holds_anything
+
+    @property
+    def _holds_anything(self) -> bool:
+        return bool(self._asking or self._preempted or self._dropped or self._holders())
+
     def check(self) -> None:
-        assert not self._asking and not self._preempted, "an idle decode instance forgot a request"
-        assert not self._holders(), "an idle decode instance still holds memory"
+        assert not self._holds_anything, "an idle decode instance forgot a request"
         self._kv.check([])

@@ -2,14 +2,29 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from tetribench.core.clock import Clock
 from tetribench.core.messages import Broken, Message, Peers, Ready, Stop
 from tetribench.engine.base import Engine
-from tetribench.instance.launch import InstanceSpec
+from tetribench.instance.launch import InstanceFailed, InstanceSpec
 from tetribench.instance.loop import InstanceLoop
 from tetribench.instance.post import CONTROL
 from tetribench.kv.links import Link, link_for
+
+
+@dataclass(slots=True)
+class _Instance:
+    """What is alive of an instance."""
+
+    loop: InstanceLoop
+    engine: Engine
+    link: Link
+    task: asyncio.Task[None] | None = None
+
+    def close(self) -> None:
+        self.link.close()
+        self.engine.close()
 
 
 class InlineLauncher:
@@ -17,40 +32,77 @@ class InlineLauncher:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._instances: dict[str, InstanceLoop] = {}
-        self._tasks: list[asyncio.Task[None]] = []
-        self._resources: list[Engine | Link] = []
+        self._instances: dict[str, _Instance] = {}
+        self._handles: dict[str, bytes] = {}
+        self._open: list[_Instance] = []
+        """All that were built, whatever became of them, until `stop` closes them."""
         self._on_message: Callable[[Message], None] = lambda message: None
 
     async def start(self, specs: list[InstanceSpec], on_message: Callable[[Message], None]) -> dict[str, Ready]:
         self._on_message = on_message
-        ready = {}
-        for spec in specs:
-            engine = spec.engine.build(self._clock, spec.index)
-            link = link_for(engine, spec.link, self._clock)
-            self._resources += [link, engine]
-            self._instances[spec.name] = InstanceLoop(
-                name=spec.name,
-                scheduler=spec.scheduler.build(spec.name, engine.info),
-                engine=engine,
-                link=link,
-                post=self,
-                clock=self._clock,
-                report_period_s=spec.report_period_s,
-            )
-            handle = engine.pool.handle() if engine.pool is not None else b""
-            ready[spec.name] = Ready(spec.name, engine.info.as_dict(), handle)
-        handles = {name: one.pool_handle for name, one in ready.items() if one.pool_handle}
-        for name, loop in self._instances.items():
-            loop.receive(Peers(handles))
-            self._tasks.append(asyncio.create_task(self._run(name, loop)))
+        ready = {spec.name: self._build(spec) for spec in specs}
+        for name in ready:
+            self._begin(name)
         return ready
+
+    async def join(self, spec: InstanceSpec) -> Ready:
+        try:
+            ready = self._build(spec)
+        except Exception as error:
+            raise InstanceFailed(_reason(error)) from error
+        for name in self._instances:
+            if ready.pool_handle and name != spec.name:
+                self.send(name, Peers({spec.name: ready.pool_handle}))
+        self._begin(spec.name)
+        return ready
+
+    def _build(self, spec: InstanceSpec) -> Ready:
+        engine = spec.engine.build(self._clock, spec.index)
+        link = link_for(engine, spec.link, self._clock)
+        loop = InstanceLoop(
+            name=spec.name,
+            role=spec.role,
+            scheduler_for=lambda role: spec.schedulers[role].build(spec.name, engine.info),
+            engine=engine,
+            link=link,
+            post=self,
+            clock=self._clock,
+            report_period_s=spec.report_period_s,
+        )
+        self._instances[spec.name] = _Instance(loop, engine, link)
+        self._open.append(self._instances[spec.name])
+        handle = engine.pool.handle() if engine.pool is not None else b""
+        if handle:
+            self._handles[spec.name] = handle
+        return Ready(spec.name, engine.info.as_dict(), handle)
+
+    def _begin(self, name: str) -> None:
+        instance = self._instances[name]
+        instance.loop.receive(Peers(dict(self._handles)))
+        instance.task = asyncio.create_task(self._run(name, instance.loop))
 
     async def _run(self, name: str, loop: InstanceLoop) -> None:
         try:
             await loop.run()
         except Exception as error:
-            self._on_message(_broken(name, error))
+            self._lose(name, _reason(error))
+
+    def _lose(self, name: str, reason: str) -> None:
+        """An instance is gone: nobody reaches it any more, and control is told."""
+        instance = self._instances.pop(name, None)
+        if instance is not None:
+            self._handles.pop(name, None)
+            if instance.task is not None and instance.task is not asyncio.current_task():
+                instance.task.cancel()
+            self._on_message(Broken(name, reason))
+
+    def kill(self, name: str) -> None:
+        self._lose(name, "killed")
+
+    async def leave(self, name: str) -> None:
+        instance = self._instances.pop(name)
+        self._handles.pop(name, None)
+        instance.loop.receive(Stop())
 
     def send(self, to: str, message: Message) -> None:
         asyncio.get_running_loop().call_soon(self._deliver, to, message)
@@ -59,32 +111,39 @@ class InlineLauncher:
         if to == CONTROL:
             self._on_message(message)
             return
+        instance = self._instances.get(to)
+        if instance is None:
+            return
         try:
-            self._instances[to].receive(message)
+            instance.loop.receive(message)
         except Exception as error:
-            self._on_message(_broken(to, error))
+            self._lose(to, _reason(error))
+
+    def forget(self, name: str) -> None:
+        """Nothing waits for an instance that is gone: messages are delivered at once or dropped."""
 
     async def stop(self) -> None:
         """Nothing new is begun. Copies under way end, which returns the memory they touch; iterations are cut off."""
-        for loop in self._instances.values():
-            loop.receive(Stop())
-        for loop, task in zip(self._instances.values(), self._tasks, strict=False):
-            settled = asyncio.ensure_future(loop.settle())
-            await asyncio.wait([settled, task], return_when=asyncio.FIRST_COMPLETED)
-            settled.cancel()
-        for task in self._tasks:
+        for instance in self._instances.values():
+            instance.loop.receive(Stop())
+            if instance.task is not None:
+                settled = asyncio.ensure_future(instance.loop.settle())
+                await asyncio.wait([settled, instance.task], return_when=asyncio.FIRST_COMPLETED)
+                settled.cancel()
+        tasks = [instance.task for instance in self._open if instance.task is not None]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
-        for resource in self._resources:
-            resource.close()
-        self._resources.clear()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for instance in self._open:
+            instance.close()
+            instance.task = None
+        self._open.clear()
 
     def check(self) -> None:
         """Invariants of every scheduler, once all requests are done."""
-        for loop in self._instances.values():
-            loop.scheduler.check()
+        for instance in self._instances.values():
+            instance.loop.scheduler.check()
 
 
-def _broken(name: str, error: Exception) -> Broken:
-    return Broken(name, f"{type(error).__name__}: {error}")
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -2,29 +2,26 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 
 from tetribench.core.messages import Message, Ready
+from tetribench.core.roles import Role
 from tetribench.engine.base import EngineFactory
 from tetribench.instance.scheduler import SchedulerFactory
 from tetribench.kv.links import LinkSpeed
 
 
-class Role(StrEnum):
-    prefill = "prefill"
-    decode = "decode"
-    colocated = "colocated"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceSpec:
-    """Everything an instance is made of, light and picklable. `index` counts the instances of a system from 0."""
+    """Everything an instance is made of, light and picklable. `index` counts the instances of a system from 0.
+
+    `schedulers` has one for each role that it can have; `role` is the first.
+    """
 
     name: str
     index: int
     role: Role
-    scheduler: SchedulerFactory
+    schedulers: dict[Role, SchedulerFactory]
     engine: EngineFactory
     link: LinkSpeed
     report_period_s: float
@@ -39,8 +36,18 @@ class Launcher(Protocol):
         """Start every instance and return when all are ready; from then on `on_message` gets what they send to
         control, and `Broken` for one that dies. Raises InstanceFailed if one does not come up; `stop` ends all."""
 
+    async def join(self, spec: InstanceSpec) -> Ready:
+        """Start one more instance beside those that run; they know each other when this returns. Raises InstanceFailed
+        if it does not come up; the others go on."""
+
     def send(self, to: str, message: Message) -> None:
-        """Hand `message` to the instance named `to`; never waits."""
+        """Hand `message` to the instance named `to`; never waits. What is sent to one that is gone is dropped."""
+
+    def kill(self, name: str) -> None:
+        """End an instance at once, in the middle of whatever it does; `Broken` follows."""
+
+    async def leave(self, name: str) -> None:
+        """End an instance that holds nothing any more."""
 
     async def stop(self) -> None:
         """End every instance; none is left behind, whatever state it is in. May be called twice."""

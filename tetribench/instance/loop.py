@@ -2,25 +2,33 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
 
 from tetribench.core.clock import Clock
 from tetribench.core.events import Event, EventKind
-from tetribench.core.messages import LoadReport, Message, Peers, Progress, Stop
+from tetribench.core.messages import Drain, Drained, LoadReport, Lost, Message, Peers, Progress, Stop
+from tetribench.core.roles import Role
 from tetribench.engine.base import Batch, Engine
 from tetribench.instance.post import CONTROL, Post
 from tetribench.instance.scheduler import Scheduler
-from tetribench.kv.links import Link
+from tetribench.kv.links import Link, LinkFailed
 from tetribench.kv.transfer import Moved, Push
 
 
 class InstanceLoop:
-    """Runs a scheduler on an engine until told to stop. It owns the instance's time; the scheduler owns its state."""
+    """Runs a scheduler on an engine until told to stop. It owns the instance's time; the scheduler owns its state.
+
+    A flip (paper section 3.5) hands it another scheduler, once the present one is drained; engine, KV memory and links
+    stay as they are. `scheduler_for` builds a scheduler for each role that the instance can have.
+    """
 
     def __init__(
         self,
         *,
         name: str,
-        scheduler: Scheduler,
+        role: Role,
+        scheduler_for: Callable[[Role], Scheduler],
         engine: Engine,
         link: Link,
         post: Post,
@@ -28,7 +36,8 @@ class InstanceLoop:
         report_period_s: float,
     ) -> None:
         self.name = name
-        self.scheduler = scheduler
+        self.scheduler = scheduler_for(role)
+        self._scheduler_for = scheduler_for
         self._engine = engine
         self._link = link
         self._post = post
@@ -40,17 +49,31 @@ class InstanceLoop:
         self._settled = asyncio.Event()
         self._settled.set()
         self._is_stopping = False
+        self._busy_s = 0.0
+        self._busy_from_s: float | None = None
+        self._drain: Drain | None = None
+        self._notified_s = 0.0
 
     def receive(self, message: Message) -> None:
         """Take in a message; called by the launcher, between two awaits of the loop."""
-        if isinstance(message, Stop):
-            self._is_stopping = True
-        elif isinstance(message, Peers):
-            self._link.connect(message.pool_handles)
-        else:
-            self.scheduler.receive(message, self._clock.now())
-            self._flush()
+        match message:
+            case Stop():
+                self._is_stopping = True
+            case Peers(pool_handles):
+                self._link.connect(pool_handles)
+            case _:
+                self._note(message)
+                self.scheduler.receive(message, self._clock.now())
+                self._flush()
         self._work.set()
+
+    def _note(self, message: Message) -> None:
+        """What the loop itself has to do with a message for its scheduler."""
+        if isinstance(message, Lost):
+            self._link.disconnect(message.instance)
+            self._post.forget(message.instance)
+        elif isinstance(message, Drain):
+            self._drain, self._notified_s = message, self._clock.now()
 
     async def settle(self) -> None:
         """Until no KV is on its way out, and what that set off has been sent."""
@@ -71,6 +94,7 @@ class InstanceLoop:
 
     async def _iterate(self) -> None:
         while not self._is_stopping:
+            self._finish_drain()
             batch = self.scheduler.next_batch(self._clock.now())
             if batch is None:
                 self._flush()
@@ -80,12 +104,31 @@ class InstanceLoop:
             started_s = self._clock.now()
             num_used_blocks = self.scheduler.num_used_blocks
             self._flush()  # before the engine runs, which may fail
+            self._busy_from_s = started_s
             tokens = await self._engine.run(batch)
             now_s = self._clock.now()
+            self._count_busy(now_s)
+            self._busy_from_s = None
             self.scheduler.outbox.events.append(self._iteration(batch, started_s, now_s, num_used_blocks))
             self.scheduler.complete(batch, tokens, now_s)
             self._flush()
         await self.settle()
+
+    def _count_busy(self, now_s: float) -> None:
+        """Count the iteration in flight up to now."""
+        if self._busy_from_s is not None:
+            self._busy_s += now_s - self._busy_from_s
+            self._busy_from_s = now_s
+
+    def _finish_drain(self) -> None:
+        """Become what `Drain` asked for, if there is nothing left to do in the present role."""
+        if self._drain is None or not self.scheduler.is_drained:
+            return
+        empty_s, to = self._clock.now(), self._drain.to
+        self._drain = None
+        if to is not None:
+            self.scheduler = self._scheduler_for(to)
+        self._post.send(CONTROL, Drained(self.name, to, self._notified_s, empty_s))
 
     def _iteration(self, batch: Batch, started_s: float, now_s: float, num_used_blocks: int) -> Event:
         details = {
@@ -102,12 +145,16 @@ class InstanceLoop:
             while self._pushes:
                 push = self._pushes.popleft()
                 started_s = self._clock.now()
-                num_bytes = await self._link.write(push.to, push.source_ids, push.target_ids)
+                num_bytes, error = 0, None
+                try:
+                    num_bytes = await self._link.write(push.to, push.source_ids, push.target_ids)
+                except LinkFailed as failure:
+                    error = str(failure)
                 now_s = self._clock.now()
                 details = {"started_s": started_s, "num_bytes": num_bytes, "to": push.to}
                 outbox = self.scheduler.outbox
                 outbox.events.append(Event(now_s, EventKind.TRANSFER, self.name, (push.request_id,), details))
-                self.scheduler.moved(Moved(push, started_s, now_s, num_bytes))
+                self.scheduler.moved(Moved(push, started_s, now_s, num_bytes, error))
                 self._flush()
                 self._work.set()  # the push gave back memory that the next batch may have waited for
             self._pushable.clear()
@@ -115,8 +162,14 @@ class InstanceLoop:
             await self._pushable.wait()
 
     async def _report(self) -> None:
+        reported_s = self._clock.now()
         while True:
-            self._post.send(CONTROL, LoadReport(self.name, self.scheduler.load(self._clock.now())))
+            now_s = self._clock.now()
+            self._count_busy(now_s)
+            busy_share = self._busy_s / (now_s - reported_s) if now_s > reported_s else 0.0
+            load = replace(self.scheduler.load(now_s), busy_share=busy_share)
+            self._post.send(CONTROL, LoadReport(self.name, load))
+            self._busy_s, reported_s = 0.0, now_s
             await self._clock.sleep(self._report_period_s)
 
     def _flush(self) -> None:

@@ -34,6 +34,12 @@ class Mail:
             self._out[to] = socket
         self._out[to].send_multipart(encode(message))
 
+    def forget(self, name: str) -> None:
+        """The actor `name` is gone: drop what it has not taken."""
+        socket = self._out.pop(name, None)
+        if socket is not None:
+            socket.close(linger=0)
+
     async def receive(self, on_message: Callable[[Message], None]) -> None:
         """Hand over every message that comes, until cancelled."""
         while True:

@@ -11,3 +11,6 @@ CONTROL = "control"
 class Post(Protocol):
     def send(self, to: str, message: Message) -> None:
         """Hand over `message` for the actor named `to`; never waits, keeps the order between two actors."""
+
+    def forget(self, name: str) -> None:
+        """The actor `name` is gone: drop what it has not taken."""

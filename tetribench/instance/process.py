@@ -6,7 +6,7 @@ import pickle
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 
 from tetribench.core.clock import WallClock
@@ -39,31 +39,50 @@ class ProcessLauncher:
         self._mail = Mail(self._mail_folder, CONTROL)
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._num_expected = 0
+        self._num_initial = 1
         self._ready: dict[str, Ready] = {}
-        self._all_ready: asyncio.Future[None] | None = None
+        self._starting: dict[str, asyncio.Future[Ready]] = {}
+        self._leaving: set[str] = set()
         self._on_message: Callable[[Message], None] = lambda message: None
         self._is_stopping = False
 
     async def start(self, specs: list[InstanceSpec], on_message: Callable[[Message], None]) -> dict[str, Ready]:
         self._on_message = on_message
-        self._num_expected = len(specs)
-        self._all_ready = asyncio.get_running_loop().create_future()
+        self._num_initial = len(specs)
         self._tasks.append(asyncio.create_task(self._receive_all()))
         self._log_folder.mkdir(parents=True, exist_ok=True)
-        try:
-            for spec in specs:
-                await self._start_one(spec, cores_of(spec.index, len(specs), sorted(os.sched_getaffinity(0))))
-            await asyncio.wait_for(self._all_ready, self._start_timeout_s)
-        except TimeoutError:
-            missing = ", ".join(sorted(self._processes.keys() - self._ready.keys()))
-            raise InstanceFailed(f"{missing}: not ready after {self._start_timeout_s:.0f} s") from None
-        handles = {name: ready.pool_handle for name, ready in self._ready.items() if ready.pool_handle}
-        for name in self._processes:
-            self.send(name, Peers({peer: handle for peer, handle in handles.items() if peer != name}))
-        return self._ready
+        for spec in specs:
+            await self._start_one(spec)
+        await self._all_ready([spec.name for spec in specs])
+        for name in self._ready:
+            self._introduce(name, self._ready.keys() - {name})
+        return dict(self._ready)
 
-    async def _start_one(self, spec: InstanceSpec, cores: list[int]) -> None:
+    async def join(self, spec: InstanceSpec) -> Ready:
+        await self._start_one(spec)
+        await self._all_ready([spec.name])
+        for name in self._ready.keys() - {spec.name}:
+            self._introduce(name, {spec.name})
+        self._introduce(spec.name, self._ready.keys() - {spec.name})
+        return self._ready[spec.name]
+
+    async def _all_ready(self, names: list[str]) -> None:
+        """Raises InstanceFailed for one that died or took too long."""
+        starting = [self._starting[name] for name in names]
+        try:
+            await asyncio.wait_for(asyncio.gather(*starting), self._start_timeout_s)
+        except TimeoutError:
+            missing = ", ".join(sorted(set(names) - self._ready.keys()))
+            raise InstanceFailed(f"{missing}: not ready after {self._start_timeout_s:.0f} s") from None
+
+    def _introduce(self, name: str, peers: Set[str]) -> None:
+        handles = {peer: self._ready[peer].pool_handle for peer in sorted(peers) if self._ready[peer].pool_handle}
+        self.send(name, Peers(handles))
+
+    async def _start_one(self, spec: InstanceSpec) -> None:
+        cores = cores_of(spec.index % self._num_initial, self._num_initial, sorted(os.sched_getaffinity(0)))
+        self._starting[spec.name] = asyncio.get_running_loop().create_future()
+        self._starting[spec.name].add_done_callback(lambda ready: ready.cancelled() or ready.exception())
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
         with (self._log_folder / f"{spec.name}.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
@@ -88,35 +107,52 @@ class ProcessLauncher:
 
     async def _watch(self, name: str, process: asyncio.subprocess.Process) -> None:
         code = await process.wait()
-        if not self._is_stopping:
+        if not self._is_stopping and name not in self._leaving:
             await asyncio.sleep(0.1)  # a last `Broken` says more than an exit code, and may still be on its way
             self._receive(Broken(name, f"process ended with code {code}"))
 
     def _receive(self, message: Message) -> None:
-        assert self._all_ready is not None
         match message:
             case Ready(instance):
                 self._ready[instance] = message
-                if len(self._ready) == self._num_expected and not self._all_ready.done():
-                    self._all_ready.set_result(None)
+                if not self._starting[instance].done():
+                    self._starting[instance].set_result(message)
             case Broken(instance, reason) if not self._is_stopping:
-                explained = Broken(instance, f"{reason}{self._log_tail(instance)}")
-                if self._all_ready.done():
-                    self._on_message(explained)
-                else:
-                    self._all_ready.set_exception(InstanceFailed(f"{instance}: {explained.reason}"))
+                self._lose(instance, f"{reason}{self._log_tail(instance)}")
             case Broken():
                 pass
             case _:
                 self._on_message(message)
 
+    def _lose(self, name: str, reason: str) -> None:
+        """An instance is gone: said once, to whoever waits for it, else to control."""
+        starting = self._starting.get(name)
+        if starting is not None and not starting.done():
+            starting.set_exception(InstanceFailed(f"{name}: {reason}"))
+        elif name == CONTROL or self._ready.pop(name, None) is not None:
+            self._mail.forget(name)
+            self._on_message(Broken(name, reason))
+
     def _log_tail(self, name: str) -> str:
         path = self._log_folder / f"{name}.log"
+        if not path.exists():
+            return ""
         lines = path.read_text(errors="replace").strip().splitlines()[-NUM_LOG_LINES:]
         return "".join(f"\n  {path.name}: {line}" for line in lines)
 
     def send(self, to: str, message: Message) -> None:
-        self._mail.send(to, message)
+        if to in self._ready:
+            self._mail.send(to, message)
+
+    def kill(self, name: str) -> None:
+        if name in self._ready:
+            self._processes[name].kill()
+
+    async def leave(self, name: str) -> None:
+        self._leaving.add(name)
+        self.send(name, Stop())
+        del self._ready[name]
+        await self._processes[name].wait()
 
     async def stop(self) -> None:
         if self._is_stopping:

@@ -42,7 +42,7 @@ class Scheduler(Protocol):
         """The batch of the last `next_batch` has run and yielded `tokens` (by request id)."""
 
     def moved(self, moved: Moved) -> None:
-        """A push has ended: its KV is at its target."""
+        """A push has ended: its KV is at its target, or `moved.error` says why not."""
 
     def load(self, now_s: float) -> InstanceLoad:
         """For the cluster monitor."""
@@ -50,6 +50,10 @@ class Scheduler(Protocol):
     @property
     def num_used_blocks(self) -> int:
         """KV blocks held now, for the event log."""
+
+    @property
+    def is_drained(self) -> bool:
+        """It holds nothing, and nothing is on its way to it: the instance could now be something else."""
 
     def check(self) -> None:
         """Assert the invariants of an idle scheduler: no block lost, nothing forgotten."""

@@ -65,7 +65,8 @@ async def _run(assignment: Assignment, mail: Mail) -> None:
     link = link_for(engine, spec.link, clock)
     loop = InstanceLoop(
         name=spec.name,
-        scheduler=spec.scheduler.build(spec.name, engine.info),
+        role=spec.role,
+        scheduler_for=lambda role: spec.schedulers[role].build(spec.name, engine.info),
         engine=engine,
         link=link,
         post=mail,

@@ -37,12 +37,22 @@ class LinkSpeed:
         return self.latency_s + num_bytes / self.bandwidth_bytes_per_s
 
 
+class LinkFailed(Exception):
+    """A peer could not be reached, or went away; the message says which and why."""
+
+
 class Link(Protocol):
     def connect(self, pool_handles: dict[str, bytes]) -> None:
-        """Learn how to reach the pools of the named peers."""
+        """Learn how to reach the pools of the named peers, beside those that are known."""
+
+    def disconnect(self, name: str) -> None:
+        """Forget the peer `name`, which is gone."""
 
     async def write(self, to: str, source_ids: SequenceOf[int], target_ids: SequenceOf[int]) -> int:
-        """Put blocks into the peer's pool; number of bytes written, all of them in place on return."""
+        """Put blocks into the peer's pool; number of bytes written, all of them in place on return.
+
+        Raises LinkFailed when they cannot be.
+        """
 
     def close(self) -> None:
         """Give back threads and mappings."""
@@ -59,6 +69,9 @@ class VirtualLink:
 
     def connect(self, pool_handles: dict[str, bytes]) -> None:
         """Nothing to map: there are no bytes."""
+
+    def disconnect(self, name: str) -> None:
+        """Nothing was mapped."""
 
     async def write(self, to: str, source_ids: SequenceOf[int], target_ids: SequenceOf[int]) -> int:
         num_bytes = len(source_ids) * self._block_bytes
@@ -80,9 +93,14 @@ class CopyLink:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kv-link")
 
     def connect(self, pool_handles: dict[str, bytes]) -> None:
-        self._peers = {name: self._pool.attach(handle) for name, handle in pool_handles.items()}
+        self._peers |= {name: self._pool.attach(handle) for name, handle in pool_handles.items()}
+
+    def disconnect(self, name: str) -> None:
+        self._peers.pop(name, None)
 
     async def write(self, to: str, source_ids: SequenceOf[int], target_ids: SequenceOf[int]) -> int:
+        if to not in self._peers:
+            raise LinkFailed(f"{to} is gone")
         started_s = self._clock.now()
         num_bytes = len(source_ids) * self._pool.block_bytes
         copy = partial(self._pool.copy_to, self._peers[to], source_ids, target_ids)

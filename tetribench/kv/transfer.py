@@ -20,6 +20,7 @@ class Push:
     """Copy blocks `source_ids` here to `target_ids` on instance `to`; the request's last push when `is_last`."""
 
     request_id: int
+    ticket: int
     to: str
     source_ids: list[int]
     target_ids: list[int]
@@ -28,24 +29,28 @@ class Push:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A push that has ended: `num_bytes` were moving from `started_s` to `ended_s`."""
+    """A push that has ended: `num_bytes` were moving from `started_s` to `ended_s`, or `error` says why not."""
 
     push: Push
     started_s: float
     ended_s: float
     num_bytes: int
+    error: str | None = None
 
 
 @dataclass(slots=True, eq=False)
 class Handover:
-    """One request on its way from a prefill instance to the decode instance `to`.
+    """One request on its way from a prefill instance to the decode instance `to`; `ticket` is its name there.
 
+    `num_kv_tokens` are handed over: the prompt, and of a request that starts again also the response so far.
     Blocks are written whole and once: a block that the next chunk will still fill waits for it.
     The blocks' contents must not change between `next_push` and the end of the copy, which chunked prefill guarantees.
     """
 
     sequence: Sequence
     to: str
+    ticket: int
+    num_kv_tokens: int
     granularity: Granularity
     block_size: int
     target_ids: list[int] | None = None
@@ -57,7 +62,7 @@ class Handover:
 
     @property
     def is_prefilled(self) -> bool:
-        return self.sequence.num_computed >= self.sequence.request.num_prompt_tokens
+        return self.sequence.num_computed >= self.num_kv_tokens
 
     def next_push(self) -> Push | None:
         """The blocks that are ready and not yet pushed, if the target has made room; marks them as pushed."""
@@ -76,6 +81,7 @@ class Handover:
         self.num_in_flight += 1
         return Push(
             request_id=self.sequence.request.id,
+            ticket=self.ticket,
             to=self.to,
             source_ids=self.sequence.block_ids[window],
             target_ids=self.target_ids[window],

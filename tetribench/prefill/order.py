@@ -3,11 +3,11 @@
 from collections import deque
 from typing import Protocol
 
-from tetribench.core.request import Request
+from tetribench.core.messages import Submit
 
 
 class Order(Protocol):
-    def next_group(self, raw: deque[Request]) -> list[Request]:
+    def next_group(self, raw: deque[Submit]) -> list[Submit]:
         """Take the next group from the raw queue, in the order in which it is to be prefilled."""
 
 
@@ -19,26 +19,26 @@ class _Window:
             raise ValueError(f"prefill.order.window={window}: must be at least 1")
         self.window = window
 
-    def _take(self, raw: deque[Request]) -> list[Request]:
+    def _take(self, raw: deque[Submit]) -> list[Submit]:
         return [raw.popleft() for _ in range(min(self.window, len(raw)))]
 
 
 class FCFS(_Window):
     """First come, first served."""
 
-    def next_group(self, raw: deque[Request]) -> list[Request]:
+    def next_group(self, raw: deque[Submit]) -> list[Submit]:
         return self._take(raw)
 
 
 class SJF(_Window):
     """Shortest prompt first within the window; ties in arrival order."""
 
-    def next_group(self, raw: deque[Request]) -> list[Request]:
-        return sorted(self._take(raw), key=lambda request: request.num_prompt_tokens)
+    def next_group(self, raw: deque[Submit]) -> list[Submit]:
+        return sorted(self._take(raw), key=lambda one: one.num_tokens)
 
 
 class LJF(_Window):
     """Longest prompt first within the window; ties in arrival order."""
 
-    def next_group(self, raw: deque[Request]) -> list[Request]:
-        return sorted(self._take(raw), key=lambda request: -request.num_prompt_tokens)
+    def next_group(self, raw: deque[Submit]) -> list[Submit]:
+        return sorted(self._take(raw), key=lambda one: -one.num_tokens)

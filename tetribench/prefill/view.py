@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from tetribench.core.load import InstanceLoad
-from tetribench.core.request import Request
 from tetribench.core.sequence import LengthRange
 
 
@@ -21,12 +20,16 @@ class LoadView:
         """A broadcast came: forget the corrections, it has counted them (or will, one period later)."""
         self.loads = dict(loads)
 
-    def note_dispatch(self, to: str, request: Request, predicted: LengthRange) -> None:
-        """Count `request` as the decode instance will in its next report: its prompt, not yet its response."""
+    def forget(self, name: str) -> None:
+        """Nothing more goes to the decode instance `name`."""
+        self.loads.pop(name, None)
+
+    def note_dispatch(self, to: str, num_kv_tokens: int, predicted: LengthRange) -> None:
+        """Count a request as the decode instance will in its next report: what it has, not yet what it will produce."""
         load = self.loads[to]
         self.loads[to] = replace(
             load,
-            num_free_tokens=load.num_free_tokens - request.num_prompt_tokens,
+            num_free_tokens=load.num_free_tokens - num_kv_tokens,
             num_heavy=load.num_heavy + predicted.is_heavy,
             num_light=load.num_light + (not predicted.is_heavy),
         )

@@ -2,14 +2,19 @@
 
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from tetribench.control.churn import Step
+from tetribench.control.flip import FlipPolicy, NoFlip
 from tetribench.control.route import Router
 from tetribench.core.messages import TokenOutput
 from tetribench.core.request import Request
+from tetribench.core.roles import Role
 from tetribench.engine.base import EngineFactory
 from tetribench.instance.launch import InstanceSpec
+from tetribench.instance.scheduler import SchedulerFactory
+from tetribench.kv.links import LinkSpeed
 
 Deliver = Callable[[SequenceOf[TokenOutput]], None]
 """Called with the tokens that reach the client together."""
@@ -33,13 +38,35 @@ class Serving(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Instances of a system. `entries` are those that new requests go to; `decodes` those that receive KV."""
+    """What a system is made of: `num_instances` of each role, what each role runs, and who leads them."""
 
-    instances: list[InstanceSpec]
+    num_instances: dict[Role, int]
+    schedulers: dict[Role, SchedulerFactory]
+    engine: EngineFactory
+    link: LinkSpeed
     router: Router
-    entries: list[str]
-    decodes: list[str]
+    report_period_s: float
     broadcast_period_s: float
+    flip: FlipPolicy = field(default_factory=NoFlip)
+    churn: SequenceOf[Step] = ()
+
+    @property
+    def instances(self) -> list[InstanceSpec]:
+        """Those that the system starts with, by role."""
+        roles = [(role, number) for role, count in self.num_instances.items() for number in range(count)]
+        return [self.instance(role, number, index) for index, (role, number) in enumerate(roles)]
+
+    def instance(self, role: Role, number: int, index: int) -> InstanceSpec:
+        """The `number`-th of its role and the `index`-th of all."""
+        return InstanceSpec(
+            name=f"{role}-{number}",
+            index=index,
+            role=role,
+            schedulers=self.schedulers,
+            engine=self.engine,
+            link=self.link,
+            report_period_s=self.report_period_s,
+        )
 
 
 class System(Protocol):

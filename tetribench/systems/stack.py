@@ -1,94 +1,146 @@
 """A running stack of our own: control plane here, instances wherever the launcher puts them."""
 
 import asyncio
+from collections import Counter
 from typing import Any
 
-from tetribench.control.monitor import ClusterMonitor
-from tetribench.control.scheduler import GlobalScheduler
+from tetribench.control.churn import Action, Step
+from tetribench.control.plane import ControlPlane
 from tetribench.core.clock import Clock
-from tetribench.core.events import GLOBAL_SCHEDULER, Event, EventKind, EventLog
+from tetribench.core.events import Event, EventKind, EventLog
 from tetribench.core.load import InstanceLoad
-from tetribench.core.messages import Broken, LoadBroadcast, LoadReport, Message, Progress, Ready, Submit
+from tetribench.core.messages import Message, Ready
 from tetribench.core.request import Request
-from tetribench.instance.launch import InstanceFailed, Launcher
+from tetribench.core.roles import Role
+from tetribench.instance.launch import InstanceSpec, Launcher
 from tetribench.systems.base import Deliver, Fail, Plan
 
 
 class Stack:
-    """Wires a plan's instances to the global scheduler and the cluster monitor; serves one run and is then stopped."""
+    """Carries messages between a plan's instances and the control plane; serves one run and is then stopped."""
 
     def __init__(self, plan: Plan, launcher: Launcher, clock: Clock, log: EventLog) -> None:
         self._plan = plan
         self._launcher = launcher
         self._clock = clock
         self._log = log
-        self._scheduler = GlobalScheduler(plan.router, plan.entries)
-        self._monitor = ClusterMonitor({})
-        self._broadcasting: asyncio.Task[None] | None = None
+        self._control = ControlPlane(plan.router, plan.flip)
+        self._num_started: Counter[Role] = Counter()
+        self._running: set[str] = set()
+        self._tasks: list[asyncio.Task[None]] = []
         self._deliver: Deliver = lambda outputs: None
         self._fail: Fail = lambda error: None
 
     async def start(self, deliver: Deliver, fail: Fail) -> dict[str, dict[str, Any]]:
         self._deliver, self._fail = deliver, fail
-        roles = {spec.name: spec.role.value for spec in self._plan.instances}
-        for name, role in roles.items():
-            self._record(EventKind.INSTANCE_STARTED, name, role=role)
-        ready = await self._launcher.start(self._plan.instances, self._receive)
-        facts = {name: {"role": role, **ready[name].facts} for name, role in roles.items()}
-        for name in roles:
-            self._record(EventKind.INSTANCE_READY, name, **facts[name])
-        self._monitor = ClusterMonitor({name: self._empty(ready[name]) for name in self._plan.decodes})
-        self._broadcast()
-        if self._plan.decodes:
-            self._broadcasting = asyncio.create_task(self._broadcast_forever())
+        specs = self._plan.instances
+        for spec in specs:
+            self._started(spec)
+        ready = await self._launcher.start(specs, self._receive)
+        facts = {spec.name: self._ready(spec, ready[spec.name]) for spec in specs}
+        self._carry_out()
+        self._tasks = [asyncio.create_task(self._keep(part)) for part in (self._lead(), self._churn())]
         return facts
 
-    def _record(self, kind: EventKind, source: str, *requests: int, **details: Any) -> None:
-        self._log.record(Event(self._clock.now(), kind, source, requests, details))
+    def _started(self, spec: InstanceSpec) -> None:
+        self._num_started[spec.role] += 1
+        self._running.add(spec.name)
+        self._record(EventKind.INSTANCE_STARTED, spec.name, role=spec.role.value)
 
-    def _empty(self, ready: Ready) -> InstanceLoad:
+    def _ready(self, spec: InstanceSpec, ready: Ready) -> dict[str, Any]:
+        facts = {"role": spec.role.value, **ready.facts}
+        self._record(EventKind.INSTANCE_READY, spec.name, **facts)
         num_tokens = ready.facts["num_blocks"] * ready.facts["block_size"]
-        return InstanceLoad(time_s=self._clock.now(), num_total_tokens=num_tokens, num_free_tokens=num_tokens)
+        now_s = self._clock.now()
+        empty = InstanceLoad(time_s=now_s, num_total_tokens=num_tokens, num_free_tokens=num_tokens)
+        self._control.join(spec.name, spec.role, empty, now_s)
+        return facts
+
+    def _record(self, kind: EventKind, source: str, **details: Any) -> None:
+        self._log.record(Event(self._clock.now(), kind, source, (), details))
+
+    async def _keep(self, part: Any) -> None:
+        """A part of the control plane that runs by itself; its error fails the run."""
+        try:
+            await part
+        except Exception as error:
+            self._fail(error)
+
+    async def _lead(self) -> None:
+        """The cluster monitor's period: broadcast loads, look for flips."""
+        while True:
+            await self._clock.sleep(self._plan.broadcast_period_s)
+            self._control.broadcast()
+            self._control.watch(self._clock.now())
+            self._carry_out()
+
+    async def _churn(self) -> None:
+        ready_s = self._clock.now()
+        for step in self._plan.churn:
+            await self._clock.sleep_until(ready_s + step.at_s)
+            await self._apply(step)
+            self._carry_out()
+
+    async def _apply(self, step: Step) -> None:
+        now_s = self._clock.now()
+        match step.action:
+            case Action.kill:
+                self._launcher.kill(step.target)
+            case Action.remove:
+                self._control.leave(step.target, now_s)
+            case Action.flip:
+                self._control.flip(step.target, now_s)
+            case Action.add:
+                await self._add(Role(step.target))
+
+    async def _add(self, role: Role) -> None:
+        spec = self._plan.instance(role, self._num_started[role], self._num_started.total())
+        self._started(spec)
+        self._ready(spec, await self._launcher.join(spec))
 
     def submit(self, request: Request) -> None:
-        to = self._scheduler.route(request)
-        self._record(EventKind.ROUTED, GLOBAL_SCHEDULER, request.id, to=to)
-        self._launcher.send(to, Submit(request))
+        self._control.submit(request, self._clock.now())
+        self._carry_out()
 
     def _receive(self, message: Message) -> None:
         """Called from the launcher, which could do nothing with an error: it fails the run from here."""
         try:
-            self._take_in(message)
+            self._control.receive(message, self._clock.now())
         except Exception as error:
             self._fail(error)
+        self._carry_out()
 
-    def _take_in(self, message: Message) -> None:
-        match message:
-            case Progress(instance, outputs, events):
-                self._log.extend(events)
-                outputs = self._scheduler.take(instance, outputs)
-                if outputs:
-                    self._deliver(outputs)
-            case LoadReport(instance, load):
-                self._monitor.report(instance, load)
-            case Broken(instance, reason):
-                self._fail(InstanceFailed(f"{instance}: {reason}"))
-            case _:
-                raise AssertionError(f"the control plane got {message}")
+    def _carry_out(self) -> None:
+        """Do what the control plane has written into its outbox."""
+        outbox = self._control.outbox
+        self._log.extend(outbox.events)
+        for event in outbox.events:
+            if event.kind is EventKind.INSTANCE_LOST:
+                self._stopped(event.source)
+        outbox.events.clear()
+        if outbox.outputs:
+            outputs, outbox.outputs = outbox.outputs, []
+            self._deliver(outputs)
+        for to, message in outbox.messages:
+            self._launcher.send(to, message)
+        outbox.messages.clear()
+        for name in outbox.leaving:
+            self._tasks.append(asyncio.create_task(self._keep(self._end(name))))
+        outbox.leaving.clear()
 
-    def _broadcast(self) -> None:
-        if self._plan.decodes:
-            for entry in self._plan.entries:
-                self._launcher.send(entry, LoadBroadcast(self._monitor.broadcast()))
+    async def _end(self, name: str) -> None:
+        await self._launcher.leave(name)
+        self._stopped(name)
 
-    async def _broadcast_forever(self) -> None:
-        while True:
-            await self._clock.sleep(self._plan.broadcast_period_s)
-            self._broadcast()
+    def _stopped(self, name: str) -> None:
+        if name in self._running:
+            self._running.remove(name)
+            self._record(EventKind.INSTANCE_STOPPED, name)
 
     async def stop(self) -> None:
-        if self._broadcasting is not None:
-            self._broadcasting.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._launcher.stop()
-        for spec in self._plan.instances:
-            self._record(EventKind.INSTANCE_STOPPED, spec.name)
+        for name in sorted(self._running):
+            self._stopped(name)

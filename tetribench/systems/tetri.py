@@ -1,9 +1,11 @@
 """TetriInfer: prefill and decode apart (the paper's system)."""
 
+from tetribench.control.churn import parse_churn
+from tetribench.control.flip import FlipPolicy, NoFlip
 from tetribench.control.route import Router
+from tetribench.core.roles import Role
 from tetribench.decode.scheduler import DecodePolicies
 from tetribench.engine.base import EngineFactory
-from tetribench.instance.launch import InstanceSpec, Role
 from tetribench.kv.links import LinkSpeed
 from tetribench.prefill.scheduler import PrefillPolicies
 from tetribench.systems.base import Plan
@@ -13,7 +15,8 @@ class Tetri:
     """`num_prefill` prefill instances, `num_decode` decode instances, KV over `link`.
 
     Instances report their load every `report_period_s`; the cluster monitor broadcasts every `broadcast_period_s`
-    (100 ms in the paper), so that dispatchers decide on loads that are up to the sum of both old.
+    (100 ms in the paper), so that dispatchers decide on loads that are up to the sum of both old, and then looks for
+    flips. `churn` says what happens to the instances from outside, such as `2.5 kill decode-0`.
     """
 
     def __init__(
@@ -23,10 +26,12 @@ class Tetri:
         decode: DecodePolicies,
         route: Router,
         link: LinkSpeed,
+        flip: FlipPolicy,
         num_prefill: int = 1,
         num_decode: int = 1,
         report_period_s: float = 0.1,
         broadcast_period_s: float = 0.1,
+        churn: list[str] | None = None,
     ) -> None:
         for option, count in {"num_prefill": num_prefill, "num_decode": num_decode}.items():
             if count < 1:
@@ -34,35 +39,30 @@ class Tetri:
         for option, period_s in {"report_period_s": report_period_s, "broadcast_period_s": broadcast_period_s}.items():
             if period_s <= 0:
                 raise ValueError(f"system.tetri.{option}={period_s}: must be positive")
+        if not isinstance(flip, NoFlip) and num_prefill + num_decode == 2:
+            raise ValueError(
+                "control.flip: with system.tetri.num_prefill=1 and num_decode=1 nobody may flip, because at least one "
+                "of each role stays; must be none, or one of the two at least 2"
+            )
         self.prefill = prefill
         self.decode = decode
         self.route = route
         self.link = link
-        self.num_prefill = num_prefill
-        self.num_decode = num_decode
+        self.flip = flip
+        self.num_instances = {Role.prefill: num_prefill, Role.decode: num_decode}
+        self.churn = parse_churn("system.tetri.churn", churn or [], self.num_instances)
         self.report_period_s = report_period_s
         self.broadcast_period_s = broadcast_period_s
 
     def plan(self, engine: EngineFactory) -> Plan:
-        prefills = [f"prefill-{index}" for index in range(self.num_prefill)]
-        decodes = [f"decode-{index}" for index in range(self.num_decode)]
-        roles = {**dict.fromkeys(prefills, Role.prefill), **dict.fromkeys(decodes, Role.decode)}
-        instances = [
-            InstanceSpec(
-                name=name,
-                index=index,
-                role=role,
-                scheduler=self.prefill if role is Role.prefill else self.decode,
-                engine=engine,
-                link=self.link,
-                report_period_s=self.report_period_s,
-            )
-            for index, (name, role) in enumerate(roles.items())
-        ]
         return Plan(
-            instances=instances,
+            num_instances=self.num_instances,
+            schedulers={Role.prefill: self.prefill, Role.decode: self.decode},
+            engine=engine,
+            link=self.link,
             router=self.route,
-            entries=prefills,
-            decodes=decodes,
+            report_period_s=self.report_period_s,
             broadcast_period_s=self.broadcast_period_s,
+            flip=self.flip,
+            churn=self.churn,
         )

@@ -1,9 +1,10 @@
 """vLLM as the paper compared against it: replicas that prefill and decode, prompts first, behind a router."""
 
 from tetribench.colocated.prefill_first import PrefillFirstPolicies
+from tetribench.control.churn import parse_churn
 from tetribench.control.route import Router
+from tetribench.core.roles import Role
 from tetribench.engine.base import EngineFactory
-from tetribench.instance.launch import InstanceSpec, Role
 from tetribench.kv.links import LinkSpeed
 from tetribench.systems.base import Plan
 
@@ -12,27 +13,34 @@ LOAD_PERIOD_S = 1.0
 
 
 class VllmLike:
-    """`num_instances` colocated instances; two by default, the hardware of one prefill and one decode instance."""
+    """`num_instances` colocated instances; two by default, the hardware of one prefill and one decode instance.
 
-    def __init__(self, *, scheduler: PrefillFirstPolicies, route: Router, num_instances: int = 2) -> None:
+    `churn` says what happens to them from outside, such as `2.5 kill colocated-0`.
+    """
+
+    def __init__(
+        self,
+        *,
+        scheduler: PrefillFirstPolicies,
+        route: Router,
+        num_instances: int = 2,
+        churn: list[str] | None = None,
+    ) -> None:
         if num_instances < 1:
             raise ValueError(f"system.vllm_like.num_instances={num_instances}: must be at least 1")
         self.scheduler = scheduler
         self.route = route
-        self.num_instances = num_instances
+        self.num_instances = {Role.colocated: num_instances}
+        self.churn = parse_churn("system.vllm_like.churn", churn or [], self.num_instances)
 
     def plan(self, engine: EngineFactory) -> Plan:
-        names = [f"colocated-{index}" for index in range(self.num_instances)]
-        instances = [
-            InstanceSpec(
-                name=name,
-                index=index,
-                role=Role.colocated,
-                scheduler=self.scheduler,
-                engine=engine,
-                link=LinkSpeed(),
-                report_period_s=LOAD_PERIOD_S,
-            )
-            for index, name in enumerate(names)
-        ]
-        return Plan(instances=instances, router=self.route, entries=names, decodes=[], broadcast_period_s=LOAD_PERIOD_S)
+        return Plan(
+            num_instances=self.num_instances,
+            schedulers={Role.colocated: self.scheduler},
+            engine=engine,
+            link=LinkSpeed(),
+            router=self.route,
+            report_period_s=LOAD_PERIOD_S,
+            broadcast_period_s=LOAD_PERIOD_S,
+            churn=self.churn,
+        )
