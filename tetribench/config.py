@@ -27,6 +27,7 @@ COMPONENTS = {
     "arrivals/poisson": "tetribench.workload.arrivals.Poisson",
     "arrivals/gamma": "tetribench.workload.arrivals.Gamma",
     "workload/class": "tetribench.workload.classes.ClassWorkload",
+    "workload/shift": "tetribench.workload.shift.ShiftWorkload",
     "workload/trace": "tetribench.workload.traces.TraceWorkload",
     "workload/text": "tetribench.workload.text.TextWorkload",
     "workload/file": "tetribench.workload.files.FileWorkload",

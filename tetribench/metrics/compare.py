@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from tetribench.core.events import Event
+from tetribench.metrics.changes import change_table
 from tetribench.metrics.latency import ITL, METRICS, Better, add_metrics, itl_values, summarise
 from tetribench.metrics.resources import PerfPerDollar, Slo, Tables, perf_per_dollar, resource_metrics
 from tetribench.metrics.timeline import (
@@ -41,6 +42,7 @@ class SystemResult:
     instances: pd.DataFrame
     iterations: pd.DataFrame
     transfers: pd.DataFrame
+    changes: pd.DataFrame
     accounting: Accounting
     summary: Summary
     """Plain values, ready for JSON: `accounting`; `metrics` by class (`overall`, then each label if there are several)
@@ -52,7 +54,8 @@ def measure(system: str, events: Sequence[Event], slo: Slo) -> SystemResult:
     times = token_times(events)
     requests = add_metrics(request_table(events), times)
     itl_s = itl_values(requests, times)
-    tables = Tables(requests, instance_table(events), iteration_table(events), transfer_table(events), slo)
+    iterations, transfers, changes = iteration_table(events), transfer_table(events), change_table(events)
+    tables = Tables(requests, instance_table(events), iterations, transfers, changes, slo)
     accounting = account(requests)
     summary = {
         "accounting": asdict(accounting),
@@ -60,7 +63,7 @@ def measure(system: str, events: Sequence[Event], slo: Slo) -> SystemResult:
         "resources": {name: _plain(value) for name, value in resource_metrics(tables).items()},
     }
     return SystemResult(
-        system, requests, times, itl_s, tables.instances, tables.iterations, tables.transfers, accounting, summary
+        system, requests, times, itl_s, tables.instances, iterations, transfers, changes, accounting, summary
     )
 
 

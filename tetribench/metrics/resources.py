@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from tetribench.metrics.changes import role_at_work
 from tetribench.metrics.latency import Better
 from tetribench.metrics.timeline import is_finished
 
@@ -35,6 +36,7 @@ class Tables:
     instances: pd.DataFrame
     iterations: pd.DataFrame
     transfers: pd.DataFrame
+    changes: pd.DataFrame
     slo: Slo
 
     @property
@@ -124,6 +126,10 @@ def _kv_share(tables: Tables) -> "pd.Series[float]":
 def _kv_mean(tables: Tables) -> float:
     share, weight = _kv_share(tables), tables.iteration_s
     return _ratio(float((share * weight).sum()), float(weight[share.notna()].sum()))
+
+
+def _num_changes(tables: Tables, what: str) -> float:
+    return float((tables.changes["what"] == what).sum())
 
 
 def _transfer_bytes(tables: Tables) -> float:
@@ -232,6 +238,25 @@ RESOURCE_METRICS = (
         "number of preempted events",
         lambda tables: float(tables.requests["num_preemptions"].sum()),
     ),
+    ResourceMetric(
+        "num_retries",
+        "Retries after a loss",
+        "retries",
+        _LOWER,
+        "number of retried events",
+        lambda tables: float(tables.requests["num_retries"].sum()),
+    ),
+    ResourceMetric(
+        "num_lost_instances",
+        "Lost instances",
+        "instances",
+        _LOWER,
+        "number of instance_lost events",
+        lambda tables: _num_changes(tables, "lost"),
+    ),
+    ResourceMetric(
+        "num_flips", "Flips", "flips", _LOWER, "number of flipped events", lambda tables: _num_changes(tables, "flip")
+    ),
     ResourceMetric("transfer_bytes", "KV bytes sent", "bytes", _LOWER, "sum of bytes over transfers", _transfer_bytes),
     ResourceMetric(
         "transfer_bandwidth_bytes_per_s",
@@ -245,9 +270,9 @@ RESOURCE_METRICS = (
 
 
 def resource_metrics(tables: Tables) -> dict[str, float]:
-    """Every resource metric by name, and `busy_<role>_instances_s`, busy time by the role of the instance."""
+    """Every resource metric by name, and `busy_<role>_instances_s`, busy time by the role at the time."""
     metrics = {metric.name: metric.value(tables) for metric in RESOURCE_METRICS}
-    roles = tables.iterations["instance"].map(tables.instances["role"])
+    roles = role_at_work(tables.iterations, tables.instances, tables.changes)
     for role, busy_s in tables.iteration_s.groupby(roles).sum().items():
         metrics[f"busy_{role}_instances_s"] = float(busy_s)
     return metrics

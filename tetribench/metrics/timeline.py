@@ -60,13 +60,15 @@ def request_table(events: Iterable[Event]) -> pd.DataFrame:
     """
     by_kind = _by_kind(events)
     first = {kind: _first(by_kind[kind]) for kind in EDGES.values()}
-    arrived, finished, moved = first[EventKind.ARRIVED], first[EventKind.FINISHED], first[EventKind.TRANSFER_DONE]
+    arrived, finished = first[EventKind.ARRIVED], first[EventKind.FINISHED]
+    moved = _sums(by_kind[EventKind.TRANSFER_DONE], ("num_bytes", "busy_s"))
     for kind, found in first.items():
         if not found.keys() <= arrived.keys():
             lost = min(found.keys() - arrived.keys())
             raise ValueError(f"the event log has {kind} for request {lost}, which never arrived")
     ids = sorted(arrived)
     num_delivered = Counter(chain.from_iterable(event.requests for kind in DELIVERIES for event in by_kind[kind]))
+    num_retried = Counter(chain.from_iterable(event.requests for event in by_kind[EventKind.RETRIED]))
     num_preempted = Counter(chain.from_iterable(event.requests for event in by_kind[EventKind.PREEMPTED]))
 
     columns: dict[str, Any] = {
@@ -81,8 +83,9 @@ def request_table(events: Iterable[Event]) -> pd.DataFrame:
         finished[id].details["num_output_tokens"] if id in finished else num_delivered[id] for id in ids
     )
     columns["num_preemptions"] = _ints(num_preempted[id] for id in ids)
-    columns["num_transfer_bytes"] = _ints(_detail(moved.get(id), "num_bytes") or 0 for id in ids)
-    columns["transfer_busy_s"] = _floats(moved[id].details["busy_s"] if id in moved else np.nan for id in ids)
+    columns["num_retries"] = _ints(num_retried[id] for id in ids)
+    columns["num_transfer_bytes"] = _ints(moved[id]["num_bytes"] if id in moved else 0 for id in ids)
+    columns["transfer_busy_s"] = _floats(moved[id]["busy_s"] if id in moved else np.nan for id in ids)
     columns["prefill_instance"] = _texts(_source(first[EventKind.PREFILL_STARTED].get(id)) for id in ids)
     columns["decode_instance"] = _texts(_source(first[EventKind.ADMITTED].get(id)) for id in ids)
     return pd.DataFrame(columns).set_index(pd.Index(ids, dtype="int64", name="request"))
@@ -199,6 +202,16 @@ def _first(events: Iterable[Event]) -> dict[int, Event]:
         for request in event.requests:
             found.setdefault(request, event)
     return found
+
+
+def _sums(events: Iterable[Event], keys: tuple[str, ...]) -> dict[int, Counter[str]]:
+    """By request, the sums of some details: a request that was sent again is handed over more than once."""
+    sums: defaultdict[int, Counter[str]] = defaultdict(Counter)
+    for event in events:
+        for request in event.requests:
+            for key in keys:
+                sums[request][key] += event.details[key]
+    return sums
 
 
 def _detail(event: Event | None, key: str) -> Any:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from math import isnan
 from typing import Any
 
 from tetribench.metrics.compare import HEADLINE_PERCENT, OVERALL, SystemResult, metrics_document
@@ -170,6 +171,26 @@ def failure_table(results: Sequence[SystemResult]) -> Table:
         reasons = result.requests.loc[result.requests["failed_s"].notna(), "reason"]
         for reason, count in reasons.fillna("unknown").value_counts().items():
             table.rows.append(Row((result.system, str(reason)), (Cell(f"{count:,}"),)))
+    return table
+
+
+def change_table(results: Sequence[SystemResult]) -> Table:
+    """Flips, losses, arrivals and departures of instances; times count from the first arrival."""
+    note = (
+        "A flip takes the time to drain, in which the instance finishes what it holds, and its overhead: from the "
+        "decision until the control plane knows of the new role."
+    )
+    heads, columns = ("system", "instance"), ("at (s)", "what", "drain (ms)", "overhead (ms)", "why")
+    has_flips = any((result.changes["what"] == "flip").any() for result in results)
+    table = Table("Changes of instances", heads, columns, note=note if has_flips else "")
+    for result in results:
+        origin_s = float(result.requests["arrived_s"].min())
+        for change in result.changes.to_dict("records"):
+            what = " ".join(filter(None, (change["what"], change["role"], change["to"] and f"to {change['to']}")))
+            durations_s = [change["drain_s"], change["overhead_s"]]
+            durations = [DASH if isnan(seconds) else f"{1e3 * seconds:.1f}" for seconds in durations_s]
+            texts = (f"{change['time_s'] - origin_s:.2f}", what, *durations, change["reason"] or DASH)
+            table.rows.append(Row((result.system, change["instance"]), tuple(map(Cell, texts))))
     return table
 
 

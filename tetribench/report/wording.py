@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tetribench.metrics.compare import SystemResult
 from tetribench.report.quantities import ratio_text, scale_for
 from tetribench.report.runs import Run
 from tetribench.report.tables import Cell, verdict
@@ -103,7 +104,17 @@ def cautions(run: Run) -> Iterable[str]:
         if any(lost.values()):
             fates = listed([f"{number:,} {fate}" for fate, number in lost.items() if number])
             yield f"{result.system}: of {counts.submitted:,} requests {fates}; its latencies describe the rest."
+        yield from _loss_cautions(result)
     yield from _size_cautions(run)
+
+
+def _loss_cautions(result: SystemResult) -> Iterable[str]:
+    for row in result.changes[result.changes["what"] == "lost"].itertuples():
+        num_retried = int((result.requests["num_retries"] > 0).sum())
+        yield (
+            f"{result.system} lost {row.instance} during the run ({row.reason}); {num_retried:,} of its requests "
+            "were begun or sent again, which is in their latencies."
+        )
 
 
 def _size_cautions(run: Run) -> Iterable[str]:

@@ -1,0 +1,55 @@
+"""What happened to the instances during a run: flips, losses, instances that came and left, flips that were refused."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tetribench.core.events import Event, EventKind
+
+COLUMNS = ("time_s", "instance", "what", "role", "to", "reason", "drain_s", "overhead_s")
+
+
+def change_table(events: Iterable[Event]) -> pd.DataFrame:
+    """One row for each change, by time, with `COLUMNS`.
+
+    `time_s` is when the change was done; `what` is flip, left, lost, joined or refused. A flip takes `drain_s` to
+    finish what the instance held, and `overhead_s` beside that: from the decision until control knows of the new role
+    (paper section 3.5 prints 5 to 7 ms for it). NaN and None where a column does not apply.
+    """
+    events = sorted(events, key=lambda event: event.time_s)
+    reasons: dict[str, str] = {}
+    served = min((event.time_s for event in events if event.kind is EventKind.ARRIVED), default=np.inf)
+    rows: list[dict[str, Any]] = []
+    for event in events:
+        details, row = event.details, {"time_s": event.time_s, "instance": event.source}
+        match event.kind:
+            case EventKind.FLIP_STARTED:
+                reasons[event.source] = details["reason"]
+            case EventKind.FLIPPED:
+                what = "left" if details["to"] is None else "flip"
+                times = {name: details[name] for name in ("drain_s", "overhead_s")}
+                ends = {"role": details["role"], "to": details["to"], "reason": reasons.get(event.source)}
+                rows.append(row | {"what": what} | ends | times)
+            case EventKind.INSTANCE_LOST:
+                rows.append(row | {"what": "lost", "reason": details["reason"].partition("\n")[0]})
+            case EventKind.FLIP_REFUSED:
+                rows.append(row | {"what": "refused", "reason": details["reason"]})
+            case EventKind.INSTANCE_READY if event.time_s > served:
+                rows.append(row | {"what": "joined", "to": details["role"]})
+    numbers = {"time_s", "drain_s", "overhead_s"}
+    columns = {
+        name: pd.Series([row.get(name) for row in rows], dtype="float64" if name in numbers else "object")
+        for name in COLUMNS
+    }
+    return pd.DataFrame(columns)
+
+
+def role_at_work(iterations: pd.DataFrame, instances: pd.DataFrame, changes: pd.DataFrame) -> "pd.Series[Any]":
+    """The role of the instance during each iteration: the one that it started with, until it has flipped."""
+    roles = iterations["instance"].map(instances["role"])
+    for flip in changes[changes["what"] == "flip"].itertuples():
+        later = (iterations["instance"] == flip.instance) & (iterations["ended_s"] > flip.time_s)
+        roles = roles.mask(later, str(flip.to))
+    return roles
