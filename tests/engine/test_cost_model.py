@@ -39,7 +39,7 @@ def paper() -> CostModel:
 def round_numbers(**changes: Any) -> Hardware:
     """One second each: 0.5 s overhead, 1 byte and 1 operation a nanosecond."""
     numbers: dict[str, Any] = {"memory_bytes": 1e9, "overhead_s": 0.5, "bytes_per_s": 1e9, "flops_per_s": 1e9}
-    return Hardware(**({"name": "round", "source": "", **numbers, "copy_bytes_per_s": 1e9} | changes))
+    return Hardware(**({"name": "round", "source": "", **numbers, "copy_bytes_per_s": 1e9, "host_bytes_per_s": 1e9} | changes))
 
 
 def small() -> Model:

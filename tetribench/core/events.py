@@ -38,7 +38,7 @@ class EventKind(StrEnum):
     TRANSFER_STARTED = "transfer_started"  # prefill instance; first byte
     TRANSFER_DONE = "transfer_done"  # prefill instance; last byte; num_bytes, busy_s (time bytes were moving)
     ADMITTED = "admitted"  # instance; joined the running batch
-    PREEMPTED = "preempted"  # instance; lost its KV blocks, will be recomputed; num_tokens
+    PREEMPTED = "preempted"  # instance; lost its KV blocks; how (`swap`, `recompute`), num_tokens, num_bytes (swapped)
     FIRST_TOKEN = "first_token"  # client; first token delivered
     TOKEN = "token"  # client; one more token delivered to each of `requests`
     FINISHED = "finished"  # client; num_output_tokens
@@ -47,7 +47,8 @@ class EventKind(StrEnum):
     INSTANCE_STARTED = "instance_started"  # for the instance; provisioned from here; role
     INSTANCE_READY = "instance_ready"  # for the instance; role and the engine's facts (`EngineInfo`)
     INSTANCE_STOPPED = "instance_stopped"  # for the instance; provisioned to here
-    ITERATION = "iteration"  # instance, at its end; started_s, num_prefill_tokens, num_decode_tokens, num_used_blocks
+    ITERATION = "iteration"  # instance, at its end; started_s, num_prefill_tokens, num_decode_tokens, num_used_blocks,
+    # num_swapped_bytes (out and in)
     TRANSFER = "transfer"  # prefill instance, at the end of one push; started_s, num_bytes, to
 
 

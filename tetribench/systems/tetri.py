@@ -1,6 +1,7 @@
 """TetriInfer: prefill and decode apart (the paper's system)."""
 
 from tetribench.control.route import Router
+from tetribench.decode.preempt import Preemption
 from tetribench.decode.scheduler import DecodePolicies
 from tetribench.engine.base import EngineFactory
 from tetribench.instance.launch import InstanceSpec, Role
@@ -47,13 +48,15 @@ class Tetri:
         prefills = [f"prefill-{index}" for index in range(self.num_prefill)]
         decodes = [f"decode-{index}" for index in range(self.num_decode)]
         roles = {**dict.fromkeys(prefills, Role.prefill), **dict.fromkeys(decodes, Role.decode)}
+        swaps = self.decode.preemption is Preemption.swap
+        engines = {Role.prefill: engine, Role.decode: engine.with_host_memory() if swaps else engine}
         instances = [
             InstanceSpec(
                 name=name,
                 index=index,
                 role=role,
                 scheduler=self.prefill if role is Role.prefill else self.decode,
-                engine=engine,
+                engine=engines[role],
                 link=self.link,
                 report_period_s=self.report_period_s,
             )
