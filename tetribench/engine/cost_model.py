@@ -67,7 +67,7 @@ class CostModelFactory:
     """Engine option `cost_model`: `model` on `hardware`.
 
     KV memory is `kv_memory_gib`; by default what the hardware's profile says, else all that the weights leave of
-    `memory_share` of the device (vLLM's rule). An instance that swaps has `host_memory_gib` of the host's memory for it.
+    `memory_share` of the device (vLLM's rule). An instance that swaps has `host_memory_gib` of host memory beside it.
     """
 
     def __init__(

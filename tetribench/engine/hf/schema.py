@@ -53,10 +53,11 @@ class HFEngine:
     """A model on a device, run through transformers with paged attention of our own.
 
     `kv_memory_gib` is the KV memory of one instance; by default 0.5 GiB on the CPU, and on a GPU what the weights leave
-    of 90 % of its memory (vLLM's rule), shared by the instances on it. `host_memory_gib` is the host memory of an
-    instance that swaps, beside that; by default 0.5 GiB on the CPU and 4 GiB on a GPU (vLLM's). `temperature=0` decodes greedily; above it, a
-    token's draw depends on `seed`, the request and the position only. `seed` also draws the weights of a model that has
-    none.
+    of 90 % of its memory (vLLM's rule), shared by the instances on it.
+
+    An instance that swaps has `host_memory_gib` of host memory beside that; by default 0.5 GiB on the CPU and 4 GiB on
+    a GPU (vLLM's). `temperature=0` decodes greedily; above it, a token's draw depends on `seed`, the request and the
+    position only. `seed` also draws the weights of a model that has none.
     """
 
     def __init__(
