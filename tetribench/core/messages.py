@@ -48,9 +48,9 @@ class Released:
     request_id: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TokenOutput:
-    """One produced token on its way to the client."""
+    """One produced token on its way to the client. Not frozen: there is one for every token, and freezing trebles it."""
 
     request_id: int
     token_id: int

@@ -28,14 +28,19 @@ class RunningBatch:
         first). A member may preempt itself when it is the last. Blocks that are granted to a request whose KV is still
         on its way are left alone, however late it was admitted: another instance is writing into them.
         """
+        block_size = self._kv.block_size
+        short = [  # without a call for each member: in most iterations most members need nothing
+            index
+            for index, member in enumerate(self.members)
+            if member.request.num_prompt_tokens + len(member.output_ids) > len(member.block_ids) * block_size
+        ]
         preempted: list[Sequence] = []
-        index = 0
-        while index < len(self.members):
-            member = self.members[index]
-            if self._kv.can_hold(member, member.num_tokens):
-                self._kv.extend(member, member.num_tokens)
-                index += 1
-            else:
+        for index in short:
+            while index < len(self.members):
+                member = self.members[index]
+                if self._kv.can_hold(member, member.num_tokens):
+                    self._kv.extend(member, member.num_tokens)
+                    break
                 victim = self.members.pop()
                 self._evict(victim)
                 preempted.append(victim)
