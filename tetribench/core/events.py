@@ -52,9 +52,12 @@ class EventKind(StrEnum):
     TRANSFER = "transfer"  # prefill instance, at the end of one push; started_s, num_bytes, to
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Event:
-    """Something that happened at `time_s` to `requests` (most often one, for an iteration or a delivery several)."""
+    """Something that happened at `time_s` to `requests` (most often one, for an iteration or a delivery several).
+
+    Nobody changes it, but it is not frozen, which would treble what it takes to make one.
+    """
 
     time_s: float
     kind: EventKind

@@ -23,10 +23,12 @@ class CostModel:
     def seconds(self, batch: Batch) -> float:
         """Predicted duration of `batch`, padding included."""
         hardware = self._hardware
-        num_tokens = batch.num_prefill_tokens + len(batch.decode) + batch.num_padding_tokens
-        num_keys_read = sum(chunk.start + chunk.num_tokens for chunk in batch.prefill)
-        num_scores = sum(chunk.num_tokens * (chunk.start + (chunk.num_tokens + 1) / 2) for chunk in batch.prefill)
-        num_context_tokens = sum(sequence.num_tokens for sequence in batch.decode)
+        num_tokens, num_keys_read, num_scores = len(batch.decode) + batch.num_padding_tokens, 0, 0.0
+        for chunk in batch.prefill:
+            num_tokens += chunk.num_tokens
+            num_keys_read += chunk.start + chunk.num_tokens
+            num_scores += chunk.num_tokens * (chunk.start + (chunk.num_tokens + 1) / 2)
+        num_context_tokens = sum([one.request.num_prompt_tokens + len(one.output_ids) for one in batch.decode])
         flops = num_tokens * self._flops_per_token + (num_scores + num_context_tokens) * self._flops_per_key
         kv_bytes = (num_keys_read + num_context_tokens) * self._kv_bytes_per_token
         return (
@@ -56,7 +58,7 @@ class CostModelEngine:
         has_pass = bool(batch.prefill or batch.decode)
         await self._clock.sleep(swap_s + (self._cost.seconds(batch) if has_pass else 0.0))
         tokens = {chunk.sequence.request.id: 0 for chunk in batch.prefill if chunk.yields_token}
-        tokens.update((sequence.request.id, 0) for sequence in batch.decode)
+        tokens.update([(sequence.request.id, 0) for sequence in batch.decode])
         return tokens
 
     def close(self) -> None:
