@@ -50,7 +50,10 @@ class Released:
 
 @dataclass(slots=True)
 class TokenOutput:
-    """One produced token on its way to the client. Not frozen: there is one for every token, and freezing trebles it."""
+    """One produced token on its way to the client.
+
+    Not frozen: there is one for every token, and freezing trebles what it takes to make one.
+    """
 
     request_id: int
     token_id: int

@@ -7,8 +7,8 @@ class Hardware:
     An iteration costs, in seconds: `overhead_s`, plus the weights and the KV that it reads over `bytes_per_s`, plus its
     floating-point operations over `flops_per_s`, plus `per_sequence_s` for each decoding sequence. `copy_bytes_per_s`
     is the speed of a KV copy where the link sets none, `host_bytes_per_s` that of a copy to or from host memory, for
-    what is swapped. `bytes_per_value` is the size of a weight and of a KV value. `kv_memory_gib` is the KV memory of one
-    instance where it is not simply what the weights leave.
+    what is swapped. `bytes_per_value` is the size of a weight and of a KV value.
+    `kv_memory_gib` is the KV memory of one instance where it is not simply what the weights leave.
     """
 
     def __init__(
