@@ -24,8 +24,8 @@ class PreemptedQueue:
 
     A swapped sequence keeps its `num_computed`; until it is back a stand-in holds its blocks in host memory. The copies
     are the engine's: `take_swaps` hands them over, to be carried out before the coming forward pass, those out first.
-    A scheduler must not bring a sequence back in the iteration in which it evicts one: the host block that the one
-    leaves could be the other's, and would be overwritten before it is read.
+    In one iteration a scheduler evicts before it brings back: the host block that one sequence leaves could be the
+    next one's, and would be overwritten before it is read.
     """
 
     def __init__(self, preemption: Preemption, kv: BlockAllocator, info: EngineInfo) -> None:
@@ -51,7 +51,7 @@ class PreemptedQueue:
 
     def evict(self, victim: Sequence) -> None:
         """Take the device memory of `victim`, the member admitted last, and put it before all that wait here."""
-        assert not self._ins, "evicted a sequence in the iteration in which another comes back"
+        assert not self._ins, "evicted a sequence after another was brought back in the same iteration"
         num_computed, device_ids = victim.num_computed, victim.block_ids
         self._kv.release(victim)
         self._order.appendleft(victim)

@@ -63,7 +63,7 @@ class DecodeScheduler:
     The admission policy decides at the first of these steps, before any byte moves: a request that it holds back waits
     with its KV on the prefill side. The paper decides once the KV has arrived, but does not say where it would lie
     until then; here nothing lies in this instance's memory that does not run. First come, first served; a preempted
-    request comes before all that ask, once nobody else has to give up memory. While it is recomputed the decodes wait;
+    request comes before all that ask, once the others have grown. While it is recomputed the decodes wait;
     one that was swapped decodes with them in the iteration that begins with its copy.
     """
 
@@ -135,11 +135,9 @@ class DecodeScheduler:
 
     def next_batch(self, now_s: float) -> Batch | None:
         if self._recomputing is None:
-            victims = self._running.grow()
-            for victim in victims:
+            for victim in self._running.grow():
                 self.outbox.event(now_s, EventKind.PREEMPTED, victim.request.id, **self._preempted.details(victim))
-            if not victims:
-                self._resume(now_s)
+            self._resume(now_s)
         swap_out, swap_in = self._preempted.take_swaps()
         if self._recomputing is not None:
             sequence = self._recomputing
