@@ -10,6 +10,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from collections.abc import Sequence as SequenceOf
+from copy import copy
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -69,9 +70,12 @@ def load(num_free_tokens: int = 1000, *, time_s: float = 0.0, num_heavy: int = 0
     )
 
 
-def info(num_blocks: int = 1000, block_size: int = 16, stop_token_ids: tuple[int, ...] = ()) -> EngineInfo:
+def info(
+    num_blocks: int = 1000, block_size: int = 16, stop_token_ids: tuple[int, ...] = (), num_host_blocks: int = 0
+) -> EngineInfo:
     return EngineInfo(
         num_blocks=num_blocks,
+        num_host_blocks=num_host_blocks,
         block_size=block_size,
         stop_token_ids=stop_token_ids,
         max_context_tokens=10**6,
@@ -82,6 +86,9 @@ def info(num_blocks: int = 1000, block_size: int = 16, stop_token_ids: tuple[int
         attention="none",
         copy_bytes_per_s=1e6,
     )
+
+
+DECODE_OPTIONS = ("admit", "max_num_seqs", "watermark", "preemption", "recompute_chunk_size")
 
 
 def tetri(**changes: Any) -> Tetri:
@@ -100,7 +107,7 @@ def tetri(**changes: Any) -> Tetri:
     }
     for name, value in changes.items():
         part = prefill if name in (*prefill, "granularity", "seed") else rest
-        part = decode if name in ("admit", "max_num_seqs", "recompute_chunk_size") else part
+        part = decode if name in DECODE_OPTIONS else part
         part[name] = value
     return Tetri(prefill=PrefillPolicies(**prefill), decode=DecodePolicies(**decode), **rest)
 
@@ -123,9 +130,22 @@ class TaggedPool:
     def __init__(self, sizes: EngineInfo, registry: list["TaggedPool"]) -> None:
         self.block_size = sizes.block_size
         self.block_bytes = sizes.block_bytes
-        self.slots: list[list[tuple[int, int] | None]] = [[None] * sizes.block_size for _ in range(sizes.num_blocks)]
+        self.slots = self._empty(sizes.num_blocks)
+        self.host_slots = self._empty(sizes.num_host_blocks)
         self._registry = registry
         registry.append(self)
+
+    def _empty(self, num_blocks: int) -> list[list[tuple[int, int] | None]]:
+        return [[None] * self.block_size for _ in range(num_blocks)]
+
+    def swap(self, batch: Batch) -> None:
+        """Out before in; what is left behind is wiped, so that only the copy can be what is read later."""
+        for device_block, host_block in batch.swap_out:
+            self.host_slots[host_block] = self.slots[device_block]
+            (self.slots[device_block],) = self._empty(1)
+        for device_block, host_block in batch.swap_in:
+            self.slots[device_block] = self.host_slots[host_block]
+            (self.host_slots[host_block],) = self._empty(1)
 
     def write(self, request_id: int, block_ids: SequenceOf[int], start: int, stop: int) -> None:
         for position in range(start, stop):
@@ -159,7 +179,7 @@ class CheckingEngine:
     """
 
     def __init__(self, factory: "CheckingFactory", clock: Clock, index: int) -> None:
-        self.info = info(factory.num_blocks(), factory.block_size, (STOP_TOKEN,))
+        self.info = info(factory.num_blocks(), factory.block_size, (STOP_TOKEN,), factory.num_host_blocks)
         self.tagged = TaggedPool(self.info, factory.pools)
         self.pool: KVPool | None = self.tagged
         self.batches: list[list[tuple[int, int, int]]] = []
@@ -173,11 +193,14 @@ class CheckingEngine:
         spans = [(chunk.sequence, chunk.start, chunk.num_tokens) for chunk in batch.prefill]
         spans += [(one, one.num_tokens - 1, 1) for one in batch.decode]
         self.batches.append([(one.request.id, start, num_tokens) for one, start, num_tokens in spans])
-        assert spans and len({one.request.id for one, _, _ in spans}) == len(spans), "an empty or a doubled batch"
+        assert spans or batch.swap_out, "an empty batch"
+        assert len({one.request.id for one, _, _ in spans}) == len(spans), "a doubled batch"
+        self.tagged.swap(batch)
         work = [(one, self._checked(one, start, num_tokens), start + num_tokens) for one, start, num_tokens in spans]
         await self._factory.before_iteration(self._index, len(self.batches))
         num_tokens = batch.num_prefill_tokens + batch.num_padding_tokens
-        await self._clock.sleep(0.001 + 0.0001 * num_tokens + 0.0002 * len(batch.decode))
+        work_s = 0.0001 * num_tokens + 0.0002 * len(batch.decode) + 0.0001 * batch.num_swapped_blocks
+        await self._clock.sleep(0.001 + work_s)
         tokens = {}
         for one, block_ids, stop in work:
             assert one.block_ids == block_ids, "a sequence's blocks changed under the engine"
@@ -197,10 +220,17 @@ class CheckingEngine:
 
 
 class CheckingFactory:
-    """Engines of `num_blocks` blocks; `stops` says at which position, from 0, a response meets its stop token."""
+    """Engines of `num_blocks` blocks, and `host_blocks` where the system swaps.
 
-    def __init__(self, num_blocks: int = 1000, block_size: int = 16, stops: dict[int, int] | None = None) -> None:
+    `stops` says at which position, from 0, a response meets its stop token.
+    """
+
+    def __init__(
+        self, num_blocks: int = 1000, block_size: int = 16, stops: dict[int, int] | None = None, host_blocks: int = 50
+    ) -> None:
         self.block_size = block_size
+        self.num_host_blocks = 0
+        self.host_blocks = host_blocks
         self.engines: list[CheckingEngine] = []
         self.pools: list[TaggedPool] = []
         self._num_blocks = num_blocks
@@ -211,6 +241,12 @@ class CheckingFactory:
 
     def num_blocks(self) -> int:
         return self._num_blocks
+
+    def with_host_memory(self) -> "CheckingFactory":
+        """The engines, pools and tokens are those of this factory."""
+        swapping = copy(self)
+        swapping.num_host_blocks = self.host_blocks
+        return swapping
 
     def build(self, clock: Clock, core: int | None) -> Engine:
         engine = CheckingEngine(self, clock, len(self.engines))

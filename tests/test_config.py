@@ -105,3 +105,17 @@ def test_root_options_reach_the_engine() -> None:
     engine = build(config.engine)
     assert engine.seed == 7
     assert engine.device.value == "cpu"
+
+
+@pytest.mark.parametrize("estimate", ["low", "mean", "high"])
+@pytest.mark.parametrize("admit", ["reserve_static", "reserve_dynamic"])
+def test_every_point_of_a_predicted_range_can_be_chosen(admit: str, estimate: str) -> None:
+    options = [f"decode/admit={admit}", f"decode.admit.estimate={estimate}", f"prefill.dispatch.estimate={estimate}"]
+    tetri = build(compose("config", ["+workload=lpld", *options]).system.tetri)
+    assert tetri.decode.admit.estimate.value == tetri.prefill.dispatch.estimate.value == estimate
+
+
+@pytest.mark.parametrize("preemption", ["recompute", "swap"])
+def test_preemption_can_be_chosen(preemption: str) -> None:
+    tetri = build(compose("config", ["+workload=lpld", f"decode.preemption={preemption}"]).system.tetri)
+    assert tetri.decode.preemption.value == preemption

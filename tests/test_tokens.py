@@ -15,11 +15,13 @@ from transformers import PreTrainedModel
 
 from tetribench.config import build as build_component
 from tetribench.config import conf_folder, register
+from tetribench.core.events import EventKind
 from tetribench.core.request import Request
 from tetribench.engine.hf import build, tokenizer
 from tetribench.engine.hf.models import load_model
 from tetribench.engine.hf.tokenizer import HFTokenizer, load_tokenizer
 from tetribench.engine.model import Model
+from tetribench.metrics.log import read_events
 from tetribench.workload.files import read
 from tetribench.workload.prose import with_prose
 from tetribench.workload.request_set import RequestSet
@@ -99,9 +101,9 @@ def with_ids(requests: RequestSet, name: str) -> list[Request]:
     return with_prose(requests, tokenizer_once(model_of(name)), seed=0).requests
 
 
-def check(folder: Path, name: str) -> None:
+def check(folder: Path, name: str, systems: tuple[str, ...] = ("tetri", "vllm_like")) -> None:
     requests = with_ids(read(folder / "requests.jsonl"), name)
-    answers = {system: served(folder, system) for system in ("tetri", "vllm_like")}
+    answers = {system: served(folder, system) for system in systems}
     for request in requests:
         expected = reference(name, request.prompt_ids, request.max_output_tokens, request.natural_stop)
         for system, tokens in answers.items():
@@ -128,13 +130,31 @@ def test_tokens_across_processes_and_shared_memory(tetribench: Command, tmp_path
     check(tmp_path / "run", "opt_tiny")
 
 
-def test_tokens_survive_preemption(tetribench: Command, tmp_path: Path) -> None:
-    """Memory for a few of ten growing requests: members are preempted and recomputed on both systems."""
-    options = ["engine.kv_memory_gib=0.005", "decode/admit=greedy", "workload.num_requests=10", "runtime=inline"]
-    assert tetribench("+workload=lphd", "workload.length_scale=0.3", "device=cpu", "name=run", *options) == 0
-    for system in ("tetri", "vllm_like"):
-        assert "preempted" in (tmp_path / "run" / "systems" / system / "events.jsonl").read_text()
+def preemptions(folder: Path, system: str) -> set[str]:
+    """How sequences were preempted."""
+    events = read_events(folder / "systems" / system / "events.jsonl")
+    return {event.details["how"] for event in events if event.kind is EventKind.PREEMPTED}
+
+
+CROWDED = [
+    *("+workload=lphd", "workload.length_scale=0.3", "workload.num_requests=10", "engine.kv_memory_gib=0.005"),
+    *("decode/admit=greedy", "device=cpu", "runtime=inline", "name=run"),
+]
+"""Memory for a few of ten growing requests."""
+
+
+def test_tokens_survive_recomputation(tetribench: Command, tmp_path: Path) -> None:
+    assert tetribench(*CROWDED) == 0
+    assert preemptions(tmp_path / "run", "tetri") == preemptions(tmp_path / "run", "vllm_like") == {"recompute"}
     check(tmp_path / "run", "opt_tiny")
+
+
+@pytest.mark.parametrize(("host_memory_gib", "hows"), [(0.1, {"swap"}), (0.002, {"swap", "recompute"})])
+def test_tokens_survive_swapping(host_memory_gib: float, hows: set[str], tetribench: Command, tmp_path: Path) -> None:
+    options = ["systems=[tetri]", "decode.preemption=swap", f"engine.host_memory_gib={host_memory_gib}"]
+    assert tetribench(*CROWDED, *options) == 0
+    assert preemptions(tmp_path / "run", "tetri") == hows
+    check(tmp_path / "run", "opt_tiny", ("tetri",))
 
 
 @REAL

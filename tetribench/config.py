@@ -18,6 +18,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig
 
+from tetribench.decode.preempt import Preemption
 from tetribench.engine.hf.schema import Device
 from tetribench.kv.transfer import Granularity
 
@@ -92,6 +93,7 @@ class Prefill:
 @dataclass
 class Decode:
     admit: Component = MISSING
+    preemption: Preemption = Preemption.recompute
 
 
 @dataclass

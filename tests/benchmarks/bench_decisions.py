@@ -1,18 +1,24 @@
 """What one scheduling decision costs on one core: `make bench`."""
 
 from collections import deque
+from collections.abc import Sequence as SequenceOf
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from tetribench.core.load import InstanceLoad
+from tetribench.core.messages import Arrived, LoadBroadcast, Reserve, Submit
 from tetribench.core.request import Request
 from tetribench.core.seeds import generator
 from tetribench.core.sequence import LengthRange, Sequence
-from tetribench.decode.admit import KVView, ReserveDynamic, ReserveStatic
+from tetribench.decode.admit import Admission, Greedy, KVView, ReserveDynamic, ReserveStatic
+from tetribench.decode.scheduler import DecodePolicies, DecodeScheduler
+from tetribench.engine.base import EngineInfo
 from tetribench.kv.blocks import BlockAllocator
 from tetribench.prefill.chunk import Chunker
 from tetribench.prefill.dispatch import PowerOfTwo
 from tetribench.prefill.order import SJF
+from tetribench.prefill.predict import Oracle
+from tetribench.prefill.scheduler import PrefillPolicies, PrefillScheduler
 
 RNG = generator(0, "benchmarks")
 
@@ -57,10 +63,14 @@ def test_dispatch_among_1000_instances(benchmark: BenchmarkFixture) -> None:
     assert len(choice.candidates) == 2
 
 
-def admission(benchmark: BenchmarkFixture, policy: ReserveDynamic | ReserveStatic) -> None:
+def admission(benchmark: BenchmarkFixture, policy: Admission) -> None:
     members = [sequence(number, num_outputs=RNG.randint(1, 400)) for number in range(256)]
     candidate, view = sequence(999), KVView(block_size=16, num_free_tokens=100_000)
     assert benchmark(lambda: policy.admits(candidate, members, view))
+
+
+def test_admit_into_256_greedy(benchmark: BenchmarkFixture) -> None:
+    admission(benchmark, Greedy())
 
 
 def test_admit_into_256_reserve_dynamic(benchmark: BenchmarkFixture) -> None:
@@ -69,3 +79,85 @@ def test_admit_into_256_reserve_dynamic(benchmark: BenchmarkFixture) -> None:
 
 def test_admit_into_256_reserve_static(benchmark: BenchmarkFixture) -> None:
     admission(benchmark, ReserveStatic())
+
+
+INFO = EngineInfo(
+    num_blocks=100_000,
+    block_size=16,
+    max_context_tokens=10**6,
+    block_bytes=1,
+    device="none",
+    dtype="none",
+    num_parameters=1,
+    attention="none",
+)
+
+
+class Refusing(ReserveDynamic):
+    """Looks as long as the policy does and then says no."""
+
+    def admits(self, candidate: Sequence, members: SequenceOf[Sequence], kv: KVView) -> bool:
+        return super().admits(candidate, members, kv) and not members
+
+
+def decoding_256() -> DecodeScheduler:
+    """256 members, and a request that the policy is asked about, in vain, at the end of every iteration."""
+    policies = DecodePolicies(admit=Greedy(), max_num_seqs=512)
+    made = policies.build("decode-0", INFO)
+    for number in range(256):
+        one = Request(id=number, arrival_s=0.0, num_prompt_tokens=RNG.randint(1, 1000), max_output_tokens=10**6)
+        made.receive(Reserve(one, LengthRange(200, 400), "prefill-0"), 0.0)
+        made.receive(Arrived(number, 0), 0.0)
+    policies.admit = Refusing()
+    made.receive(Reserve(request(999), LengthRange(200, 400), "prefill-0"), 0.0)
+    return made
+
+
+def test_all_scheduling_of_a_decode_iteration_of_256(benchmark: BenchmarkFixture) -> None:
+    made, tokens = decoding_256(), dict.fromkeys(range(256), 0)
+
+    def iteration() -> None:
+        batch = made.next_batch(0.0)
+        assert batch is not None
+        made.complete(batch, tokens, 0.0)
+        made.outbox.outputs.clear()
+
+    benchmark.pedantic(iteration, rounds=500)  # type: ignore[no-untyped-call]
+    assert made.load(0.0).num_running == 256 and made.load(0.0).num_waiting == 1
+
+
+def test_load_of_256_decodes(benchmark: BenchmarkFixture) -> None:
+    made = decoding_256()
+    assert benchmark(lambda: made.load(0.0)).num_running == 256
+
+
+def prefilling_1000() -> PrefillScheduler:
+    """1,000 prompts, 128 or more of which are scheduled."""
+    policies = PrefillPolicies(
+        order=SJF(window=128), chunk=Chunker(chunk_size=512), predict=Oracle(), dispatch=PowerOfTwo()
+    )
+    made = policies.build("prefill-0", INFO)
+    free = InstanceLoad(time_s=0.0, num_total_tokens=10**6, num_free_tokens=10**6)
+    made.receive(LoadBroadcast({"decode-0": free, "decode-1": free}), 0.0)
+    for number in range(1000):
+        made.receive(Submit(request(number)), 0.0)
+    return made
+
+
+def test_all_scheduling_of_a_prefill_iteration_with_1000_queued(benchmark: BenchmarkFixture) -> None:
+    """The first iteration of a window also predicts for it, and is left out."""
+
+    def fresh() -> tuple[tuple[PrefillScheduler], dict[str, object]]:
+        made = prefilling_1000()
+        batch = made.next_batch(0.0)
+        assert batch is not None
+        made.complete(batch, {chunk.sequence.request.id: 0 for chunk in batch.prefill if chunk.yields_token}, 0.0)
+        return (made,), {}
+
+    def iteration(made: PrefillScheduler) -> int:
+        batch = made.next_batch(0.0)
+        assert batch is not None
+        made.complete(batch, {chunk.sequence.request.id: 0 for chunk in batch.prefill if chunk.yields_token}, 0.0)
+        return batch.num_prefill_tokens
+
+    assert benchmark.pedantic(iteration, setup=fresh, rounds=50) == 512  # type: ignore[no-untyped-call]

@@ -133,7 +133,11 @@ def test_when_memory_runs_out_the_last_admitted_is_preempted_and_goes_ahead_of_a
     made.receive(Submit(request(2, 16, output=1)), 1.5)
     assert step(made, 9.0) == ([], [0])
     (event,) = [event for event in made.outbox.events if event.kind is EventKind.PREEMPTED]
-    assert (event.requests, event.time_s, event.details) == ((1,), 9.0, {"num_tokens": 4 + 5})
+    assert (event.requests, event.time_s, event.details) == (
+        (1,),
+        9.0,
+        {"how": "recompute", "num_tokens": 4 + 5, "num_bytes": 0},
+    )
     order = [step(made)[0] for _ in range(6)]
     assert [ids for ids in order if ids] == [[1]]
 

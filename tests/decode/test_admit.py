@@ -140,3 +140,45 @@ def test_dynamic_admits_where_static_waits_and_the_other_way_round() -> None:
     short_candidate = sequence(prompt=100)
     assert ReserveStatic().admits(short_candidate, members, memory(100))
     assert not ReserveDynamic().admits(short_candidate, members, memory(100))
+
+
+@pytest.mark.parametrize(("estimate", "least_free"), [(Estimate.low, 420), (Estimate.mean, 320), (Estimate.high, 420)])
+def test_reserve_static_takes_an_outliving_candidate_to_be_in_a_later_bucket(
+    estimate: Estimate, least_free: int
+) -> None:
+    """Bucket 0, 250 produced: it is taken to end at 400, at 100 + 200 or at 199 + 200, after a prompt of 20."""
+    policy, candidate = ReserveStatic(estimate=estimate), sequence(prompt=20, produced=250)
+    assert policy.admits(candidate, [sequence(1)], memory(least_free))
+    assert not policy.admits(candidate, [sequence(1)], memory(least_free - 10))
+
+
+@pytest.mark.parametrize(
+    ("estimate", "least_free"), [(Estimate.low, 150 + 160), (Estimate.mean, 50 + 60), (Estimate.high, 150 + 160)]
+)
+def test_reserve_dynamic_takes_an_outliving_member_to_be_in_a_later_bucket(estimate: Estimate, least_free: int) -> None:
+    """The same ends are 150, 50 or 149 steps away for a member on 26 full blocks; a candidate of 10 grows as long."""
+    member, candidate = sequence(prompt=10, produced=250, num_blocks=26), sequence(1, prompt=10, low=400, high=600)
+    policy = ReserveDynamic(estimate=estimate)
+    assert policy.admits(candidate, [member], memory(least_free))
+    assert not policy.admits(candidate, [member], memory(least_free - 10))
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 100), st.integers(0, 50), st.integers(1, 50), st.integers(0, 200)), min_size=1),
+    st.sampled_from(Estimate),
+    st.integers(0, 3000),
+)
+def test_reserve_dynamic_is_its_definition(
+    rows: list[tuple[int, int, int, int]], estimate: Estimate, num_free_tokens: int
+) -> None:
+    """Memory at the moment the first member ends, added up plainly; the policy itself is written to be quick."""
+    candidate, *members = (
+        sequence(id, prompt, low=low, high=low + width, produced=produced, num_blocks=(prompt + produced) // 10 + 1)
+        for id, (prompt, low, width, produced) in enumerate([(7, 20, 30, 0), *rows])
+    )
+    candidate.block_ids = []
+    kv = memory(num_free_tokens)
+    horizon = min(remaining(member, estimate) for member in members)
+    growth = sum(kv.rounded(member.num_tokens + horizon) - 10 * len(member.block_ids) for member in members)
+    growth += kv.rounded(candidate.num_tokens + min(horizon, remaining(candidate, estimate)))
+    assert ReserveDynamic(estimate=estimate).admits(candidate, members, kv) is (growth <= num_free_tokens)

@@ -133,6 +133,18 @@ def test_a_request_that_is_held_back_gets_room_when_another_ends() -> None:
     assert granted(made) == [1]
 
 
+def test_a_share_of_the_blocks_is_kept_free_except_for_a_lone_request() -> None:
+    made = DecodePolicies(admit=Greedy(), watermark=0.5).build("decode-0", info(4, 4))
+    reserve(made, 0, prompt=12)
+    reserve(made, 1, prompt=4)
+    assert granted(made) == [0]
+    made.receive(Released(0), 2.0)
+    assert granted(made) == [1]
+    reserve(made, 2, prompt=4)
+    reserve(made, 3, prompt=4)
+    assert granted(made) == [2] and made.num_used_blocks == 2
+
+
 def test_seats_are_bounded_and_those_that_are_on_their_way_take_one() -> None:
     made = scheduler(max_num_seqs=2)
     arrive(made, 0, output=3)
@@ -173,7 +185,8 @@ def test_when_memory_runs_out_the_last_admitted_is_preempted() -> None:
     batch = step(made, 9.0)
     assert [one.request.id for one in batch.decode] == [0]
     (event,) = [event for event in made.outbox.events if event.kind is EventKind.PREEMPTED]
-    assert (event.requests, event.time_s, event.details) == ((1,), 9.0, {"num_tokens": 4 + 5})
+    assert (event.requests, event.time_s) == ((1,), 9.0)
+    assert event.details == {"how": "recompute", "num_tokens": 4 + 5, "num_bytes": 0}
 
 
 def test_a_preempted_request_comes_before_all_that_ask() -> None:
@@ -307,5 +320,8 @@ def test_an_idle_instance_that_forgot_a_request_is_found() -> None:
 def test_bounds_of_nothing_are_refused() -> None:
     with pytest.raises(ValueError, match=r"max_num_seqs=0: must be at least 1"):
         DecodePolicies(admit=Greedy(), max_num_seqs=0)
+    for watermark in (-0.1, 1.0):
+        with pytest.raises(ValueError, match=rf"watermark={watermark}: must be at least 0 and below 1"):
+            DecodePolicies(admit=Greedy(), watermark=watermark)
     with pytest.raises(ValueError, match=r"recompute_chunk_size=0: must be at least 1"):
         DecodePolicies(admit=Greedy(), recompute_chunk_size=0)

@@ -39,7 +39,9 @@ def paper() -> CostModel:
 def round_numbers(**changes: Any) -> Hardware:
     """One second each: 0.5 s overhead, 1 byte and 1 operation a nanosecond."""
     numbers: dict[str, Any] = {"memory_bytes": 1e9, "overhead_s": 0.5, "bytes_per_s": 1e9, "flops_per_s": 1e9}
-    return Hardware(**({"name": "round", "source": "", **numbers, "copy_bytes_per_s": 1e9} | changes))
+    return Hardware(
+        **({"name": "round", "source": "", **numbers, "copy_bytes_per_s": 1e9, "host_bytes_per_s": 1e9} | changes)
+    )
 
 
 def small() -> Model:
@@ -141,6 +143,33 @@ def test_the_engine_sleeps_and_yields_a_token_for_everyone_who_has_one_due() -> 
     engine.close()
 
 
+def test_swaps_come_before_the_pass_at_the_speed_of_the_host() -> None:
+    """Blocks of 16 tokens of 8 bytes; half a gigabyte a second."""
+    hardware = round_numbers(host_bytes_per_s=0.5e9)
+    swapping = Batch(decode=decodes(1), swap_out=[(0, 0), (1, 1)], swap_in=[(2, 2)])
+    for batch, pass_s in [
+        (swapping, CostModel(small().shape(), hardware).seconds(swapping)),
+        (Batch(swap_out=swapping.swap_out, swap_in=swapping.swap_in), 0.0),
+    ]:
+        clock = VirtualClock()
+        run_virtual(clock, CostModelFactory(model=small(), hardware=hardware).build(clock, None).run(batch))
+        assert clock.now() == pytest.approx(pass_s + 3 * 16 * small().shape().kv_bytes_per_token(2) / 0.5e9, rel=1e-12)
+
+
+def test_host_memory_is_there_for_those_that_ask() -> None:
+    block_bytes = 16 * small().shape().kv_bytes_per_token(2)
+    factory = CostModelFactory(model=small(), hardware=round_numbers(), host_memory_gib=5.5 * block_bytes / 2**30)
+    assert factory.info().num_host_blocks == 0
+    assert factory.with_host_memory().info().num_host_blocks == 5
+    assert factory.num_host_blocks == 0, "the engine that was asked is another one"
+
+
+def test_nowhere_to_swap_to_is_refused() -> None:
+    factory = CostModelFactory(model=small(), hardware=round_numbers(), host_memory_gib=0.0)
+    with pytest.raises(ValueError, match=r"^engine.host_memory_gib=0: decode.preemption=swap needs at least one block"):
+        factory.with_host_memory()
+
+
 def test_kv_memory_is_what_the_weights_leave_of_the_device() -> None:
     model, hardware = small(), round_numbers(memory_bytes=100_000.0)
     factory = CostModelFactory(model=model, hardware=hardware, memory_share=0.5, block_size=4)
@@ -167,6 +196,7 @@ def test_memory_that_does_not_fit_is_refused_before_anything_starts(kv_memory_gi
     [
         ({"block_size": 0}, r"engine.block_size=0: must be at least 1"),
         ({"kv_memory_gib": 0.0}, r"engine.kv_memory_gib=0.0: must be positive"),
+        ({"host_memory_gib": -1.0}, r"engine.host_memory_gib=-1.0: must not be negative"),
         ({"memory_share": 0.0}, r"engine.memory_share=0.0: must be above 0"),
         ({"memory_share": 1.5}, r"engine.memory_share=1.5: must be above 0"),
     ],

@@ -120,7 +120,8 @@ def test_ask_run_hand_back_and_tell() -> None:
     (event,) = told[1].events
     assert (event.kind, event.time_s, event.source) == (EventKind.ITERATION, 2.0, "one")
     assert event.details == {
-        "started_s": 1.0, "num_prefill_tokens": 7, "num_decode_tokens": 1, "num_used_blocks": 11
+        "started_s": 1.0, "num_prefill_tokens": 7, "num_decode_tokens": 1, "num_used_blocks": 11,
+        "num_swapped_bytes": 0,
     }  # fmt: skip
 
 

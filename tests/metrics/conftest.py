@@ -21,7 +21,8 @@ def _started(name: str, role: str, num_blocks: int) -> list[Event]:
 
 def _iteration(name: str, started_s: float, ended_s: float, *counts: int) -> Event:
     names = ("num_prefill_tokens", "num_decode_tokens", "num_used_blocks")
-    return _event(ended_s, "iteration", name, started_s=started_s, **dict(zip(names, counts, strict=True)))
+    details = dict(zip(names, counts, strict=True))
+    return _event(ended_s, "iteration", name, started_s=started_s, num_swapped_bytes=0, **details)
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def colocated(arrival: Make) -> list[Event]:
         arrival(1.2, 3),
         _iteration("c0", 1.0, 1.5, 0, 1, 100),
         _event(1.5, "token", CLIENT, 1),
-        _event(1.5, "preempted", "c0", 1, num_tokens=102),
+        _event(1.5, "preempted", "c0", 1, how="recompute", num_tokens=102, num_bytes=0),
         _event(2.0, "admitted", "c0", 1),
         _event(2.0, "prefill_started", "c0", 1),
         _iteration("c0", 2.0, 3.0, 102, 1, 75),

@@ -49,6 +49,10 @@ def test_a_disaggregated_system(disaggregated: list[Event]) -> None:
             "kv_occupancy_mean": (0.2 * 0.1 + 0.1 * 0.2 + 1.0 * 0.4 + 0.4 * 0.25) / 1.7,
             "kv_occupancy_max": 0.4,
             "num_preemptions": 0,
+            "num_swaps": 0,
+            "num_recomputations": 0,
+            "num_recomputed_tokens": 0,
+            "swapped_bytes": 0,
             "transfer_bytes": 1000,
             "transfer_bandwidth_bytes_per_s": 1000 / 0.10,
             "busy_prefill_instances_s": 1.3,
@@ -76,10 +80,29 @@ def test_a_colocated_system(colocated: list[Event]) -> None:
             "kv_occupancy_mean": (0.5 * 0.5 + 0.5 * 1.0 + 1.0 * 0.75) / 2.0,
             "kv_occupancy_max": 1.0,
             "num_preemptions": 1,
+            "num_swaps": 0,
+            "num_recomputations": 1,
+            "num_recomputed_tokens": 102,
+            "swapped_bytes": 0,
             "transfer_bytes": 0,
             "busy_colocated_instances_s": 2.0,
         }
     )
+
+
+def test_swaps_and_recomputations_are_told_apart(disaggregated: list[Event], event: Make) -> None:
+    counts = {"num_prefill_tokens": 0, "num_decode_tokens": 1, "num_used_blocks": 1}
+    thrashing = [
+        event(1.65, "preempted", "d0", 1, how="swap", num_tokens=102, num_bytes=700),
+        event(1.70, "iteration", "d0", started_s=1.65, num_swapped_bytes=700, **counts),
+        event(1.75, "iteration", "d0", started_s=1.70, num_swapped_bytes=800, **counts),
+        event(1.80, "preempted", "d0", 1, how="recompute", num_tokens=103, num_bytes=0),
+        event(1.85, "preempted", "d0", 2, how="recompute", num_tokens=7, num_bytes=0),
+    ]
+    metrics = resource_metrics(tables([*disaggregated, *thrashing]))
+    assert metrics["num_preemptions"] == 3
+    assert (metrics["num_swaps"], metrics["swapped_bytes"]) == (1, 1500)
+    assert (metrics["num_recomputations"], metrics["num_recomputed_tokens"]) == (2, 110)
 
 
 def test_an_instance_with_more_devices_costs_device_seconds_but_no_resource_time(
@@ -92,7 +115,8 @@ def test_an_instance_with_more_devices_costs_device_seconds_but_no_resource_time
 
 
 def test_an_instance_without_work_costs_no_resource_time(disaggregated: list[Event], event: Make) -> None:
-    early = event(0.5, "iteration", "p2", started_s=0.0, num_prefill_tokens=1, num_decode_tokens=0, num_used_blocks=1)
+    counts = {"num_prefill_tokens": 1, "num_decode_tokens": 0, "num_used_blocks": 1, "num_swapped_bytes": 0}
+    early = event(0.5, "iteration", "p2", started_s=0.0, **counts)
     idle = event(0.0, "instance_started", "p1", role="prefill")
     metrics = resource_metrics(tables([*disaggregated, idle, early]))
     known = resource_metrics(tables(disaggregated))
@@ -156,6 +180,10 @@ def test_nothing_at_all() -> None:
         "resource_time_s",
         "busy_s",
         "num_preemptions",
+        "num_swaps",
+        "num_recomputations",
+        "num_recomputed_tokens",
+        "swapped_bytes",
         "transfer_bytes",
     }
 

@@ -44,6 +44,8 @@ def test_a_disaggregated_life(disaggregated: list[Event]) -> None:
         "reason": None,
         "num_output_tokens": 4,
         "num_preemptions": 0,
+        "num_swaps": 0,
+        "num_recomputed_tokens": 0,
         "num_transfer_bytes": 1000,
         "transfer_busy_s": 0.10,
         "prefill_instance": "p0",
@@ -65,7 +67,7 @@ def test_a_life_of_one_token_is_not_handed_over(disaggregated: list[Event]) -> N
 def test_a_colocated_life_counts_from_its_first_admission(colocated: list[Event]) -> None:
     life = request_table(colocated).loc[1]
     assert (life["admitted_s"], life["prefill_started_s"], life["prefill_done_s"]) == (0.5, 0.5, 1.0)
-    assert life["num_preemptions"] == 1
+    assert (life["num_preemptions"], life["num_swaps"], life["num_recomputed_tokens"]) == (1, 0, 102)
     assert life["prefill_instance"] == life["decode_instance"] == "c0"
 
 
@@ -145,12 +147,12 @@ def test_devices_of_an_instance_are_read_where_they_are_said(event: Make) -> Non
 
 def test_iterations(colocated: list[Event]) -> None:
     table = iteration_table(colocated)
-    columns = ["instance", "started_s", "ended_s", "num_prefill_tokens", "num_decode_tokens", "num_used_blocks"]
-    assert list(table.columns) == columns
+    counts = ["num_prefill_tokens", "num_decode_tokens", "num_used_blocks", "num_swapped_bytes"]
+    assert list(table.columns) == ["instance", "started_s", "ended_s", *counts]
     assert table.to_numpy().tolist() == [
-        ["c0", 0.5, 1.0, 100, 0, 50],
-        ["c0", 1.0, 1.5, 0, 1, 100],
-        ["c0", 2.0, 3.0, 102, 1, 75],
+        ["c0", 0.5, 1.0, 100, 0, 50, 0],
+        ["c0", 1.0, 1.5, 0, 1, 100, 0],
+        ["c0", 2.0, 3.0, 102, 1, 75, 0],
     ]
 
 

@@ -45,7 +45,12 @@ class Toy:
         self.record(stopped_s, EventKind.INSTANCE_STOPPED, name)
 
     def iteration(self, name: str, started_s: float, ended_s: float, prefill: int, decode: int) -> None:
-        used = {"num_prefill_tokens": prefill, "num_decode_tokens": decode, "num_used_blocks": 10 * decode}
+        used = {
+            "num_prefill_tokens": prefill,
+            "num_decode_tokens": decode,
+            "num_used_blocks": 10 * decode,
+            "num_swapped_bytes": 0,
+        }
         self.record(ended_s, EventKind.ITERATION, name, started_s=started_s, **used)
 
     def prefill(self, name: str, id: int, now_s: float) -> float:

@@ -14,6 +14,7 @@ from tetribench.control.route import LeastQueuedTokens, LeastRequests, RoundRobi
 from tetribench.core.request import Request
 from tetribench.core.sequence import Estimate
 from tetribench.decode.admit import Greedy, ReserveDynamic, ReserveStatic
+from tetribench.decode.preempt import Preemption
 from tetribench.drive.loadgen import ClosedLoop, Loop, OpenLoop
 from tetribench.kv.links import LinkSpeed
 from tetribench.kv.transfer import Granularity
@@ -45,7 +46,8 @@ def memories(draw: st.DrawFn) -> CheckingFactory:
     """From just enough for the longest request to more than enough for all."""
     block_size = draw(st.sampled_from([1, 3, 4, 16]))
     num_spare = draw(st.sampled_from([0, 1, 4, 20, 3000]))
-    return CheckingFactory(-(-MAX_TOKENS // block_size) + num_spare, block_size)
+    num_blocks = -(-MAX_TOKENS // block_size) + num_spare
+    return CheckingFactory(num_blocks, block_size, host_blocks=draw(st.sampled_from([1, 5, 20, 300])))
 
 
 @st.composite
@@ -67,6 +69,8 @@ def tetris(draw: st.DrawFn) -> dict[str, Any]:
         "granularity": draw(st.sampled_from(Granularity)),
         "admit": draw(st.sampled_from([Greedy(), ReserveStatic(estimate=estimate), ReserveDynamic(estimate=estimate)])),
         "max_num_seqs": draw(st.integers(1, 30)),
+        "watermark": draw(st.sampled_from([0.0, 0.01, 0.3])),
+        "preemption": draw(st.sampled_from(Preemption)),
         "recompute_chunk_size": draw(st.integers(1, 100)),
         "num_prefill": draw(st.integers(1, 3)),
         "num_decode": draw(st.integers(1, 3)),
@@ -92,7 +96,8 @@ def test_tetri_serves_it_when_responses_stop_by_themselves(
     requests: list[Request], factory: CheckingFactory, changes: dict[str, Any], loop: Loop, data: st.DataObject
 ) -> None:
     positions = data.draw(st.lists(st.integers(0, 45), min_size=len(requests), max_size=len(requests)))
-    stopping = CheckingFactory(factory.num_blocks(), factory.block_size, dict(enumerate(positions)))
+    stops = dict(enumerate(positions))
+    stopping = CheckingFactory(factory.num_blocks(), factory.block_size, stops, factory.host_blocks)
     natural = [
         request(one.id, one.num_prompt_tokens, one.max_output_tokens, one.arrival_s, natural_stop=True)
         for one in requests

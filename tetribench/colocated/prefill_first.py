@@ -74,7 +74,8 @@ class PrefillFirstScheduler:
         if self._admitted:
             return Batch(prefill=[PrefillChunk(sequence, 0, sequence.num_tokens) for sequence in self._admitted])
         for victim in self._running.grow():
-            self.outbox.event(now_s, EventKind.PREEMPTED, victim.request.id, num_tokens=victim.num_tokens)
+            details = {"how": "recompute", "num_tokens": victim.num_tokens, "num_bytes": 0}
+            self.outbox.event(now_s, EventKind.PREEMPTED, victim.request.id, **details)
             self._waiting.appendleft(victim)
         return Batch(decode=list(self._running.members)) if self._running.members else None
 

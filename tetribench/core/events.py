@@ -40,7 +40,7 @@ class EventKind(StrEnum):
     TRANSFER_STARTED = "transfer_started"  # prefill instance; first byte
     TRANSFER_DONE = "transfer_done"  # prefill instance; last byte; to, num_bytes, busy_s (time bytes were moving)
     ADMITTED = "admitted"  # instance; joined the running batch
-    PREEMPTED = "preempted"  # instance; lost its KV blocks, will be recomputed; num_tokens
+    PREEMPTED = "preempted"  # instance; lost its KV blocks; how (`swap`, `recompute`), num_tokens, num_bytes (swapped)
     RETRIED = "retried"  # global scheduler or prefill instance; how (restart or resend), attempt, reason
     FIRST_TOKEN = "first_token"  # client; first token delivered
     TOKEN = "token"  # client; one more token delivered to each of `requests`
@@ -52,15 +52,19 @@ class EventKind(StrEnum):
     INSTANCE_LOST = "instance_lost"  # for the instance; reason, num_restarted
     INSTANCE_STOPPED = "instance_stopped"  # for the instance; provisioned to here
     FLIP_STARTED = "flip_started"  # for the instance; role, to, reason, load_age_s
-    FLIP_REFUSED = "flip_refused"  # for the instance; role, reason
+    FLIP_REFUSED = "flip_refused"  # for the instance; reason
     FLIPPED = "flipped"  # for the instance, when control knows; role, to, started_s, drain_s, overhead_s
-    ITERATION = "iteration"  # instance, at its end; started_s, num_prefill_tokens, num_decode_tokens, num_used_blocks
+    ITERATION = "iteration"  # instance, at its end; started_s, num_prefill_tokens, num_decode_tokens, num_used_blocks,
+    # num_swapped_bytes (out and in)
     TRANSFER = "transfer"  # prefill instance, at the end of one push; started_s, num_bytes, to
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Event:
-    """Something that happened at `time_s` to `requests` (most often one, for an iteration or a delivery several)."""
+    """Something that happened at `time_s` to `requests` (most often one, for an iteration or a delivery several).
+
+    Nobody changes it, but it is not frozen, which would treble what it takes to make one.
+    """
 
     time_s: float
     kind: EventKind

@@ -121,9 +121,12 @@ class Drained:
     empty_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TokenOutput:
-    """One produced token, the `index`-th of its response, on its way to the client."""
+    """One produced token, the `index`-th of its response, on its way to the client.
+
+    Not frozen: there is one for every token, and freezing trebles what it takes to make one.
+    """
 
     request_id: int
     attempt: int

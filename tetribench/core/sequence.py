@@ -14,6 +14,9 @@ class Estimate(Enum):
     high = "high"
 
 
+_LOW, _HIGH = Estimate.low, Estimate.high  # looking a member up in its Enum costs more than the rest of `estimate`
+
+
 @dataclass(frozen=True, slots=True)
 class LengthRange:
     """Predicted response length: at least `low` and fewer than `high` tokens (paper section 3.3.2)."""
@@ -27,9 +30,9 @@ class LengthRange:
 
     def estimate(self, point: Estimate) -> int:
         """One number for the range, in tokens; the high end is the longest response that is still inside."""
-        if point is Estimate.low:
+        if point is _LOW:
             return self.low
-        return self.high - 1 if point is Estimate.high else (self.low + self.high) // 2
+        return self.high - 1 if point is _HIGH else (self.low + self.high) // 2
 
     @property
     def is_heavy(self) -> bool:
@@ -71,7 +74,8 @@ class Sequence:
 
     def append(self, token_id: int, stop_token_ids: frozenset[int]) -> bool:
         """Add a produced token; True when it is the last one of the response."""
-        self.output_ids.append(token_id)
-        if len(self.output_ids) >= self.request.max_output_tokens:
+        output_ids, request = self.output_ids, self.request
+        output_ids.append(token_id)
+        if len(output_ids) >= request.max_output_tokens:
             return True
-        return self.request.natural_stop and token_id in stop_token_ids
+        return request.natural_stop and token_id in stop_token_ids

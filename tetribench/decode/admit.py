@@ -34,16 +34,19 @@ def predicted_total(sequence: Sequence, estimate: Estimate) -> int:
     A request that has outlived its prediction is taken to be in the next bucket, and so on; the paper leaves this open.
     `max_output_tokens` is not looked at: where lengths are forced it is the truth, which no policy may know.
     """
-    predicted = sequence.predicted
-    width = predicted.high - predicted.low
-    overrun = max(len(sequence.output_ids) - predicted.estimate(estimate), 0)
-    num_output = predicted.estimate(estimate) + -(-overrun // width) * width
-    return sequence.request.num_prompt_tokens + num_output
+    return sequence.num_tokens + _to_go(sequence, estimate)
 
 
 def remaining(sequence: Sequence, estimate: Estimate) -> int:
     """Tokens that `sequence` is still expected to produce; at least one, or it would have ended."""
-    return max(predicted_total(sequence, estimate) - sequence.num_tokens, 1)
+    return _to_go(sequence, estimate) or 1
+
+
+def _to_go(sequence: Sequence, estimate: Estimate) -> int:
+    """From the tokens of the response so far to the expected end, which moves on by whole buckets."""
+    predicted = sequence.predicted
+    num_tokens = predicted.estimate(estimate) - len(sequence.output_ids)
+    return num_tokens if num_tokens >= 0 else num_tokens % (predicted.high - predicted.low)
 
 
 class Greedy:
@@ -58,11 +61,6 @@ class _Reserve:
 
     def __init__(self, *, estimate: Estimate = Estimate.low) -> None:
         self.estimate = estimate
-
-    def _growth(self, sequence: Sequence, num_steps: int, kv: KVView) -> int:
-        """Memory that `sequence` takes beyond what it holds, over the next `num_steps` tokens or until it ends."""
-        steps = min(num_steps, remaining(sequence, self.estimate))
-        return kv.rounded(sequence.num_tokens + steps) - len(sequence.block_ids) * kv.block_size
 
 
 class ReserveStatic(_Reserve):
@@ -80,6 +78,10 @@ class ReserveDynamic(_Reserve):
     """
 
     def admits(self, candidate: Sequence, members: SequenceOf[Sequence], kv: KVView) -> bool:
-        horizon = min(remaining(member, self.estimate) for member in members)
-        growth = sum(self._growth(member, horizon, kv) for member in members)
-        return self._growth(candidate, horizon, kv) + growth <= kv.num_free_tokens
+        estimate, block_size = self.estimate, kv.block_size
+        horizon = min([_to_go(member, estimate) for member in members]) or 1
+        num_blocks = -(-(candidate.num_tokens + min(horizon, remaining(candidate, estimate))) // block_size)
+        for member in members:  # none of them ends before the horizon
+            num_tokens = member.request.num_prompt_tokens + len(member.output_ids) + horizon
+            num_blocks += -(-num_tokens // block_size) - len(member.block_ids)
+        return num_blocks * block_size <= kv.num_free_tokens

@@ -1,16 +1,22 @@
 """The running batch: sequences that hold memory and produce a token each iteration (continuous batching)."""
 
+from collections.abc import Callable
+
 from tetribench.core.messages import TokenOutput
 from tetribench.core.sequence import Sequence
 from tetribench.kv.blocks import BlockAllocator
 
 
 class RunningBatch:
-    """Members in the order of admission. Decode instances and colocated ones run the same batch."""
+    """Members in the order of admission. Decode instances and colocated ones run the same batch.
 
-    def __init__(self, kv: BlockAllocator) -> None:
+    `evict` takes a preempted member's memory; by default its KV is dropped.
+    """
+
+    def __init__(self, kv: BlockAllocator, evict: Callable[[Sequence], None] | None = None) -> None:
         self.members: list[Sequence] = []
         self._kv = kv
+        self._evict = kv.release if evict is None else evict
 
     def __len__(self) -> int:
         return len(self.members)
@@ -18,19 +24,25 @@ class RunningBatch:
     def grow(self) -> list[Sequence]:
         """Give every member room for the token it is about to compute; returns those preempted for it.
 
-        When memory runs out the member admitted last loses its blocks and is to be recomputed (vLLM's policy: whoever
-        came first is served first). A member may preempt itself when it is the last.
+        When memory runs out the member admitted last loses its blocks (vLLM's policy: whoever came first is served
+        first). A member may preempt itself when it is the last. Blocks that are granted to a request whose KV is still
+        on its way are left alone, however late it was admitted: another instance is writing into them.
         """
+        block_size = self._kv.block_size
+        short = [  # without a call for each member: in most iterations most members need nothing
+            index
+            for index, member in enumerate(self.members)
+            if member.request.num_prompt_tokens + len(member.output_ids) > len(member.block_ids) * block_size
+        ]
         preempted: list[Sequence] = []
-        index = 0
-        while index < len(self.members):
-            member = self.members[index]
-            if self._kv.can_hold(member, member.num_tokens):
-                self._kv.extend(member, member.num_tokens)
-                index += 1
-            else:
+        for index in short:
+            while index < len(self.members):
+                member = self.members[index]
+                if self._kv.can_hold(member, member.num_tokens):
+                    self._kv.extend(member, member.num_tokens)
+                    break
                 victim = self.members.pop()
-                self._kv.release(victim)
+                self._evict(victim)
                 preempted.append(victim)
         return preempted
 

@@ -21,6 +21,7 @@ from tetribench.core.messages import (
 )
 from tetribench.core.sequence import Sequence
 from tetribench.decode.admit import Admission, KVView
+from tetribench.decode.preempt import PreemptedQueue, Preemption
 from tetribench.decode.running import RunningBatch
 from tetribench.engine.base import Batch, EngineInfo, PrefillChunk
 from tetribench.instance.post import CONTROL
@@ -32,17 +33,30 @@ from tetribench.kv.transfer import Moved
 class DecodePolicies:
     """What a decode instance is made of; builds its scheduler once the engine's memory is known.
 
-    `max_num_seqs` bounds the sequences that hold memory. A preempted sequence is recomputed in chunks of at most
-    `recompute_chunk_size` tokens.
+    `max_num_seqs` bounds the sequences that hold memory. A share `watermark` of the blocks is kept free when a request
+    is admitted beside others, as the colocated baseline does. `preemption` says how a preempted sequence gets its KV
+    back; where it is recomputed, in chunks of at most `recompute_chunk_size` tokens.
     """
 
-    def __init__(self, *, admit: Admission, max_num_seqs: int = 256, recompute_chunk_size: int = 512) -> None:
+    def __init__(
+        self,
+        *,
+        admit: Admission,
+        max_num_seqs: int = 256,
+        watermark: float = 0.01,
+        preemption: Preemption = Preemption.recompute,
+        recompute_chunk_size: int = 512,
+    ) -> None:
         if max_num_seqs < 1:
             raise ValueError(f"system.tetri.decode.max_num_seqs={max_num_seqs}: must be at least 1")
         if recompute_chunk_size < 1:
             raise ValueError(f"system.tetri.decode.recompute_chunk_size={recompute_chunk_size}: must be at least 1")
+        if not 0.0 <= watermark < 1.0:
+            raise ValueError(f"system.tetri.decode.watermark={watermark}: must be at least 0 and below 1")
         self.admit = admit
         self.max_num_seqs = max_num_seqs
+        self.watermark = watermark
+        self.preemption = preemption
         self.recompute_chunk_size = recompute_chunk_size
 
     def build(self, name: str, info: EngineInfo) -> "DecodeScheduler":
@@ -64,7 +78,8 @@ class DecodeScheduler:
     The admission policy decides at the first of these steps, before any byte moves: a request that it holds back waits
     with its KV on the prefill side. The paper decides once the KV has arrived, but does not say where it would lie
     until then; here nothing lies in this instance's memory that does not run. First come, first served; a preempted
-    request comes before all that ask, and while it is recomputed the decodes wait.
+    request comes before all that ask, once the others have grown. While it is recomputed the decodes wait; one that was
+    swapped decodes with them in the iteration that begins with its copy.
 
     When a prefill instance is lost, what was to come from it never will: it is dropped and reported to control. What is
     to be dropped while an iteration computes it keeps its memory until that iteration ends.
@@ -78,9 +93,10 @@ class DecodeScheduler:
         self._asking: deque[_Asking] = deque()
         self._receiving: dict[tuple[str, int], Sequence] = {}
         """By sender and ticket."""
-        self._preempted: deque[Sequence] = deque()
+        self._num_kept_blocks = int(policies.watermark * info.num_blocks)
+        self._preempted = PreemptedQueue(policies.preemption, self._kv, info)
         self._recomputing: Sequence | None = None
-        self._running = RunningBatch(self._kv)
+        self._running = RunningBatch(self._kv, self._preempted.evict)
         self._computing: set[Sequence] = set()
         self._dropped: list[Sequence] = []
         self._is_draining = False
@@ -165,13 +181,15 @@ class DecodeScheduler:
         dropped = set(sequences)
         self._asking = deque(one for one in self._asking if one.sequence not in dropped)
         self._receiving = {key: one for key, one in self._receiving.items() if one not in dropped}
-        self._preempted = deque(one for one in self._preempted if one not in dropped)
+        self._preempted.forget(dropped)
         self._running.members = [one for one in self._running.members if one not in dropped]
         if self._recomputing in dropped:
             self._recomputing = None
-        self._dropped += [one for one in sequences if one in self._computing]
-        for sequence in dropped - self._computing:
-            self._kv.release(sequence)
+        for sequence in sequences:
+            if sequence in self._computing:
+                self._dropped.append(sequence)
+            else:
+                self._kv.release(sequence)
 
     def _grant(self, now_s: float) -> None:
         while self._asking and not self._preempted:
@@ -194,25 +212,39 @@ class DecodeScheduler:
         holders = self._holders()
         if len(holders) >= self._policies.max_num_seqs or not self._kv.can_hold(sequence, sequence.num_tokens):
             return False
+        if not holders:
+            return True
+        if self._kv.num_free - self._kv.blocks_for(sequence.num_tokens) < self._num_kept_blocks:
+            return False
         view = KVView(self._kv.block_size, self._kv.num_free_tokens)
-        return not holders or self._policies.admit.admits(sequence, holders, view)
+        return self._policies.admit.admits(sequence, holders, view)
 
     def next_batch(self, now_s: float) -> Batch | None:
-        if self._recomputing is None and self._preempted and self._fits(self._preempted[0]):
-            self._recomputing = self._preempted.popleft()
-            self._kv.extend(self._recomputing, self._recomputing.num_tokens)
+        if self._recomputing is None:
+            for victim in self._running.grow():
+                self.outbox.event(now_s, EventKind.PREEMPTED, victim.request.id, **self._preempted.details(victim))
+            self._resume(now_s)
+        swap_out, swap_in = self._preempted.take_swaps()
         if self._recomputing is not None:
             sequence = self._recomputing
-            self._computing = {sequence}
+            self._computing = {sequence, *self._running.members}  # those that were swapped are copied in meanwhile
             num_tokens = min(sequence.num_uncomputed, self._policies.recompute_chunk_size)
-            return Batch(prefill=[PrefillChunk(sequence, sequence.num_computed, num_tokens)])
-        for victim in self._running.grow():
-            self.outbox.event(now_s, EventKind.PREEMPTED, victim.request.id, num_tokens=victim.num_tokens)
-            self._preempted.appendleft(victim)
-        if not self._running.members:
+            chunk = PrefillChunk(sequence, sequence.num_computed, num_tokens)
+            return Batch(prefill=[chunk], swap_out=swap_out, swap_in=swap_in)
+        if not self._running.members and not swap_out:
             return None
         self._computing = set(self._running.members)
-        return Batch(decode=list(self._running.members))
+        return Batch(decode=list(self._running.members), swap_out=swap_out, swap_in=swap_in)
+
+    def _resume(self, now_s: float) -> None:
+        """Bring preempted sequences back while they fit; one that must be recomputed holds up those behind it."""
+        while self._recomputing is None and self._preempted and self._fits(self._preempted.first):
+            sequence = self._preempted.bring_back()
+            if sequence.num_computed:
+                self._running.members.append(sequence)
+                self.outbox.event(now_s, EventKind.ADMITTED, sequence.request.id)
+            else:
+                self._recomputing = sequence
 
     def complete(self, batch: Batch, tokens: dict[int, int], now_s: float) -> None:
         self._computing = set()
@@ -270,4 +302,5 @@ class DecodeScheduler:
 
     def check(self) -> None:
         assert not self._holds_anything, "an idle decode instance forgot a request"
+        self._preempted.check()
         self._kv.check([])

@@ -24,28 +24,41 @@ class PrefillChunk:
         return self.start + self.num_tokens == self.sequence.num_tokens
 
 
+BlockPair = tuple[int, int]
+"""A block of the device and a block of host memory."""
+
+
 @dataclass(slots=True)
 class Batch:
     """One iteration: one forward pass over prefill chunks and one token for each decoding sequence.
 
     `num_padding_tokens` rows are computed for nothing (a zero-padded chunk, paper section 3.3.3).
-    The engine reads the sequences and changes none of them.
+    Before the pass blocks are copied: first those of `swap_out` to host memory, then those of `swap_in` back. A batch
+    of swaps alone has no pass. The engine reads the sequences and changes none of them.
     """
 
     prefill: list[PrefillChunk] = field(default_factory=list)
     decode: list[Sequence] = field(default_factory=list)
     num_padding_tokens: int = 0
+    swap_out: list[BlockPair] = field(default_factory=list)
+    swap_in: list[BlockPair] = field(default_factory=list)
 
     @property
     def num_prefill_tokens(self) -> int:
         return sum(chunk.num_tokens for chunk in self.prefill)
 
+    @property
+    def num_swapped_blocks(self) -> int:
+        return len(self.swap_out) + len(self.swap_in)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInfo:
-    """Facts read back from a running engine; schedulers rely on the first three, reports print them all."""
+    """Facts read back from a running engine; schedulers rely on the first four, reports print them all."""
 
     num_blocks: int
+    num_host_blocks: int = 0
+    """Blocks of host memory for what is swapped out."""
     block_size: int
     stop_token_ids: tuple[int, ...] = ()
     max_context_tokens: int
@@ -103,6 +116,12 @@ class EngineFactory(Protocol):
 
     def num_blocks(self) -> int:
         """KV blocks that each engine will have; known once it is sized."""
+
+    def with_host_memory(self) -> "EngineFactory":
+        """This engine with the host memory that swapping needs; an engine that is not asked takes none.
+
+        Raises ValueError, naming the option, where that memory is nothing or more than there is.
+        """
 
     def build(self, clock: Clock, core: int | None) -> Engine:
         """Make the engine in this process; `core` is the device index or, on CPU, of no effect."""

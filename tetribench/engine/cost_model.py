@@ -1,8 +1,11 @@
 """An engine that only waits: the time of an iteration from the model's shape and the hardware's profile."""
 
+from copy import copy
+
 from tetribench.core.clock import Clock
 from tetribench.engine.base import Batch, EngineInfo, KVPool
 from tetribench.engine.hardware import Hardware
+from tetribench.engine.host_memory import check_host_memory, host_blocks
 from tetribench.engine.model import Model, ModelShape
 
 
@@ -20,10 +23,12 @@ class CostModel:
     def seconds(self, batch: Batch) -> float:
         """Predicted duration of `batch`, padding included."""
         hardware = self._hardware
-        num_tokens = batch.num_prefill_tokens + len(batch.decode) + batch.num_padding_tokens
-        num_keys_read = sum(chunk.start + chunk.num_tokens for chunk in batch.prefill)
-        num_scores = sum(chunk.num_tokens * (chunk.start + (chunk.num_tokens + 1) / 2) for chunk in batch.prefill)
-        num_context_tokens = sum(sequence.num_tokens for sequence in batch.decode)
+        num_tokens, num_keys_read, num_scores = len(batch.decode) + batch.num_padding_tokens, 0, 0.0
+        for chunk in batch.prefill:
+            num_tokens += chunk.num_tokens
+            num_keys_read += chunk.start + chunk.num_tokens
+            num_scores += chunk.num_tokens * (chunk.start + (chunk.num_tokens + 1) / 2)
+        num_context_tokens = sum([one.request.num_prompt_tokens + len(one.output_ids) for one in batch.decode])
         flops = num_tokens * self._flops_per_token + (num_scores + num_context_tokens) * self._flops_per_key
         kv_bytes = (num_keys_read + num_context_tokens) * self._kv_bytes_per_token
         return (
@@ -35,19 +40,25 @@ class CostModel:
 
 
 class CostModelEngine:
-    """Sleeps for the predicted time and yields token 0 for every sequence that has one due."""
+    """Sleeps for the predicted time and yields token 0 for every sequence that has one due.
+
+    Swaps come before the pass and nothing hides them.
+    """
 
     pool: KVPool | None = None
 
-    def __init__(self, cost: CostModel, info: EngineInfo, clock: Clock) -> None:
+    def __init__(self, cost: CostModel, info: EngineInfo, clock: Clock, host_bytes_per_s: float) -> None:
         self.info = info
+        self._host_bytes_per_s = host_bytes_per_s
         self._cost = cost
         self._clock = clock
 
     async def run(self, batch: Batch) -> dict[int, int]:
-        await self._clock.sleep(self._cost.seconds(batch))
+        swap_s = batch.num_swapped_blocks * self.info.block_bytes / self._host_bytes_per_s
+        has_pass = bool(batch.prefill or batch.decode)
+        await self._clock.sleep(swap_s + (self._cost.seconds(batch) if has_pass else 0.0))
         tokens = {chunk.sequence.request.id: 0 for chunk in batch.prefill if chunk.yields_token}
-        tokens.update((sequence.request.id, 0) for sequence in batch.decode)
+        tokens.update([(sequence.request.id, 0) for sequence in batch.decode])
         return tokens
 
     def close(self) -> None:
@@ -58,7 +69,7 @@ class CostModelFactory:
     """Engine option `cost_model`: `model` on `hardware`.
 
     KV memory is `kv_memory_gib`; by default what the hardware's profile says, else all that the weights leave of
-    `memory_share` of the device (vLLM's rule).
+    `memory_share` of the device (vLLM's rule). An instance that swaps has `host_memory_gib` of host memory beside it.
     """
 
     def __init__(
@@ -68,24 +79,28 @@ class CostModelFactory:
         hardware: Hardware,
         kv_memory_gib: float | None = None,
         memory_share: float = 0.9,
+        host_memory_gib: float = 4.0,
         block_size: int = 16,
     ) -> None:
         if block_size < 1:
             raise ValueError(f"engine.block_size={block_size}: must be at least 1")
         if kv_memory_gib is not None and kv_memory_gib <= 0:
             raise ValueError(f"engine.kv_memory_gib={kv_memory_gib}: must be positive, or null for all that is left")
+        check_host_memory(host_memory_gib)
         if not 0.0 < memory_share <= 1.0:
             raise ValueError(f"engine.memory_share={memory_share}: must be above 0 and at most 1")
         self.model = model
         self.hardware = hardware
         self.kv_memory_gib = hardware.kv_memory_gib if kv_memory_gib is None else kv_memory_gib
         self.memory_share = memory_share
+        self.host_memory_gib = host_memory_gib
+        self.num_host_blocks = 0
         self.block_size = block_size
 
     def info(self) -> EngineInfo:
         """Sizes that follow from the shape. Raises ValueError when weights and KV do not fit the device."""
         shape, hardware = self.model.shape(), self.hardware
-        block_bytes = self.block_size * shape.kv_bytes_per_token(hardware.bytes_per_value)
+        block_bytes = self._block_bytes()
         left_bytes = hardware.memory_bytes * self.memory_share - shape.num_parameters * hardware.bytes_per_value
         kv_bytes = left_bytes if self.kv_memory_gib is None else self.kv_memory_gib * 2**30
         if kv_bytes > left_bytes or kv_bytes < block_bytes:
@@ -96,6 +111,7 @@ class CostModelFactory:
             )
         return EngineInfo(
             num_blocks=int(kv_bytes // block_bytes),
+            num_host_blocks=self.num_host_blocks,
             block_size=self.block_size,
             max_context_tokens=shape.max_context_tokens,
             block_bytes=block_bytes,
@@ -107,6 +123,14 @@ class CostModelFactory:
             copy_bytes_per_s=hardware.copy_bytes_per_s,
         )
 
+    def _block_bytes(self) -> int:
+        return self.block_size * self.model.shape().kv_bytes_per_token(self.hardware.bytes_per_value)
+
+    def with_host_memory(self) -> "CostModelFactory":
+        swapping = copy(self)
+        swapping.num_host_blocks = host_blocks(self.host_memory_gib, self._block_bytes())
+        return swapping
+
     def sized(self, num_instances: int) -> "CostModelFactory":
         self.info()
         return self
@@ -116,4 +140,4 @@ class CostModelFactory:
 
     def build(self, clock: Clock, core: int | None) -> CostModelEngine:
         cost = CostModel(self.model.shape(), self.hardware)
-        return CostModelEngine(cost, self.info(), clock)
+        return CostModelEngine(cost, self.info(), clock, self.hardware.host_bytes_per_s)

@@ -6,7 +6,8 @@ class Hardware:
 
     An iteration costs, in seconds: `overhead_s`, plus the weights and the KV that it reads over `bytes_per_s`, plus its
     floating-point operations over `flops_per_s`, plus `per_sequence_s` for each decoding sequence. `copy_bytes_per_s`
-    is the speed of a KV copy where the link sets none. `bytes_per_value` is the size of a weight and of a KV value.
+    is the speed of a KV copy where the link sets none, `host_bytes_per_s` that of a copy to or from host memory, for
+    what is swapped. `bytes_per_value` is the size of a weight and of a KV value.
     `kv_memory_gib` is the KV memory of one instance where it is not simply what the weights leave.
     """
 
@@ -22,6 +23,7 @@ class Hardware:
         flops_per_s: float,
         per_sequence_s: float = 0.0,
         copy_bytes_per_s: float,
+        host_bytes_per_s: float,
         bytes_per_value: int = 2,
         kv_memory_gib: float | None = None,
     ) -> None:
@@ -31,6 +33,7 @@ class Hardware:
             "bytes_per_s": bytes_per_s,
             "flops_per_s": flops_per_s,
             "copy_bytes_per_s": copy_bytes_per_s,
+            "host_bytes_per_s": host_bytes_per_s,
             "bytes_per_value": bytes_per_value,
         }
         for option, value in positive.items():
@@ -48,5 +51,6 @@ class Hardware:
         self.flops_per_s = flops_per_s
         self.per_sequence_s = per_sequence_s
         self.copy_bytes_per_s = copy_bytes_per_s
+        self.host_bytes_per_s = host_bytes_per_s
         self.bytes_per_value = bytes_per_value
         self.kv_memory_gib = kv_memory_gib

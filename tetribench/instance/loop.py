@@ -136,6 +136,7 @@ class InstanceLoop:
             "num_prefill_tokens": batch.num_prefill_tokens,
             "num_decode_tokens": len(batch.decode),
             "num_used_blocks": num_used_blocks,
+            "num_swapped_bytes": batch.num_swapped_blocks * self._engine.info.block_bytes,
         }
         return Event(now_s, EventKind.ITERATION, self.name, (), details)
 

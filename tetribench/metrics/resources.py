@@ -257,6 +257,38 @@ RESOURCE_METRICS = (
     ResourceMetric(
         "num_flips", "Flips", "flips", _LOWER, "number of flipped events", lambda tables: _num_changes(tables, "flip")
     ),
+    ResourceMetric(
+        "num_swaps",
+        "Preemptions by swapping",
+        "preemptions",
+        _LOWER,
+        "number of preempted events whose KV went to host memory",
+        lambda tables: float(tables.requests["num_swaps"].sum()),
+    ),
+    ResourceMetric(
+        "num_recomputations",
+        "Preemptions by recomputing",
+        "preemptions",
+        _LOWER,
+        "number of preempted events whose KV was dropped",
+        lambda tables: float((tables.requests["num_preemptions"] - tables.requests["num_swaps"]).sum()),
+    ),
+    ResourceMetric(
+        "num_recomputed_tokens",
+        "Recomputed tokens",
+        "tokens",
+        _LOWER,
+        "sum of tokens over preempted events whose KV was dropped",
+        lambda tables: float(tables.requests["num_recomputed_tokens"].sum()),
+    ),
+    ResourceMetric(
+        "swapped_bytes",
+        "KV bytes swapped, out and in",
+        "bytes",
+        _LOWER,
+        "sum over iterations of bytes swapped out and in",
+        lambda tables: float(tables.iterations["num_swapped_bytes"].sum()),
+    ),
     ResourceMetric("transfer_bytes", "KV bytes sent", "bytes", _LOWER, "sum of bytes over transfers", _transfer_bytes),
     ResourceMetric(
         "transfer_bandwidth_bytes_per_s",

@@ -69,7 +69,12 @@ def request_table(events: Iterable[Event]) -> pd.DataFrame:
     ids = sorted(arrived)
     num_delivered = Counter(chain.from_iterable(event.requests for kind in DELIVERIES for event in by_kind[kind]))
     num_retried = Counter(chain.from_iterable(event.requests for event in by_kind[EventKind.RETRIED]))
-    num_preempted = Counter(chain.from_iterable(event.requests for event in by_kind[EventKind.PREEMPTED]))
+    preempted = [(event.requests[0], event.details) for event in by_kind[EventKind.PREEMPTED]]
+    num_preempted = Counter(id for id, _ in preempted)
+    num_swapped = Counter(id for id, details in preempted if details["how"] == "swap")
+    num_recomputed_tokens: Counter[int] = Counter()
+    for id, details in preempted:
+        num_recomputed_tokens[id] += details["num_tokens"] if details["how"] == "recompute" else 0
 
     columns: dict[str, Any] = {
         "label": _texts(arrived[id].details.get("label", "") for id in ids),
@@ -83,6 +88,8 @@ def request_table(events: Iterable[Event]) -> pd.DataFrame:
         finished[id].details["num_output_tokens"] if id in finished else num_delivered[id] for id in ids
     )
     columns["num_preemptions"] = _ints(num_preempted[id] for id in ids)
+    columns["num_swaps"] = _ints(num_swapped[id] for id in ids)
+    columns["num_recomputed_tokens"] = _ints(num_recomputed_tokens[id] for id in ids)
     columns["num_retries"] = _ints(num_retried[id] for id in ids)
     columns["num_transfer_bytes"] = _ints(moved[id]["num_bytes"] if id in moved else 0 for id in ids)
     columns["transfer_busy_s"] = _floats(moved[id]["busy_s"] if id in moved else np.nan for id in ids)
@@ -118,7 +125,7 @@ def token_times(events: Iterable[Event]) -> TokenTimes:
 def iteration_table(events: Iterable[Event]) -> pd.DataFrame:
     """One row for each iteration of an instance, by end."""
     found = _by_kind(events)[EventKind.ITERATION]
-    counts = ("num_prefill_tokens", "num_decode_tokens", "num_used_blocks")
+    counts = ("num_prefill_tokens", "num_decode_tokens", "num_used_blocks", "num_swapped_bytes")
     columns: dict[str, Any] = {
         "instance": _texts(event.source for event in found),
         "started_s": _floats(event.details["started_s"] for event in found),

@@ -102,7 +102,11 @@ class PrefillScheduler:
                 raise AssertionError(f"a prefill instance got {message}")
 
     def next_batch(self, now_s: float) -> Batch | None:
-        num_waiting_tokens = sum(sequence.num_uncomputed for sequence in self._scheduled)
+        num_waiting_tokens = 0
+        for sequence in self._scheduled:  # a long queue need not be walked to its end
+            num_waiting_tokens += sequence.num_uncomputed
+            if num_waiting_tokens >= self._policies.chunk.chunk_size:
+                break
         while self._raw and num_waiting_tokens < self._policies.chunk.chunk_size:
             group = self._policies.order.next_group(self._raw)
             self._scheduled.extend(self._sequence(submitted) for submitted in group)

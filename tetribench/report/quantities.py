@@ -16,7 +16,7 @@ _STEPS = {
 }
 """By a metric's unit: from which size on, the factor to and the name of the unit shown."""
 
-_COUNTS = frozenset({"requests", "preemptions"})
+_COUNTS = frozenset({"requests", "preemptions", "tokens"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from tetribench.control.churn import parse_churn
 from tetribench.control.flip import FlipPolicy, NoFlip
 from tetribench.control.route import Router
 from tetribench.core.roles import Role
+from tetribench.decode.preempt import Preemption
 from tetribench.decode.scheduler import DecodePolicies
 from tetribench.engine.base import EngineFactory
 from tetribench.kv.links import LinkSpeed
@@ -55,10 +56,11 @@ class Tetri:
         self.broadcast_period_s = broadcast_period_s
 
     def plan(self, engine: EngineFactory) -> Plan:
+        swaps = self.decode.preemption is Preemption.swap  # any instance may become a decode instance
         return Plan(
             num_instances=self.num_instances,
             schedulers={Role.prefill: self.prefill, Role.decode: self.decode},
-            engine=engine,
+            engine=engine.with_host_memory() if swaps else engine,
             link=self.link,
             router=self.route,
             report_period_s=self.report_period_s,

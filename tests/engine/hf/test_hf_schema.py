@@ -38,6 +38,7 @@ def at_path(folder: Path, **changes: Any) -> Model:
     [
         {"block_size": 0},
         {"kv_memory_gib": 0.0},
+        {"host_memory_gib": -1.0},
         {"temperature": -0.1},
         {"top_p": 0.0},
         {"top_p": 1.1},
@@ -115,6 +116,19 @@ def test_more_memory_than_the_machine_has_is_refused(tmp_path: Path, monkeypatch
     engine.sized(2)
     with pytest.raises(ValueError, match=r"^engine.kv_memory_gib=0.9: 3 instances on this machine leave 0.666 GiB"):
         engine.sized(3)
+
+
+def test_host_memory_is_there_for_those_that_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = HFEngine(model=OPT, device=Device.cpu)
+    assert (engine.num_host_blocks, engine.with_host_memory().num_host_blocks) == (0, 2**29 // (2 * 2 * 64 * 4 * 16))
+    monkeypatch.setattr(schema, "_GPU_FILES", ("/proc",))
+    monkeypatch.setattr(schema, "_torch_sees_cuda", lambda: True)
+    monkeypatch.setattr(schema, "_available_bytes", lambda: 5 * GIB)
+    assert HFEngine(model=OPT).with_host_memory().num_host_blocks == 2**32 // (2 * 2 * 64 * 2 * 16)
+    with pytest.raises(ValueError, match=r"^engine.host_memory_gib=6: this machine has 5 GiB available"):
+        HFEngine(model=OPT, host_memory_gib=6).with_host_memory()
+    with pytest.raises(ValueError, match=r"^engine.host_memory_gib=0: decode.preemption=swap needs at least one block"):
+        HFEngine(model=OPT, host_memory_gib=0).with_host_memory()
 
 
 def test_an_unsupported_checkpoint_is_refused_before_it_is_read(tmp_path: Path) -> None:

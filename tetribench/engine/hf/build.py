@@ -30,6 +30,7 @@ def build_runner(engine: HFEngine, core: int | None) -> HFRunner:
         sampler=Sampler(engine.temperature, engine.top_k, engine.top_p, engine.seed),
         max_context_tokens=min(shape.max_context_tokens, model.config.get_text_config().max_position_embeddings),
         stop_token_ids=stop_token_ids(engine.model, model),
+        num_host_blocks=engine.num_host_blocks,
     )
 
 

@@ -111,13 +111,13 @@ class TorchKVPool(KVPool):
         self._copy_stream.synchronize()
 
     def _copy_runs(self, peer: "TorchKVPool", source_ids: SequenceOf[int], target_ids: SequenceOf[int]) -> None:
-        for source, target, length in _runs(source_ids, target_ids):
+        for source, target, length in runs(source_ids, target_ids):
             assert source >= 0 and source + length <= self.num_blocks
             assert target >= 0 and target + length <= peer.num_blocks
             peer.memory[target : target + length].copy_(self.memory[source : source + length], non_blocking=True)
 
 
-def _runs(source_ids: SequenceOf[int], target_ids: SequenceOf[int]) -> Iterator[tuple[int, int, int]]:
+def runs(source_ids: SequenceOf[int], target_ids: SequenceOf[int]) -> Iterator[tuple[int, int, int]]:
     """`(source, target, length)` of the longest pieces that are neighbours on both sides."""
     start = 0
     for index in range(1, len(source_ids) + 1):

@@ -13,6 +13,7 @@ from tetribench.core.sequence import LengthRange, Sequence
 from tetribench.engine.base import Batch, Engine, EngineInfo, PrefillChunk
 from tetribench.engine.hf.attention import paged_rows
 from tetribench.engine.hf.cache import TorchKVPool
+from tetribench.engine.hf.host import HostMemory
 from tetribench.engine.hf.pack import PackedBatch, Packer
 from tetribench.engine.hf.sampling import Sampler
 
@@ -29,9 +30,11 @@ class HFRunner(Engine):
         sampler: Sampler,
         max_context_tokens: int,
         stop_token_ids: tuple[int, ...],
+        num_host_blocks: int = 0,
     ) -> None:
         self.pool = pool
-        self.info = _read_back(model, pool, max_context_tokens, stop_token_ids)
+        self.info = _read_back(model, pool, max_context_tokens, stop_token_ids, num_host_blocks)
+        self._host = HostMemory(pool, num_host_blocks)
         self._model = model
         self._packer = Packer(pool, max_context_tokens)
         self._sampler = sampler
@@ -40,16 +43,22 @@ class HFRunner(Engine):
 
     async def run(self, batch: Batch) -> dict[int, int]:
         packed = self._packer.pack(batch)  # here, as the sequences belong to the event loop's thread
-        return await asyncio.get_running_loop().run_in_executor(self._worker, self._step, packed)
+        return await asyncio.get_running_loop().run_in_executor(self._worker, self._step, packed, batch)
 
     def close(self) -> None:
         self._worker.shutdown()
-        del self._model, self.pool, self._packer
+        del self._model, self.pool, self._packer, self._host
 
     @torch.inference_mode()
-    def _step(self, packed: PackedBatch) -> dict[int, int]:
-        if packed.input_ids.shape[1] == 0:
-            return {}
+    def _step(self, packed: PackedBatch, batch: Batch) -> dict[int, int]:
+        self._host.swap(batch)
+        chosen = self._forward(packed) if packed.input_ids.shape[1] else []
+        if packed.input_ids.is_cuda:
+            # copies, keys and values are there before anyone is told
+            torch.cuda.current_stream(packed.input_ids.device).synchronize()
+        return dict(zip(packed.request_ids, chosen, strict=True))
+
+    def _forward(self, packed: PackedBatch) -> list[int]:
         paged_rows.set(packed.paged)
         output = self._model(
             input_ids=packed.input_ids,
@@ -57,12 +66,7 @@ class HFRunner(Engine):
             use_cache=False,
             logits_to_keep=packed.output_rows,
         )
-        chosen = self._sampler.choose(output.logits[0], packed.request_ids, packed.output_positions)
-        if packed.input_ids.is_cuda:
-            torch.cuda.current_stream(
-                packed.input_ids.device
-            ).synchronize()  # keys and values are there before anyone is told
-        return dict(zip(packed.request_ids, chosen, strict=True))
+        return self._sampler.choose(output.logits[0], packed.request_ids, packed.output_positions)
 
     def _warm_up(self) -> None:
         """A chunk, a chunk after it and a decode step: first calls choose and load kernels."""
@@ -79,15 +83,20 @@ class HFRunner(Engine):
             Batch(prefill=[PrefillChunk(sequence, half, num_tokens - half)]),
             Batch(decode=[sequence]),
         ):
-            self._step(self._packer.pack(batch))
+            self._step(self._packer.pack(batch), batch)
 
 
 def _read_back(
-    model: PreTrainedModel, pool: TorchKVPool, max_context_tokens: int, stop_token_ids: tuple[int, ...]
+    model: PreTrainedModel,
+    pool: TorchKVPool,
+    max_context_tokens: int,
+    stop_token_ids: tuple[int, ...],
+    num_host_blocks: int,
 ) -> EngineInfo:
     weight = next(model.parameters())
     return EngineInfo(
         num_blocks=pool.num_blocks,
+        num_host_blocks=num_host_blocks,
         block_size=pool.block_size,
         max_context_tokens=max_context_tokens,
         stop_token_ids=stop_token_ids,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tetribench.core.units import GIB, ceil_div
 from tetribench.engine.hf.supported import unsupported_reason
+from tetribench.engine.host_memory import check_host_memory, host_blocks
 from tetribench.engine.model import Architecture, Model
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 CPU_KV_MEMORY_GIB = 0.5
 """Enough for the tiny models' workloads; two instances fit on a laptop."""
+
+CPU_HOST_MEMORY_GIB = 0.5
+GPU_HOST_MEMORY_GIB = 4.0
 
 GPU_MEMORY_SHARE = 0.9
 
@@ -49,9 +53,11 @@ class HFEngine:
     """A model on a device, run through transformers with paged attention of our own.
 
     `kv_memory_gib` is the KV memory of one instance; by default 0.5 GiB on the CPU, and on a GPU what the weights leave
-    of 90 % of its memory (vLLM's rule), shared by the instances on it. `temperature=0` decodes greedily; above it, a
-    token's draw depends on `seed`, the request and the position only. `seed` also draws the weights of a model that has
-    none.
+    of 90 % of its memory (vLLM's rule), shared by the instances on it.
+
+    An instance that swaps has `host_memory_gib` of host memory beside that; by default 0.5 GiB on the CPU and 4 GiB on
+    a GPU (vLLM's). `temperature=0` decodes greedily; above it, a token's draw depends on `seed`, the request and the
+    position only. `seed` also draws the weights of a model that has none.
     """
 
     def __init__(
@@ -61,6 +67,7 @@ class HFEngine:
         device: Device = Device.auto,
         dtype: DType = DType.auto,
         kv_memory_gib: float | None = None,
+        host_memory_gib: float | None = None,
         block_size: int = 16,
         temperature: float = 0.0,
         top_k: int | None = None,
@@ -71,6 +78,7 @@ class HFEngine:
             raise ValueError(f"engine.block_size={block_size}: must be at least 1 token")
         if kv_memory_gib is not None and kv_memory_gib <= 0:
             raise ValueError(f"engine.kv_memory_gib={kv_memory_gib}: must be above 0, or null")
+        check_host_memory(host_memory_gib)
         if temperature < 0:
             raise ValueError(f"engine.temperature={temperature}: must be 0 (greedy) or above")
         if not 0 < top_p <= 1:
@@ -81,6 +89,8 @@ class HFEngine:
         self.device = device
         self.dtype = dtype
         self.kv_memory_gib = kv_memory_gib
+        self.host_memory_gib = host_memory_gib
+        self.num_host_blocks = 0
         self.block_size = block_size
         self.temperature = temperature
         self.top_k = top_k
@@ -139,6 +149,19 @@ class HFEngine:
                 f"{self.block_size} tokens, which takes {self.kv_bytes_per_block() / GIB:.3g} GiB"
             )
         return settled
+
+    def with_host_memory(self) -> "HFEngine":
+        by_default = CPU_HOST_MEMORY_GIB if self.resolved_device() is Device.cpu else GPU_HOST_MEMORY_GIB
+        memory_gib = by_default if self.host_memory_gib is None else self.host_memory_gib
+        available_gib = _available_bytes() / GIB
+        if memory_gib > available_gib:
+            raise ValueError(
+                f"engine.host_memory_gib={memory_gib:.3g}: this machine has {available_gib:.3g} GiB available; must be "
+                f"at most that"
+            )
+        swapping = copy(self)
+        swapping.num_host_blocks = host_blocks(memory_gib, self.kv_bytes_per_block())
+        return swapping
 
     def _memory_share(self, num_instances: int) -> tuple[float, str]:
         """Bytes that each instance may take of the memory that it shares with others, and what that memory is."""
