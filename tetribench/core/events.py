@@ -6,7 +6,8 @@ A request's life, in the order of a disaggregated system (a colocated one skips 
             -> TRANSFER_STARTED -> TRANSFER_DONE -> ADMITTED -> FINISHED
 
     FIRST_TOKEN, then TOKEN*, are deliveries to the client, which run beside the middle part;
-    PREEMPTED may come between ADMITTED and FINISHED, and is followed by another ADMITTED;
+    PREEMPTED may come between ADMITTED and FINISHED, and is followed by another ADMITTED; a colocated instance that
+    mixes prompt chunks and decodes may also preempt a prompt that it has begun, before its first ADMITTED;
     FAILED (with a reason) may come at any point instead of FINISHED: no request just disappears.
 
 DISPATCHED comes at the end of the request's first chunk (paper section 3.3.4), which of a prompt of one chunk is also
