@@ -116,6 +116,7 @@ class Config:
 
     `natural_stop` lets responses end at a stop token before their drawn length; by default real weights do and random
     ones do not. `name` and `out` say where the run folder is made; by default the name says when and what.
+    `alternatives` holds components that some of the systems use instead of the root's choice (`${alternatives.NAME}`).
     """
 
     workload: Component = MISSING
@@ -137,6 +138,7 @@ class Config:
     decode: Decode = field(default_factory=Decode)
     kv: KV = field(default_factory=KV)
     control: Control = field(default_factory=Control)
+    alternatives: dict[str, Component] = field(default_factory=dict)
     system: dict[str, Component] = field(default_factory=dict)
     track: Component = MISSING
     task: Component = MISSING

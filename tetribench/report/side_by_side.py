@@ -13,7 +13,7 @@ from tetribench.report.quantities import ratio_text, scale_for
 from tetribench.report.runs import Run
 from tetribench.report.style import drawing, system_looks
 from tetribench.report.tables import Cell, Row, Table, verdict
-from tetribench.report.wording import NO_INTERVAL, VIRTUAL_TIME, listed
+from tetribench.report.wording import NO_INTERVAL, RATIO_NOTE, VIRTUAL_TIME, listed
 
 VALUE_METRICS = (
     "mean_ttft_s",
@@ -29,8 +29,6 @@ CAPTION = (
     "Ratios to the baseline, which is the line at 1, on a logarithmic axis. A bar to the left of the line is better, "
     "one to the right of it worse."
 )
-
-RATIO_NOTE = "Better in green, worse in red and bold; that says only which way a ratio points."
 
 
 def ratio_frame(runs: Sequence[Run]) -> pd.DataFrame:
@@ -107,7 +105,9 @@ def _sentence(frame: pd.DataFrame, baseline: str) -> str:
 def _ratio_table(frame: pd.DataFrame) -> Table:
     compared = frame[frame["ratio"].notna() & ~frame["metric"].isin(["num_finished", "num_failed"])]
     titles = dict(zip(compared["metric"], compared["title"], strict=True))
-    table = Table("Ratios to the baseline", ("workload", "system"), tuple(titles.values()), note=RATIO_NOTE)
+    table = Table(
+        "Ratios to the baseline", ("workload", "system"), tuple(titles.values()), note=RATIO_NOTE, is_dense=True
+    )
     for (workload, system), own in compared.groupby(["workload", "system"], sort=False):
         ratios = dict(zip(own["metric"], zip(own["ratio"], own["better"], strict=True), strict=True))
         cells = []
@@ -121,7 +121,7 @@ def _ratio_table(frame: pd.DataFrame) -> Table:
 def _value_table(frame: pd.DataFrame) -> Table:
     chosen = frame[frame["metric"].isin(VALUE_METRICS)]
     titles = dict(zip(chosen["metric"], chosen["title"], strict=True))
-    table = Table("Values", ("workload", "system"), tuple(titles.values()))
+    table = Table("Values", ("workload", "system"), tuple(titles.values()), is_dense=True)
     for (workload, system), own in chosen.groupby(["workload", "system"], sort=False):
         cells = [
             Cell(scale_for([value], "" if unit == "requests" else unit).text_with_unit(value), value)
