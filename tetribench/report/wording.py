@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tetribench.report.quantities import ratio_text, scale_for
-from tetribench.report.runs import Run
+from tetribench.report.runs import MAX_ABREAST, Run
 from tetribench.report.tables import Cell, verdict
 
 HEADLINES = ("mean_ttft_s", "mean_jct_s", "resource_time_s", "perf_per_dollar_usual")
@@ -46,9 +46,13 @@ class Tile:
 
 def title(run: Run) -> str:
     """The systems and the workload."""
-    others = listed(run.others) if len(run.others) < 3 else f"{len(run.others)} systems"
-    compared = f"{others} against {run.baseline}" if others else run.baseline
-    return f"{compared} on {run.facts.workload}"
+    return f"{compared_systems(run.others, run.baseline)} on {run.facts.workload}"
+
+
+def compared_systems(others: Sequence[str], baseline: str) -> str:
+    """The systems by name, or their number where the names are many."""
+    names = listed(others) if len(others) < MAX_ABREAST else f"{len(others)} systems"
+    return f"{names} against {baseline}" if others else baseline
 
 
 def sentence(run: Run, document: dict[str, Any]) -> str:
