@@ -55,6 +55,8 @@ def overrides_for(option: str, files: dict[str, str]) -> list[str]:
             return ["+workload=lpld", f"arrivals@workload.arrivals={name}", *needs]
         case "system":
             return ["+workload=lpld", f"systems=[{name}]", *needs]
+        case "experiment":
+            return [f"+experiment={name}", *needs]
         case _:
             return ["+workload=lpld", f"{group}={name}", *needs]
 
@@ -75,7 +77,8 @@ def test_every_option_composes_and_builds(option: str, files: dict[str, str]) ->
 
 @pytest.mark.parametrize("option", OPTION_FILES)
 def test_every_option_says_what_it_is(option: str) -> None:
-    first = (conf_folder() / f"{option}.yaml").read_text().splitlines()[0]
+    lines = (conf_folder() / f"{option}.yaml").read_text().splitlines()
+    first = lines[lines[0] == "# @package _global_"]
     assert first.startswith("# ")
     assert len(first) > 20
 
@@ -98,6 +101,15 @@ def test_options_are_used_by_the_systems() -> None:
     assert type(tetri.prefill.order).__name__ == "LJF"
     assert tetri.prefill.order.window == 3
     assert tetri.link.bandwidth_bytes_per_s == 25e9
+
+
+def test_a_variant_differs_from_the_system_in_its_own_mechanism_only() -> None:
+    config = compose("config", ["+experiment=ablation", "prefill.order.window=3"])
+    full, variant = build(config.system.tetri), build(config.system.tetri_random)
+    assert type(variant.prefill.dispatch).__name__ == "RandomDispatch"
+    assert type(full.prefill.dispatch).__name__ == "PowerOfTwo"
+    assert variant.prefill.order.window == full.prefill.order.window == 3
+    assert (variant.num_prefill, variant.num_decode) == (full.num_prefill, full.num_decode)
 
 
 def test_root_options_reach_the_engine() -> None:

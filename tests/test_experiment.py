@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from tetribench.config import options_of
 from tetribench.decode.admit import ReserveDynamic
 from tetribench.decode.running import RunningBatch
 from tetribench.instance.loop import InstanceLoop
@@ -147,3 +148,15 @@ def test_wandb_offline_gets_metrics_tables_and_figures(tetribench: Command, tmp_
     assert any(name.endswith(".wandb") for name in files)
     assert any(name.endswith(".png") for name in files)
     assert any(name.endswith(".table.json") for name in files)
+
+
+EXPERIMENTS = options_of("experiment")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_runs(name: str, tetribench: Command, tmp_path: Path) -> None:
+    assert tetribench(f"+experiment={name}", "runtime=sim", "workload.num_requests=20", "name=run") == 0
+    run = load(tmp_path / "run" / "run.json")
+    accounting = [one["accounting"] for one in load(tmp_path / "run" / "metrics.json")["systems"].values()]
+    assert len(accounting) == len(run["systems"]) and all(one["finished"] == 20 for one in accounting)
+    assert (tmp_path / "run" / "report.html").exists()

@@ -65,8 +65,10 @@ COMPONENTS = {
     "system/prefill": "tetribench.prefill.scheduler.PrefillPolicies",
     "system/decode": "tetribench.decode.scheduler.DecodePolicies",
     "system/prefill_first": "tetribench.colocated.prefill_first.PrefillFirstPolicies",
+    "system/mixed": "tetribench.colocated.mixed.MixedPolicies",
     "system/tetri": "tetribench.systems.tetri.Tetri",
     "system/vllm_like": "tetribench.systems.vllm_like.VllmLike",
+    "system/sarathi_like": "tetribench.systems.sarathi_like.SarathiLike",
     "track/none": "tetribench.track.NoTracking",
     "track/wandb": "tetribench.track.WandbTracking",
     "task/run": "tetribench.tasks.Run",
@@ -122,6 +124,7 @@ class Config:
 
     `natural_stop` lets responses end at a stop token before their drawn length; by default real weights do and random
     ones do not. `name` and `out` say where the run folder is made; by default the name says when and what.
+    `alternatives` holds components that some of the systems use instead of the root's choice (`${alternatives.NAME}`).
     """
 
     workload: Component = MISSING
@@ -143,6 +146,7 @@ class Config:
     decode: Decode = field(default_factory=Decode)
     kv: KV = field(default_factory=KV)
     control: Control = field(default_factory=Control)
+    alternatives: dict[str, Component] = field(default_factory=dict)
     system: dict[str, Component] = field(default_factory=dict)
     track: Component = MISSING
     task: Component = MISSING

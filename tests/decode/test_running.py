@@ -53,3 +53,21 @@ def test_tokens_go_to_those_that_ran_and_ended_ones_give_back_their_memory() -> 
     assert (first.output_ids, first.num_computed, first.num_uncomputed) == ([0, 50], 4, 1)
     assert third.output_ids == [0] and third.num_computed == 3
     kv.check([first, third])
+
+
+def test_a_member_in_its_prefill_has_its_memory_and_gets_a_token_when_its_prompt_is_done() -> None:
+    batch, kv, (_, second, third) = running(9, 3, 7, 7)
+    for prompt, num_computed in ((second, 3), (third, 3)):
+        prompt.output_ids, prompt.num_computed = [], num_computed
+    assert batch.grow() == [] and [len(one.block_ids) for one in batch.members] == [1, 2, 2]
+    assert batch.take({0: 50, 1: 51}, frozenset()) == [TokenOutput(0, 50, False), TokenOutput(1, 51, False)]
+    assert (second.output_ids, second.num_computed, second.num_uncomputed) == ([51], 7, 1)
+    assert (third.output_ids, third.num_computed) == ([], 3)
+    kv.check(batch.members)
+
+
+def test_a_member_in_its_prefill_that_came_last_makes_room_first() -> None:
+    batch, _, (first, second) = running(3, 4, 7)
+    second.output_ids, second.num_computed = [], 3
+    assert batch.grow() == [second] and second.num_computed == 0
+    assert batch.members == [first]

@@ -3,6 +3,7 @@
 import heapq
 import json
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from tetribench.core.events import CLIENT, GLOBAL_SCHEDULER, Event, EventKind, EventLog
 from tetribench.core.request import class_of
 from tetribench.metrics.log import encode_event
+from tetribench.report.runs import Run
 from tetribench.report.write import write_report
 
 CHUNK_TOKENS = 512
@@ -200,6 +202,19 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = build_run(tmp_path_factory.mktemp("reported") / "run", num_requests=40)
     write_report(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of eight systems, more than there are looks; its report is written."""
+    path = build_run(tmp_path_factory.mktemp("many") / "run", num_requests=40)
+    names = [f"tetri_{number}" for number in range(6)]
+    for name in names:
+        shutil.copytree(path / "systems/tetri", path / "systems" / name)
+    write_json(
+        path / "run.json", json.loads((path / "run.json").read_text()) | {"systems": [*names, "tetri", "vllm_like"]}
+    )
+    return write_report(path)
 
 
 @pytest.fixture

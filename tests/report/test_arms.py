@@ -1,6 +1,7 @@
 """Instances, and options that differ."""
 
 from pathlib import Path
+from typing import Any
 
 from tetribench.report.arms import difference_table, instance_table
 from tetribench.report.runs import Manifest, load_run
@@ -15,7 +16,7 @@ def test_options_that_differ() -> None:
     same = {"a": 1, "list": [1, 2]}
     one = Manifest(instances={}, options=same | {"b": None, "order._target_": "package.order.SJF", "_target_": "x.A"})
     two = Manifest(instances={}, options=same | {"b": 2, "c": True, "order._target_": "package.order.FCFS"})
-    assert list(texts(difference_table({"one": one, "two": two})).items()) == [
+    assert list(texts(difference_table({"one": one, "two": two}, "two")).items()) == [
         (("b",), ["none", "2"]),
         (("order",), ["SJF", "FCFS"]),
         (("system",), ["A", "not set"]),
@@ -28,3 +29,16 @@ def test_instances_show_their_facts(reported: Path) -> None:
     assert table.columns == ("role", "num blocks", "device")
     assert texts(table)[("tetri", "decode_0")] == ["decode", "900", "cost model"]
     assert table.note == "The same in all instances: stop token ids none, versions torch 2.13.0."
+
+
+def test_many_systems_differ_from_the_baseline_one_below_the_other() -> None:
+    usual: dict[str, Any] = {"a": 1, "order._target_": "package.order.SJF"}
+    others: dict[str, dict[str, Any]] = {"w": {"a": 2}, "x": {"order._target_": "package.order.FCFS"}, "y": {"b": None}}
+    manifests = {name: Manifest(instances={}, options=usual | own) for name, own in others.items()}
+    table = difference_table(manifests | {"usual": Manifest(instances={}, options=usual)}, "usual")
+    assert table.columns == ("value", "usual")
+    assert list(texts(table).items()) == [
+        (("w", "a"), ["2", "1"]),
+        (("x", "order"), ["FCFS", "SJF"]),
+        (("y", "b"), ["none", "not set"]),
+    ]

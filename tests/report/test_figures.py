@@ -11,9 +11,10 @@ import pytest
 
 from tetribench.report.figure_instances import _resource_parts, merge_spans, work_spans
 from tetribench.report.figure_latency import latency_by_class, latency_cdfs
+from tetribench.report.figure_many import class_rows, latency_grid
 from tetribench.report.figures import draw_run
 from tetribench.report.runs import Run, load_run
-from tetribench.report.style import SYSTEMS, drawing, system_looks
+from tetribench.report.style import MANY_LOOK, SYSTEMS, drawing, system_looks
 
 STEMS = {"latency_cdf", "resource_time", "timeline", "latency_by_class"}
 
@@ -88,6 +89,12 @@ def test_the_baseline_has_the_first_look_wherever_it_stands() -> None:
     assert (looks["base"], looks["a"], looks["b"]) == SYSTEMS[:3]
 
 
+def test_systems_beyond_the_looks_share_one_and_the_baseline_keeps_its_own() -> None:
+    looks = system_looks([*"abcdef", "base"], "base")
+    assert looks.pop("base") == SYSTEMS[0]
+    assert set(looks.values()) == {MANY_LOOK} and len(looks) == 6
+
+
 def test_parts_of_the_resource_time_sum_to_it(run: Run) -> None:
     for result in run.results:
         parts = _resource_parts(result)
@@ -137,3 +144,40 @@ def test_many_systems_are_drawn(make_run: Callable[..., Path], run: Run, tmp_pat
     systems = [replace(run.results[0], system=f"a_system_with_quite_a_long_name_{number}") for number in range(8)]
     drawn = draw_run(replace(run, results=systems, baseline=systems[0].system), tmp_path)
     assert len(drawn) == 4
+
+
+def test_each_of_many_systems_has_a_panel_with_its_curve_in_front(many: Run) -> None:
+    with drawing():
+        figure = latency_grid(many.results, many.baseline, "")
+    panels = [panel for panel in figure.axes if panel.get_visible()]
+    assert [panel.get_title(loc="left") for panel in panels] == 2 * many.others
+    for panel in panels:
+        *grey, baseline, own = panel.lines
+        assert (baseline.get_color(), own.get_color()) == (SYSTEMS[0].colour, MANY_LOOK.colour)
+        assert len(grey) == len(many.results) - 2
+        assert own.get_ydata()[-1] == 1.0  # type: ignore[index]
+
+
+def test_each_of_many_systems_has_a_row_in_the_panel_of_a_class(many: Run) -> None:
+    looks = system_looks([result.system for result in many.results], many.baseline)
+    with drawing():
+        figure = class_rows(many.results, looks, "")
+        same = [replace(result, requests=result.requests.assign(label="LPLD")) for result in many.results]
+        assert class_rows(same, looks, "") is None
+    assert figure is not None
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == [result.system for result in many.results]
+    assert all(len(panel.patches) == len(many.results) for panel in figure.axes)
+
+
+def test_many_systems_of_which_nothing_finished_are_drawn(many: Run, tmp_path: Path) -> None:
+    lost = [replace(result, requests=result.requests.assign(ttft_s=np.nan, jct_s=np.nan)) for result in many.results]
+    assert len(draw_run(replace(many, results=lost), tmp_path)) == 4
+
+
+def test_iterations_that_mix_are_a_kind_of_their_own(run: Run) -> None:
+    result = run.results[0]
+    mixing = replace(result, iterations=result.iterations.assign(num_prefill_tokens=5, num_decode_tokens=3))
+    assert set(work_spans(mixing)["kind"]) == {"mixed"}
+    assert _resource_parts(mixing)["mixed"] == pytest.approx(
+        result.instances["busy_prefill_s"].sum() + result.instances["busy_decode_s"].sum()
+    )

@@ -12,6 +12,7 @@ import pytest
 
 from tetribench.metrics.compare import HEADLINES
 from tetribench.report.html import PERF_PER_DOLLAR, breakable
+from tetribench.report.runs import Run
 from tetribench.report.wording import listed
 from tetribench.report.write import write_report
 
@@ -172,3 +173,10 @@ def test_names_may_break_and_are_escaped() -> None:
 
 def test_listed() -> None:
     assert [listed(parts) for parts in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
+
+
+def test_many_systems_are_summed_up_and_not_listed(many: Run) -> None:
+    text = (many.path / "report.html").read_text()
+    assert "7 systems against vllm_like" in text
+    assert 'class="tile' not in text
+    assert "worse in red and bold" in text and "say only which way a ratio points" not in text

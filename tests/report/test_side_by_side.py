@@ -2,12 +2,18 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pandas as pd
 import pytest
 
-from tetribench.report.runs import load_run
+from tetribench.report.figure_ratios import ratio_dots
+from tetribench.report.quantities import ratio_text
+from tetribench.report.runs import Run, load_run
+from tetribench.report.side_by_side import draw, ratio_frame
+from tetribench.report.style import drawing
 from tetribench.report.write import write_side_by_side
 
 MakeRun = Callable[..., Path]
@@ -45,6 +51,32 @@ def test_runs_of_one_workload_go_by_their_names(make_run: MakeRun, tmp_path: Pat
     write_side_by_side([make_run("a", seed=1), make_run("b", seed=2)], tmp_path / "out")
     table = pd.read_csv(tmp_path / "out/side_by_side.csv")
     assert set(table["workload"]) == {"mixed_1", "mixed_2"}
+
+
+def test_runs_of_one_workload_have_a_mean_and_a_range(make_run: MakeRun, tmp_path: Path) -> None:
+    write_side_by_side([make_run("a", seed=1), make_run("b", seed=2)], tmp_path / "out")
+    page = (tmp_path / "out/side_by_side.html").read_text()
+    frame = pd.read_csv(tmp_path / "out/side_by_side.csv")
+    ratios = frame.loc[(frame["metric"] == "mean_jct_s") & (frame["system"] == "tetri"), "ratio"]
+    assert len(set(ratios)) == 2 and "Mean ratio over 2 runs" in page
+    assert f"{ratio_text(ratios.min())} to {ratio_text(ratios.max())}" in page
+    assert f'<data value="{ratios.mean()}"' in page
+
+
+def test_runs_of_several_workloads_have_no_mean(folders: list[Path], tmp_path: Path) -> None:
+    write_side_by_side(folders, tmp_path / "out")
+    assert "Over the runs" not in (tmp_path / "out/side_by_side.html").read_text()
+
+
+def test_many_systems_are_dots_and_not_bars(many: Run, tmp_path: Path) -> None:
+    runs = [many, replace(many, facts=msgspec.structs.replace(many.facts, name="again"))]
+    frame = ratio_frame(runs)
+    with drawing():
+        figure = ratio_dots(frame, many.baseline, "")
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == many.others
+    for panel in figure.axes:
+        assert len(panel.lines[0].get_xdata()) == 2 * len(many.others)  # type: ignore[arg-type]
+    assert "a dot for each run" in draw(runs, frame, tmp_path).caption
 
 
 def test_different_baselines_are_refused(make_run: MakeRun, tmp_path: Path) -> None:

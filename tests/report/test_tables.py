@@ -75,6 +75,27 @@ def test_comparison_has_a_ratio_column_for_one_other_system(run: Run) -> None:
     assert rows["Resource usage time (s)"][-1].verdict == "worse"
 
 
+def test_many_systems_are_the_rows_of_the_comparison(many: Run) -> None:
+    document = metrics_document(many.results, many.baseline)
+    table = comparison_table(many, document)
+    assert table.is_dense and table.heads == ("system",)
+    assert [row.heads[0] for row in table.rows] == [result.system for result in many.results]
+    assert len(table.columns) == len(document["comparison"])
+    for row in table.rows:
+        for cell, known in zip(row.cells, document["comparison"], strict=True):
+            assert cell.value == known["values"][row.heads[0]]
+            assert (cell.below is None) == (row.heads[0] == many.baseline)
+            assert cell.below is None or (
+                cell.below.value == known["ratios"][row.heads[0]] and not cell.below.is_spelled
+            )
+
+
+def test_chosen_metrics_only(run: Run, many: Run) -> None:
+    chosen = ["mean_jct_s", "mean_ttft_s"]
+    assert [row.heads[0] for row in comparison_table(run, metrics=chosen).rows] == ["Mean TTFT (s)", "Mean JCT (s)"]
+    assert comparison_table(many, metrics=chosen).columns == ("Mean TTFT (s)", "Mean JCT (s)")
+
+
 def test_comparison_of_several_puts_ratios_below(make_run: Callable[..., Path]) -> None:
     path = make_run(systems=["vllm_like", "tetri", "second"])
     shutil.copytree(path / "systems/tetri", path / "systems/second")

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tetribench.report import terminal
-from tetribench.report.runs import load_run
+from tetribench.report.runs import Run, load_run
 
 
 def shown(table: Table, width: int = 80) -> str:
@@ -40,3 +40,12 @@ def test_a_partial_run_is_stamped(make_run: Callable[..., Path]) -> None:
     path = make_run()
     (path / "status.json").write_text('{"state": "interrupted", "reason": null}')
     assert "INTERRUPTED" in shown(terminal.comparison(load_run(path, allow_partial=True)))
+
+
+def test_many_systems_fit_too_and_each_name_is_whole(many: Run) -> None:
+    lines = shown(terminal.comparison(many)).splitlines()
+    assert max(map(len, lines)) <= 80
+    for result in many.results:
+        assert [line.split()[0] for line in lines if line.strip()].count(result.system) == 1
+    assert "Below each value its ratio to vllm_like." in lines[-1]
+    assert "better" not in "".join(lines)

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.support import Bench, CheckingFactory, request, tetri, vllm_like
+from tests.support import Bench, CheckingFactory, request, sarathi_like, tetri, vllm_like
 from tetribench.control.route import LeastQueuedTokens, LeastRequests, RoundRobin
 from tetribench.core.request import Request
 from tetribench.core.sequence import Estimate
@@ -24,6 +24,8 @@ from tetribench.prefill.order import FCFS, LJF, SJF
 from tetribench.prefill.predict import NoisyOracle, NoPrediction, Oracle
 
 MAX_TOKENS = 120
+
+Served = tuple[list[Request], CheckingFactory]
 
 profile = settings(max_examples=80, deadline=None, phases=[Phase.explicit, Phase.generate, Phase.shrink])
 
@@ -48,6 +50,20 @@ def memories(draw: st.DrawFn) -> CheckingFactory:
     num_spare = draw(st.sampled_from([0, 1, 4, 20, 3000]))
     num_blocks = -(-MAX_TOKENS // block_size) + num_spare
     return CheckingFactory(num_blocks, block_size, host_blocks=draw(st.sampled_from([1, 5, 20, 300])))
+
+
+@st.composite
+def stopping(draw: st.DrawFn) -> Served:
+    """A workload whose responses may stop before their length, and the memory that it runs on."""
+    requests, factory = draw(workloads()), draw(memories())
+    positions = draw(st.lists(st.integers(0, 45), min_size=len(requests), max_size=len(requests)))
+    natural = [
+        request(one.id, one.num_prompt_tokens, one.max_output_tokens, one.arrival_s, natural_stop=True)
+        for one in requests
+    ]
+    return natural, CheckingFactory(
+        factory.num_blocks(), factory.block_size, dict(enumerate(positions)), factory.host_blocks
+    )
 
 
 @st.composite
@@ -91,18 +107,10 @@ def test_tetri_serves_it(
 
 
 @profile
-@given(workloads(), memories(), tetris(), loops, st.data())
-def test_tetri_serves_it_when_responses_stop_by_themselves(
-    requests: list[Request], factory: CheckingFactory, changes: dict[str, Any], loop: Loop, data: st.DataObject
-) -> None:
-    positions = data.draw(st.lists(st.integers(0, 45), min_size=len(requests), max_size=len(requests)))
-    stops = dict(enumerate(positions))
-    stopping = CheckingFactory(factory.num_blocks(), factory.block_size, stops, factory.host_blocks)
-    natural = [
-        request(one.id, one.num_prompt_tokens, one.max_output_tokens, one.arrival_s, natural_stop=True)
-        for one in requests
-    ]
-    Bench(tetri(**changes), stopping).run(natural, loop)
+@given(stopping(), tetris(), loops)
+def test_tetri_serves_it_when_responses_stop_by_themselves(served: Served, changes: dict[str, Any], loop: Loop) -> None:
+    requests, factory = served
+    Bench(tetri(**changes), factory).run(requests, loop)
 
 
 @profile
@@ -123,3 +131,25 @@ def test_vllm_like_serves_it(
     requests: list[Request], factory: CheckingFactory, num_instances: int, scheduler: dict[str, Any], loop: Loop
 ) -> None:
     Bench(vllm_like(num_instances, **scheduler), factory).run(requests, loop)
+
+
+mixing = st.tuples(st.integers(1, 30), st.integers(0, 170), st.sampled_from([0.0, 0.01, 0.3])).map(
+    lambda drawn: {"max_num_seqs": drawn[0], "max_num_batched_tokens": drawn[0] + drawn[1], "watermark": drawn[2]}
+)
+
+
+@profile
+@given(workloads(), memories(), st.integers(1, 3), mixing, loops)
+def test_sarathi_like_serves_it(
+    requests: list[Request], factory: CheckingFactory, num_instances: int, scheduler: dict[str, Any], loop: Loop
+) -> None:
+    Bench(sarathi_like(num_instances, **scheduler), factory).run(requests, loop)
+
+
+@profile
+@given(stopping(), st.integers(1, 3), mixing, loops)
+def test_sarathi_like_serves_it_when_responses_stop_by_themselves(
+    served: Served, num_instances: int, scheduler: dict[str, Any], loop: Loop
+) -> None:
+    requests, factory = served
+    Bench(sarathi_like(num_instances, **scheduler), factory).run(requests, loop)

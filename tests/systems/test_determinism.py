@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.support import Bench, CheckingFactory, environment, request, tetri, vllm_like
+from tests.support import Bench, CheckingFactory, environment, request, sarathi_like, tetri, vllm_like
 from tetribench.control.route import RoundRobin
 from tetribench.decode.admit import ReserveDynamic
 from tetribench.metrics.log import encode_event
@@ -14,10 +14,13 @@ from tetribench.prefill.order import SJF
 from tetribench.prefill.predict import NoisyOracle
 from tetribench.systems.base import System
 
+COLOCATED = {"vllm_like": vllm_like, "sarathi_like": sarathi_like}
+NAMES = ("tetri", "tetri_random", *COLOCATED)
+
 
 def system(name: str, seed: int = 0) -> System:
-    if name == "vllm_like":
-        return vllm_like(2)
+    if name in COLOCATED:
+        return COLOCATED[name](2)
     return tetri(
         num_prefill=2,
         num_decode=3,
@@ -38,7 +41,7 @@ def digest(served_by: System) -> str:
     return hashlib.sha256(b"".join(encode_event(event) for event in bench.log.events)).hexdigest()
 
 
-@pytest.mark.parametrize("name", ["tetri", "tetri_random", "vllm_like"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_seed_gives_the_same_bytes_again(name: str) -> None:
     assert digest(system(name)) == digest(system(name))
 
@@ -59,8 +62,8 @@ def test_a_system_that_has_served_serves_the_same_way_again() -> None:
 
 def test_fresh_processes_with_other_hash_seeds_give_the_same_bytes() -> None:
     code = (
-        "from tests.systems.test_determinism import digest, system\n"
-        "print(*(digest(system(name)) for name in ('tetri', 'tetri_random', 'vllm_like')))"
+        "from tests.systems.test_determinism import NAMES, digest, system\n"
+        "print(*(digest(system(name)) for name in NAMES))"
     )
     outputs = {
         subprocess.run(
@@ -68,4 +71,4 @@ def test_fresh_processes_with_other_hash_seeds_give_the_same_bytes() -> None:
         ).stdout.strip()
         for hash_seed in (0, 1, 42)
     }
-    assert outputs == {" ".join(digest(system(name)) for name in ("tetri", "tetri_random", "vllm_like"))}
+    assert outputs == {" ".join(digest(system(name)) for name in NAMES)}

@@ -12,6 +12,7 @@ from tests.support import (
     never_returns,
     raises,
     request,
+    sarathi_like,
     tetri,
     times,
     vllm_like,
@@ -44,6 +45,7 @@ def assert_all_accounted_for(bench: Bench, reason: str) -> None:
         (tetri(), 1, 5, "decode-0"),
         (tetri(num_decode=2), 2, 3, "decode-1"),
         (vllm_like(2), 1, 2, "colocated-1"),
+        (sarathi_like(2), 1, 2, "colocated-1"),
     ],
 )
 def test_an_engine_that_raises_fails_the_run_with_its_instances_name(

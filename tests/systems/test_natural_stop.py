@@ -1,13 +1,13 @@
 import pytest
 
-from tests.support import STOP_TOKEN, Bench, CheckingFactory, request, tetri, token, vllm_like
+from tests.support import STOP_TOKEN, Bench, CheckingFactory, request, sarathi_like, tetri, token, vllm_like
 from tetribench.core.events import EventKind
 from tetribench.core.request import Request
 from tetribench.kv.links import LinkSpeed
 from tetribench.kv.transfer import Granularity
 from tetribench.systems.base import System
 
-SYSTEMS = [tetri(), tetri(granularity=Granularity.request), vllm_like()]
+SYSTEMS = [tetri(), tetri(granularity=Granularity.request), vllm_like(), sarathi_like()]
 
 
 def natural(id: int, prompt: int = 40, output: int = 10) -> Request:

@@ -2,10 +2,11 @@ from typing import Any
 
 import pytest
 
-from tests.support import CheckingFactory, tetri, vllm_like
+from tests.support import CheckingFactory, sarathi_like, tetri, vllm_like
 from tetribench.colocated.prefill_first import PrefillFirstPolicies
 from tetribench.control.route import LeastRequests
-from tetribench.instance.launch import Role
+from tetribench.core.roles import Role
+from tetribench.systems.replicas import Replicas
 from tetribench.systems.vllm_like import VllmLike
 
 
@@ -27,8 +28,8 @@ def test_tetri_has_prefill_and_decode_instances() -> None:
     assert all(spec.engine is factory for spec in plan.instances) and isinstance(plan.router, type(system.route))
 
 
-def test_vllm_like_has_replicas_that_requests_go_to() -> None:
-    system = vllm_like(2)
+@pytest.mark.parametrize("system", [vllm_like(2), sarathi_like(2)])
+def test_colocated_systems_have_replicas_that_requests_go_to(system: Replicas) -> None:
     plan = system.plan(CheckingFactory())
     assert plan.entries == [spec.name for spec in plan.instances] == ["colocated-0", "colocated-1"]
     assert plan.decodes == [] and {spec.role for spec in plan.instances} == {Role.colocated}
@@ -49,5 +50,5 @@ def test_a_system_of_nothing_is_refused(option: str) -> None:
 
 
 def test_a_replica_at_least() -> None:
-    with pytest.raises(ValueError, match=r"system\.vllm_like\.num_instances=0: must be at least 1"):
+    with pytest.raises(ValueError, match=r"num_instances=0: must be at least 1"):
         vllm_like(0)

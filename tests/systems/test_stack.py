@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import Bench, BoundedClock, CheckingFactory, info, request, tetri, vllm_like
+from tests.support import Bench, BoundedClock, CheckingFactory, info, request, sarathi_like, tetri, vllm_like
 from tetribench.control.route import RoundRobin
 from tetribench.core.clock import run_virtual
 from tetribench.core.events import EventKind, EventLog
@@ -141,7 +141,7 @@ def test_a_slow_link_holds_kv_back_on_the_prefill_side_without_losing_any() -> N
 
 def test_iterations_account_for_every_token() -> None:
     requests = [request(id, 30 + id, 5 + id) for id in range(10)]
-    for system in (tetri(), vllm_like()):
+    for system in (tetri(), vllm_like(), sarathi_like()):
         events = Bench(system, CheckingFactory()).run(requests).log.events
         iterations = [event.details for event in events if event.kind is EventKind.ITERATION]
         assert sum(one["num_prefill_tokens"] for one in iterations) == sum(one.num_prompt_tokens for one in requests)
@@ -230,5 +230,5 @@ def test_an_error_in_taking_a_message_in_fails_the_run_and_is_not_left_to_asynci
 
 def test_a_prompt_fills_all_memory_of_an_instance() -> None:
     requests: list[Request] = [request(id, 60, 4) for id in range(4)]
-    for system in (tetri(), vllm_like()):
+    for system in (tetri(), vllm_like(), sarathi_like()):
         Bench(system, CheckingFactory(num_blocks=4)).run(requests)

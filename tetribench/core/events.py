@@ -6,7 +6,8 @@ A request's life, in the order of a disaggregated system (a colocated one skips 
             -> TRANSFER_STARTED -> TRANSFER_DONE -> ADMITTED -> FINISHED
 
     FIRST_TOKEN, then TOKEN*, are deliveries to the client, which run beside the middle part;
-    PREEMPTED may come between ADMITTED and FINISHED, and is followed by another ADMITTED;
+    PREEMPTED may come between ADMITTED and FINISHED, and is followed by another ADMITTED; a colocated instance that
+    mixes prompt chunks and decodes may also preempt a prompt that it has begun, before its first ADMITTED;
     FAILED (with a reason) may come at any point instead of FINISHED: no request just disappears.
     RETRIED may come at any point before: after `restart` the request's life begins again at ROUTED, with the tokens
     that it has; after `resend` at DISPATCHED, because the prefill instance still holds its KV.

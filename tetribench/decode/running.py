@@ -10,6 +10,8 @@ from tetribench.kv.blocks import BlockAllocator
 class RunningBatch:
     """Members in the order of admission. Decode instances and colocated ones run the same batch.
 
+    On a colocated instance a member may still be in its prefill: it has the blocks for all of its tokens.
+
     `evict` takes a preempted member's memory; by default its KV is dropped.
     """
 
@@ -47,9 +49,10 @@ class RunningBatch:
         return preempted
 
     def take(self, tokens: dict[int, int], stop_token_ids: frozenset[int]) -> list[TokenOutput]:
-        """Add the iteration's `tokens` (by request id) to the members that ran in it, in the order of the batch.
+        """Add the iteration's `tokens` (by request id) to the members that it brought up to date, in the batch's order.
 
-        Members whose response ends leave and give back their memory; members that joined meanwhile have no token yet.
+        Members whose response ends leave and give back their memory; members that joined meanwhile, or whose prompt is
+        not done, have no token yet.
         """
         outputs, staying = [], []
         for member in self.members:
@@ -57,7 +60,7 @@ class RunningBatch:
             if token_id is None:
                 staying.append(member)
                 continue
-            member.num_computed += 1
+            member.num_computed = member.num_tokens
             is_last = member.append(token_id, stop_token_ids)
             outputs.append(
                 TokenOutput(member.request.id, member.attempt, len(member.output_ids) - 1, token_id, is_last)

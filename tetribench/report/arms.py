@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tetribench.report.runs import Manifest, Run
+from tetribench.report.runs import MAX_ABREAST, Manifest, Run
 from tetribench.report.tables import Cell, Row, Table
 
 INSTANCE_FACTS = ("role", "num_blocks", "device")
@@ -11,20 +11,49 @@ INSTANCE_FACTS = ("role", "num_blocks", "device")
 _MISSING = object()
 
 
-def difference_table(manifests: dict[str, Manifest]) -> Table:
-    """Every option that is not the same in all systems; first those that all systems have."""
+def difference_table(manifests: dict[str, Manifest], baseline: str) -> Table:
+    """Every option that is not the same in all systems; first those that all systems have.
+
+    Where the systems are too many to stand abreast, each one's differences from the baseline stand below each other.
+    """
+    if len(manifests) > MAX_ABREAST:
+        return _stacked(manifests, baseline)
     table = Table("Options that differ", ("option",), tuple(manifests), note="not set: the system has no such option.")
     options = {option for manifest in manifests.values() for option in manifest.options}
     found = {option: [each.options.get(option, _MISSING) for each in manifests.values()] for option in options}
     for option in sorted(found, key=lambda option: (_MISSING in found[option], option)):
         values = found[option]
         if any(value != values[0] for value in values):
-            name, texts = option, [_plain_text(value) for value in values]
-            if option.endswith("_target_"):  # a component goes by the place that it is chosen for, and its class
-                name = option.removesuffix("_target_").removesuffix(".") or "system"
-                texts = [text.rpartition(".")[-1] for text in texts]
-            table.rows.append(Row((name,), tuple(map(Cell, texts))))
+            table.rows.append(
+                Row((_option_name(option),), tuple(Cell(_option_text(option, value)) for value in values))
+            )
     return table
+
+
+def _stacked(manifests: dict[str, Manifest], baseline: str) -> Table:
+    """A row for each system and option in which it differs from the baseline."""
+    note = "not set: the system has no such option."
+    table = Table("Options that differ", ("system", "option"), ("value", baseline), note=note)
+    usual = manifests[baseline].options
+    for system, manifest in manifests.items():
+        both = dict.fromkeys([*usual, *manifest.options])
+        values = {option: (manifest.options.get(option, _MISSING), usual.get(option, _MISSING)) for option in both}
+        differing = [option for option, (own, other) in values.items() if own != other]
+        for option in sorted(differing, key=lambda option: (_MISSING in values[option], option)):
+            cells = tuple(Cell(_option_text(option, value)) for value in values[option])
+            table.rows.append(Row((system, _option_name(option)), cells))
+    return table
+
+
+def _option_name(option: str) -> str:
+    """A component goes by the place that it is chosen for."""
+    return option.removesuffix("_target_").removesuffix(".") or "system" if option.endswith("_target_") else option
+
+
+def _option_text(option: str, value: Any) -> str:
+    """Of a component its class."""
+    text = _plain_text(value)
+    return text.rpartition(".")[-1] if option.endswith("_target_") else text
 
 
 def instance_table(run: Run) -> Table:

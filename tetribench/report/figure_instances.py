@@ -19,6 +19,11 @@ COMPUTING = ("prefill", "decode", "mixed")
 NUM_STEPS = 1500
 """A gap that is narrower than the timeline's width over this is not drawn."""
 
+_ROW_IN = (0.17, 0.36)
+"""Height of a timeline's row in inches, between crowded and roomy; rows shrink to keep the figure near `_HEIGHT_IN`."""
+
+_HEIGHT_IN = 9.0
+
 _BAND_ROWS = 0.9
 """Room above a system's instances for its name, in rows."""
 
@@ -94,7 +99,8 @@ def timeline(results: Sequence[SystemResult], subtitle: str) -> Figure:
     height = num_instances + _BAND_ROWS * len(results)
     names = [name for result in results for name in result.instances.index]
     margins = Margins(left=room_for(names), top=0.86)
-    figure, [[axes]] = new_figure("What each instance did, and when", subtitle, 0.36 * height, margins=margins)
+    row_in = min(max(_HEIGHT_IN / height, _ROW_IN[0]), _ROW_IN[1])
+    figure, [[axes]] = new_figure("What each instance did, and when", subtitle, row_in * height, margins=margins)
     spans = {result.system: work_spans(result) for result in results}
     end_s = max((float(each["ended_s"].max()) for each in spans.values() if len(each)), default=1.0)
     place, ticks, labels = 0.0, list[float](), list[str]()
@@ -110,6 +116,7 @@ def timeline(results: Sequence[SystemResult], subtitle: str) -> Figure:
             place += 1.0
     axes.set_xlim(0, end_s)
     _rows(axes, height, 0.0, ticks, labels)
+    axes.tick_params(axis="y", labelsize=min(9.0, 45.0 * row_in))
     label(axes, x="time since the first arrival (s)")
     used = {kind for each in spans.values() for kind in each["kind"].unique()}
     legend(figure, [_patch(kind) for kind in (*COMPUTING, "transfer") if kind in used] + [_patch("idle", hatch="")])

@@ -28,11 +28,9 @@ def latency_cdfs(results: Sequence[SystemResult], looks: dict[str, Look], subtit
         everything = np.concatenate(list(values.values()))
         factor, unit = time_unit(everything)
         for result in results:
-            found = values[result.system] * factor
-            share = np.arange(1, len(found) + 1) / len(result.requests)
-            found, share = np.r_[found[:1], found], np.r_[np.zeros(len(found[:1])), share]
             look = looks[result.system]
-            panel.step(found, share, where="post", color=look.colour, linestyle=look.line, linewidth=1.8)
+            curve = steps(values[result.system] * factor, len(result.requests))
+            panel.step(*curve, where="post", color=look.colour, linestyle=look.line, linewidth=1.8)
         panel.set_title(name, weight="bold")
         panel.set_ylim(0, 1.02)
         scale_axis(panel, "x", everything * factor)
@@ -77,6 +75,12 @@ def latency_by_class(results: Sequence[SystemResult], looks: dict[str, Look], su
         panel.set_title(f"{name or 'no class'}  ({num_requests})", weight="bold")
     legend(figure, [system_patch(result.system, looks) for result in results])
     return figure
+
+
+def steps(found: Values, num_requests: int) -> tuple[Values, Values]:
+    """The points of a cumulative curve: sorted values, and the share of all requests at or below each."""
+    share = np.arange(1, len(found) + 1) / num_requests
+    return np.r_[found[:1], found], np.r_[np.zeros(len(found[:1])), share]
 
 
 def class_labels(results: Sequence[SystemResult]) -> list[str]:

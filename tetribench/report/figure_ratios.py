@@ -9,6 +9,7 @@ from matplotlib.ticker import NullLocator
 from tetribench.report.quantities import ratio_text
 from tetribench.report.style import (
     INK,
+    MANY_LOOK,
     Look,
     Margins,
     label,
@@ -46,6 +47,30 @@ def ratio_bars(frame: pd.DataFrame, looks: dict[str, Look], baseline: str, subti
     return figure
 
 
+def ratio_dots(frame: pd.DataFrame, baseline: str, subtitle: str) -> Figure:
+    """A row for each system, a dot for each run: for more systems than colours can tell apart."""
+    compared = frame[(frame["system"] != baseline) & (frame["ratio"] > 0)]
+    systems = list(compared["system"].unique())
+    margins = Margins(left=room_for(systems), top=0.8, wspace=0.25)
+    height_in = 0.26 * len(systems)
+    figure, [axes] = new_figure(
+        f"Ratio to {baseline}", subtitle, height_in, margins=margins, num_columns=len(RATIO_METRICS), share_y="row"
+    )
+    for panel, metric in zip(axes, RATIO_METRICS, strict=True):
+        found = compared[compared["metric"] == metric]
+        places = found["system"].map(systems.index)
+        panel.plot(found["ratio"], places, "o", color=MANY_LOOK.colour, alpha=0.6, markersize=4, markeredgewidth=0)
+        means = found.groupby("system", sort=False)["ratio"].mean()
+        panel.plot(means, [systems.index(str(system)) for system in means.index], "|", color=INK, markersize=11)
+        panel.axvline(1.0, color=INK, linewidth=1.2)
+        _ratio_axis(panel, found["ratio"], 1.15)
+        panel.set_title(found["title"].iloc[0], weight="bold")
+        label(panel, x="ratio, logarithmic")
+    axes[0].set_ylim(len(systems) - 0.5, -0.5)
+    axes[0].set_yticks(range(len(systems)), [shorten(system) for system in systems])
+    return figure
+
+
 def _panel(panel: Axes, found: pd.DataFrame, workloads: list[str], looks: dict[str, Look]) -> None:
     """Bars from 1 to each ratio, so that twice and half are equally long."""
     systems = list(found["system"].unique())
@@ -59,18 +84,23 @@ def _panel(panel: Axes, found: pd.DataFrame, workloads: list[str], looks: dict[s
             ratio_text(ratio), (ratio, place), (offset, 0), textcoords="offset points", ha=side, va="center", fontsize=8
         )
     panel.axvline(1.0, color=INK, linewidth=1.2)
-    panel.set_xscale("log")
     # a label is about a third of a panel wide, and stands outside of its bar
     span = max(found["ratio"].max(), 1.0) / min(found["ratio"].min(), 1.0)
     room = max(span, 2.0) ** 0.55
-    low = min(found["ratio"].min(), 1.0) / (room if found["ratio"].min() < 1 else 1.15)
-    high = max(found["ratio"].max(), 1.0) * (room if found["ratio"].max() >= 1 else 1.15)
+    _ratio_axis(panel, found["ratio"], room)
+    panel.grid(axis="y", visible=False)
+
+
+def _ratio_axis(panel: Axes, ratios: "pd.Series[float]", room: float) -> None:
+    """A logarithmic axis that holds 1 and all ratios, with a factor of `room` on each side on which there are some."""
+    panel.set_xscale("log")
+    low = min(ratios.min(), 1.0) / (room if ratios.min() < 1 else 1.15)
+    high = max(ratios.max(), 1.0) * (room if ratios.max() >= 1 else 1.15)
     panel.set_xlim(low, high)
     panel.set_xticks([tick for tick in _TICKS if low <= tick <= high and _is_kept(tick, low, high)])
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     panel.xaxis.set_minor_locator(NullLocator())
     panel.tick_params(axis="y", length=0)
-    panel.grid(axis="y", visible=False)
 
 
 def _is_kept(tick: float, low: float, high: float) -> bool:

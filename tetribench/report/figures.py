@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 
 from tetribench.report.figure_instances import resource_bars, timeline
 from tetribench.report.figure_latency import latency_by_class, latency_cdfs
+from tetribench.report.figure_many import class_rows, latency_grid
 from tetribench.report.runs import Run
-from tetribench.report.style import drawing, save, system_looks
+from tetribench.report.style import SYSTEMS, drawing, save, system_looks
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +40,24 @@ TIMELINE = (
 )
 CLASSES = (
     "A box holds the middle half of the requests with the median in it; whiskers reach the 10th and the 90th "
-    "percentile; dots are requests beyond them. The number of requests stands beside the class."
+    "percentile; dots, if any, are requests beyond them. The number of requests stands beside the class."
 )
 
 
 def draw_run(run: Run, folder: Path) -> list[Drawn]:
     """Draw every figure that this run has, into `folder`, as SVG and PNG."""
     looks, subtitle = system_looks([result.system for result in run.results], run.baseline), run_subtitle(run)
+    is_crowded = len(looks) > len(SYSTEMS)
     with drawing():
+        if is_crowded:
+            cdfs, classes = latency_grid(run.results, run.baseline, subtitle), class_rows(run.results, looks, subtitle)
+        else:
+            cdfs, classes = latency_cdfs(run.results, looks, subtitle), latency_by_class(run.results, looks, subtitle)
         drawn = [
-            keep(latency_cdfs(run.results, looks, subtitle), folder, "latency_cdf", CDFS),
+            keep(cdfs, folder, "latency_cdf", CDFS),
             keep(resource_bars(run.results, subtitle), folder, "resource_time", BARS),
             keep(timeline(run.results, subtitle), folder, "timeline", TIMELINE),
         ]
-        classes = latency_by_class(run.results, looks, subtitle)
         if classes is not None:
             drawn.append(keep(classes, folder, "latency_by_class", CLASSES))
     return drawn

@@ -14,6 +14,9 @@ from tetribench.metrics.resources import Slo
 SCHEMA_VERSION = 1
 """Of run.json."""
 
+MAX_ABREAST = 3
+"""So many systems fit beside each other as columns of a table of values and ratios."""
+
 VIRTUAL_RUNTIMES = frozenset({"sim"})
 
 Parsed = TypeVar("Parsed")
@@ -83,6 +86,11 @@ class Run:
     def others(self) -> list[str]:
         """The systems that are compared with the baseline."""
         return [result.system for result in self.results if result.system != self.baseline]
+
+    @property
+    def has_many_systems(self) -> bool:
+        """More systems than can stand abreast."""
+        return len(self.results) > MAX_ABREAST
 
 
 def load_run(path: Path, *, allow_partial: bool = False) -> Run:

@@ -6,14 +6,14 @@ from pathlib import Path
 import pandas as pd
 
 from tetribench.metrics.compare import metrics_document
-from tetribench.report.figure_ratios import RATIO_METRICS, ratio_bars
+from tetribench.report.figure_ratios import RATIO_METRICS, ratio_bars, ratio_dots
 from tetribench.report.figures import Drawn, keep
 from tetribench.report.html import render
 from tetribench.report.quantities import ratio_text, scale_for
-from tetribench.report.runs import Run
-from tetribench.report.style import drawing, system_looks
+from tetribench.report.runs import MAX_ABREAST, Run
+from tetribench.report.style import SYSTEMS, drawing, system_looks
 from tetribench.report.tables import Cell, Row, Table, verdict
-from tetribench.report.wording import NO_INTERVAL, VIRTUAL_TIME, listed
+from tetribench.report.wording import NO_INTERVAL, RATIO_NOTE, VIRTUAL_TIME, compared_systems, listed
 
 VALUE_METRICS = (
     "mean_ttft_s",
@@ -30,7 +30,13 @@ CAPTION = (
     "one to the right of it worse."
 )
 
-RATIO_NOTE = "Better in green, worse in red and bold; that says only which way a ratio points."
+
+RANGE = "The range over a few runs is no confidence interval: more seeds would widen it."
+
+DOTS = (
+    "Ratios to the baseline, which is the line at 1, on a logarithmic axis: a dot for each run, a bar at their mean. "
+    "To the left of the line is better."
+)
 
 
 def ratio_frame(runs: Sequence[Run]) -> pd.DataFrame:
@@ -67,23 +73,29 @@ def draw(runs: Sequence[Run], frame: pd.DataFrame, folder: Path) -> Drawn:
     kinds = sorted({run.time_kind for run in runs})
     subtitle = f"{len(runs)} runs · {sum(run.facts.num_requests for run in runs):,} requests · {listed(kinds)}"
     with drawing():
+        if len(looks) > len(SYSTEMS):
+            return keep(ratio_dots(frame, runs[0].baseline, subtitle), folder, "side_by_side", DOTS)
         return keep(ratio_bars(frame, looks, runs[0].baseline, subtitle), folder, "side_by_side", CAPTION)
 
 
 def page(runs: Sequence[Run], frame: pd.DataFrame, figure: Drawn) -> str:
     """The page, self-contained as the report of one run is."""
     baseline, others = runs[0].baseline, [name for name in frame["system"].unique() if name != runs[0].baseline]
-    cautions = [NO_INTERVAL.replace("One run,", "One run for each workload,")]
+    workloads = {run.facts.workload for run in runs}
+    is_repeated = len(runs) > 1 and len(workloads) == 1
+    cautions = [RANGE if is_repeated else NO_INTERVAL.replace("One run,", "One run for each workload,")]
     if any(run.is_virtual for run in runs):
         cautions.insert(0, VIRTUAL_TIME)
     if len({run.time_kind for run in runs}) > 1:
         cautions.append("Some runs are in virtual and some in real time; their seconds do not compare.")
+    where = listed(sorted(workloads)) if is_repeated else f"{frame['workload'].nunique()} workloads"
     return render(
         "side_by_side.html.jinja",
-        title=f"{listed(others)} against {baseline} on {frame['workload'].nunique()} workloads",
+        title=f"{compared_systems(others, baseline)} on {where}",
         sentence=_sentence(frame, baseline),
         cautions=cautions,
         figure=figure,
+        spread=[_spread_table(frame, len(runs))] if is_repeated else [],
         ratios=_ratio_table(frame),
         values=_value_table(frame),
         runs=_run_table(runs),
@@ -92,8 +104,12 @@ def page(runs: Sequence[Run], frame: pd.DataFrame, figure: Drawn) -> str:
 
 
 def _sentence(frame: pd.DataFrame, baseline: str) -> str:
+    others = frame[frame["system"] != baseline]
+    if others["system"].nunique() >= MAX_ABREAST:
+        num_runs = frame["workload"].nunique()
+        return f"{num_runs} runs of {baseline} and {others['system'].nunique()} other systems, as ratios to {baseline}."
     clauses = []
-    for system, own in frame[frame["system"] != baseline].groupby("system", sort=False):
+    for system, own in others.groupby("system", sort=False):
         ranges = []
         for metric in RATIO_METRICS:
             found = own.loc[own["metric"] == metric]
@@ -104,10 +120,39 @@ def _sentence(frame: pd.DataFrame, baseline: str) -> str:
     return f"Over the workloads, {'; '.join(clauses)}."
 
 
-def _ratio_table(frame: pd.DataFrame) -> Table:
-    compared = frame[frame["ratio"].notna() & ~frame["metric"].isin(["num_finished", "num_failed"])]
+def _spread_table(frame: pd.DataFrame, num_runs: int) -> Table:
+    """The mean ratio of each system over runs of one workload, and below it the range.
+
+    A verdict is given where no run contradicts it.
+    """
+    compared = _compared(frame)
     titles = dict(zip(compared["metric"], compared["title"], strict=True))
-    table = Table("Ratios to the baseline", ("workload", "system"), tuple(titles.values()), note=RATIO_NOTE)
+    note = f"Mean ratio over {num_runs} runs; below it the lowest and the highest. Coloured where all runs agree."
+    table = Table("Over the runs", ("system",), tuple(titles.values()), note=note, is_dense=True)
+    for system, own in compared.groupby("system", sort=False):
+        cells = []
+        for metric in titles:
+            found = own[own["metric"] == metric]
+            ratios, better = found["ratio"], found["better"].iloc[0]
+            verdicts = {verdict(ratio, better) for ratio in ratios}
+            agreed = verdicts.pop() if len(verdicts) == 1 else ""
+            below = Cell(f"{ratio_text(ratios.min())} to {ratio_text(ratios.max())}")
+            cells.append(Cell(ratio_text(ratios.mean()), ratios.mean(), verdict=agreed, below=below))
+        table.rows.append(Row((str(system),), tuple(cells)))
+    return table
+
+
+def _compared(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose ratio means something."""
+    return frame[frame["ratio"].notna() & ~frame["metric"].isin(["num_finished", "num_failed"])]
+
+
+def _ratio_table(frame: pd.DataFrame) -> Table:
+    compared = _compared(frame)
+    titles = dict(zip(compared["metric"], compared["title"], strict=True))
+    table = Table(
+        "Ratios to the baseline", ("workload", "system"), tuple(titles.values()), note=RATIO_NOTE, is_dense=True
+    )
     for (workload, system), own in compared.groupby(["workload", "system"], sort=False):
         ratios = dict(zip(own["metric"], zip(own["ratio"], own["better"], strict=True), strict=True))
         cells = []
@@ -121,7 +166,7 @@ def _ratio_table(frame: pd.DataFrame) -> Table:
 def _value_table(frame: pd.DataFrame) -> Table:
     chosen = frame[frame["metric"].isin(VALUE_METRICS)]
     titles = dict(zip(chosen["metric"], chosen["title"], strict=True))
-    table = Table("Values", ("workload", "system"), tuple(titles.values()))
+    table = Table("Values", ("workload", "system"), tuple(titles.values()), is_dense=True)
     for (workload, system), own in chosen.groupby(["workload", "system"], sort=False):
         cells = [
             Cell(scale_for([value], "" if unit == "requests" else unit).text_with_unit(value), value)

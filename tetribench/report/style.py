@@ -94,10 +94,18 @@ SYSTEMS = (
 )
 
 
+MANY_LOOK = SYSTEMS[1]
+"""Of every system but the baseline where they are more than there are looks, and each has a place of its own."""
+
+
 def system_looks(systems: Sequence[str], baseline: str) -> dict[str, Look]:
-    """A look for each system; the baseline has the first one, the others theirs in the order given."""
+    """A look for each system; the baseline has the first one, the others theirs in the order given.
+
+    Where there are more systems than looks, all but the baseline share one: place has to tell them apart.
+    """
     ordered = [baseline, *(system for system in systems if system != baseline)]
-    return {system: SYSTEMS[place % len(SYSTEMS)] for place, system in enumerate(ordered)}
+    looks = SYSTEMS if len(ordered) <= len(SYSTEMS) else (SYSTEMS[0], *[MANY_LOOK] * (len(ordered) - 1))
+    return dict(zip(ordered, looks, strict=False))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from tetribench.metrics.latency import CRITICAL_PATH, METRICS, PERCENTILES, Bett
 from tetribench.metrics.resources import RESOURCE_METRICS
 from tetribench.report.frames import STATISTICS, class_names, metric_of
 from tetribench.report.quantities import DASH, Scale, ratio_text, scale_for, scale_for_all
-from tetribench.report.runs import Run
+from tetribench.report.runs import MAX_ABREAST, Run
 
 CLASS_METRICS = ("ttft_s", "ttft_engine_s", "jct_s", "tpot_s", "itl_s", "normalised_latency_s")
 
@@ -28,14 +28,14 @@ SAME_WITHIN = 0.005
 class Cell:
     """`path` leads to `value` in metrics.json, where it is one of its numbers; `verdict` is better, worse or empty.
 
-    `below` is shown under the text.
+    `is_spelled` shows the verdict as a word too; `below` is shown under the text.
     """
 
     text: str
     value: float | None = None
     path: tuple[str | int, ...] = ()
     verdict: str = ""
-    is_ratio: bool = False
+    is_spelled: bool = False
     below: "Cell | None" = None
 
 
@@ -49,13 +49,25 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """`heads` name the columns of row names, `columns` those of cells; `note` explains what is missing."""
+    """`heads` name the columns of row names, `columns` those of cells; `note` explains what is missing.
+
+    `is_dense` says that there are many columns, which are to be narrow.
+    """
 
     title: str
     heads: tuple[str, ...]
     columns: tuple[str, ...]
     rows: list[Row] = field(default_factory=list)
     note: str = ""
+    is_dense: bool = False
+
+    def transposed(self, head: str) -> "Table":
+        """Rows as columns; `head` names what the columns were."""
+        assert len(self.heads) == 1, "rows with several names would make columns with several names"
+        cells = zip(*(row.cells for row in self.rows), strict=True)
+        rows = [Row((column,), own) for column, own in zip(self.columns, cells, strict=True)]
+        columns = tuple(row.heads[0] for row in self.rows)
+        return Table(self.title, (head,), columns, rows, self.note, is_dense=True)
 
     @property
     def groups(self) -> list[list[Row]]:
@@ -65,10 +77,11 @@ class Table:
         return [list(rows) for _, rows in groupby(self.rows, key=lambda row: row.heads[0])]
 
 
-def comparison_table(run: Run, document: dict[str, Any] | None = None) -> Table:
-    """The headline metrics: a column for each system, and each one's ratio to the baseline.
+def comparison_table(run: Run, document: dict[str, Any] | None = None, metrics: Sequence[str] = ()) -> Table:
+    """The headline metrics, or those named: a column for each system, and each one's ratio to the baseline.
 
-    The ratio has a column of its own where there is one, else it stands below the value.
+    The ratio has a column of its own where there is one, else it stands below the value. Where the systems are too
+    many to stand abreast they are the rows, and a verdict is a colour only.
     """
     document = document or metrics_document(run.results, run.baseline)
     systems = [result.system for result in run.results]
@@ -76,10 +89,16 @@ def comparison_table(run: Run, document: dict[str, Any] | None = None) -> Table:
     note = _percentile_note((result.accounting.finished for result in run.results), HEADLINE_PERCENT)
     table = Table("Comparison", ("metric",), tuple(columns), note=note)
     for number, row in enumerate(document["comparison"]):
+        if metrics and row["metric"] not in metrics:
+            continue
         scale, path = scale_for(row["values"].values(), row["unit"]), ("comparison", number)
         ratios = {
             system: Cell(
-                ratio_text(ratio), ratio, (*path, "ratios", system), verdict(ratio, row["better"]), is_ratio=True
+                ratio_text(ratio),
+                ratio,
+                (*path, "ratios", system),
+                verdict(ratio, row["better"]),
+                is_spelled=not run.has_many_systems,
             )
             for system, ratio in row["ratios"].items()
         }
@@ -90,7 +109,7 @@ def comparison_table(run: Run, document: dict[str, Any] | None = None) -> Table:
             shown = [replace(cell, below=ratios.get(system)) for system, cell in cells.items()]
         unit = "" if row["unit"] in SAID_IN_TITLE else f" ({scale.unit})"
         table.rows.append(Row((row["title"] + unit,), tuple(shown)))
-    return table
+    return table.transposed("system") if run.has_many_systems else table
 
 
 def verdict(ratio: float | None, better: str) -> str:
@@ -147,7 +166,8 @@ def _stage_order() -> Iterable[str]:
 
 def resource_table(results: Sequence[SystemResult]) -> Table:
     """What each system used and delivered, and its busy time by role."""
-    table = Table("Resources and throughput", ("metric",), tuple(result.system for result in results))
+    systems = tuple(result.system for result in results)
+    table = Table("Resources and throughput", ("metric",), systems, is_dense=len(systems) > MAX_ABREAST)
     known = {metric.name: (metric.title, metric.unit) for metric in RESOURCE_METRICS}
     names = dict.fromkeys(name for result in results for name in result.summary["resources"])
     for name in names:

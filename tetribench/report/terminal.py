@@ -1,4 +1,4 @@
-"""The tables of a report in a terminal; readable at 80 columns with two systems, and without colour."""
+"""The tables of a report in a terminal; readable at 80 columns, and without colour."""
 
 from rich import box
 from rich.table import Table as RichTable
@@ -8,16 +8,28 @@ from tetribench.report.arms import difference_table
 from tetribench.report.runs import Run
 from tetribench.report.tables import Cell, Table, class_table, comparison_table
 
+SHORT = (
+    "mean_ttft_s",
+    "p95_ttft_s",
+    "mean_tpot_s",
+    "mean_jct_s",
+    "p95_jct_s",
+    "resource_time_s",
+    "perf_per_dollar_usual",
+)
+"""The headline metrics that stand abreast in 80 columns, where many systems stand below each other."""
+
 _STYLES = {"better": "green", "worse": "red", "": ""}
 
 
 def comparison(run: Run) -> RichTable:
     """The headline metrics of a run; says in its caption what the seconds are and what is not known."""
-    content = comparison_table(run)
+    content = comparison_table(run, metrics=SHORT if run.has_many_systems else ())
     table = to_rich(content)
     stamp = "" if run.is_complete else f"{run.status.state.upper()}  "
     table.title = f"{stamp}{run.facts.workload}: {run.facts.num_requests} requests, {run.time_kind}"
-    table.caption = f"{content.note} One run, no interval.".lstrip()
+    ratios = f" Below each value its ratio to {run.baseline}." if run.has_many_systems else ""
+    table.caption = f"{content.note}{ratios} One run, no interval.".lstrip()
     return table
 
 
@@ -28,17 +40,25 @@ def by_class(run: Run, column: str) -> RichTable:
 
 def differences(run: Run) -> RichTable:
     """The options that are not the same in all systems."""
-    return to_rich(difference_table(run.manifests))
+    return to_rich(difference_table(run.manifests, run.baseline))
 
 
 def to_rich(table: Table) -> RichTable:
     """Row names to the left, numbers to the right; a name that repeats the one above is left out."""
-    shown = RichTable(box=box.SIMPLE_HEAD, title=table.title, title_justify="left", title_style="bold", pad_edge=False)
+    padding = (0, 0) if table.is_dense else (0, 1)
+    shown = RichTable(
+        box=box.SIMPLE_HEAD,
+        title=table.title,
+        title_justify="left",
+        title_style="bold",
+        pad_edge=False,
+        padding=padding,
+    )
     shown.caption, shown.caption_justify = table.note or None, "left"
     for head in table.heads:
-        shown.add_column(head, overflow="fold")
+        shown.add_column(head, overflow="fold", no_wrap=table.is_dense)
     for column in table.columns:
-        shown.add_column(column, justify="right", overflow="fold")
+        shown.add_column(column, justify="right", overflow="fold", min_width=_longest_word(column) * table.is_dense)
     above: tuple[str, ...] = ()
     for row in table.rows:
         is_repeated = len(row.heads) > 1 and row.heads[:1] == above[:1]
@@ -48,6 +68,11 @@ def to_rich(table: Table) -> RichTable:
     return shown
 
 
+def _longest_word(text: str) -> int:
+    return max(map(len, text.split()))
+
+
 def _text(cell: Cell) -> Text:
-    text = Text(f"{cell.text} {cell.verdict}".rstrip(), style=_STYLES[cell.verdict])
+    word = f" {cell.verdict}" if cell.is_spelled and cell.verdict else ""
+    text = Text(cell.text + word, style=_STYLES[cell.verdict])
     return text if cell.below is None else text + Text("\n") + _text(cell.below)

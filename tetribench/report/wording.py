@@ -6,13 +6,15 @@ from typing import Any
 
 from tetribench.metrics.compare import SystemResult
 from tetribench.report.quantities import ratio_text, scale_for
-from tetribench.report.runs import Run
+from tetribench.report.runs import MAX_ABREAST, Run
 from tetribench.report.tables import Cell, verdict
 
 HEADLINES = ("mean_ttft_s", "mean_jct_s", "resource_time_s", "perf_per_dollar_usual")
 """The metrics of the tiles; the first three make the sentence."""
 
 NO_INTERVAL = "One run, no interval: it does not say how far another seed or another hour would differ."
+
+RATIO_NOTE = "Better in green, worse in red and bold; that says only which way a ratio points."
 
 VIRTUAL_TIME = (
     "Virtual time (cost model): a cost model predicts how long every step takes; nothing here was timed on hardware."
@@ -45,9 +47,13 @@ class Tile:
 
 def title(run: Run) -> str:
     """The systems and the workload."""
-    others = listed(run.others) if len(run.others) < 3 else f"{len(run.others)} systems"
-    compared = f"{others} against {run.baseline}" if others else run.baseline
-    return f"{compared} on {run.facts.workload}"
+    return f"{compared_systems(run.others, run.baseline)} on {run.facts.workload}"
+
+
+def compared_systems(others: Sequence[str], baseline: str) -> str:
+    """The systems by name, or their number where the names are many."""
+    names = listed(others) if len(others) < MAX_ABREAST else f"{len(others)} systems"
+    return f"{names} against {baseline}" if others else baseline
 
 
 def sentence(run: Run, document: dict[str, Any]) -> str:
@@ -62,8 +68,21 @@ def sentence(run: Run, document: dict[str, Any]) -> str:
     if len(ratios) == 1:
         parts = [f"{ratio} the {title}" for ratio, title in zip(ratios[run.others[0]], titles, strict=True)]
         return f"{where}, {run.others[0]} had {listed(parts)} of {run.baseline}."
+    if run.has_many_systems:
+        ranges = [_range(row) for row in rows]
+        return f"{where}, {len(run.others)} systems against {run.baseline}: {'; '.join(ranges)}."
     clauses = [f"{system} {listed(each)}" for system, each in ratios.items()]
     return f"{where}, {listed(titles)} as ratios to {run.baseline}: {'; '.join(clauses)}."
+
+
+def _range(row: dict[str, Any]) -> str:
+    """The smallest and the largest ratio of a headline metric, and whose they are."""
+    found = sorted((ratio, system) for system, ratio in row["ratios"].items() if ratio is not None)
+    title = _lower_first(row["title"])
+    if not found:
+        return f"no ratio of the {title}"
+    (low, lowest), (high, highest) = found[0], found[-1]
+    return f"{ratio_text(low)} ({lowest}) to {ratio_text(high)} ({highest}) the {title}"
 
 
 def badges(run: Run) -> list[Badge]:
@@ -132,9 +151,11 @@ def _size_cautions(run: Run) -> Iterable[str]:
 
 
 def tiles(run: Run, document: dict[str, Any]) -> list[Tile]:
-    """The headline ratios; none where there is nothing to compare."""
+    """The headline ratios; none where there is nothing to compare, or so much that it takes a table."""
+    if not run.others or run.has_many_systems:
+        return []
     rows = {row["metric"]: row for row in document["comparison"]}
-    return [Tile(row["title"], _tile_lines(run, row)) for name in HEADLINES if run.others and (row := rows[name])]
+    return [Tile(rows[name]["title"], _tile_lines(run, rows[name])) for name in HEADLINES]
 
 
 def _tile_lines(run: Run, row: dict[str, Any]) -> list[TileLine]:

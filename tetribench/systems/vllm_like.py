@@ -1,46 +1,7 @@
-"""vLLM as the paper compared against it: replicas that prefill and decode, prompts first, behind a router."""
+"""vLLM: replicas that prefill and decode; prompts first, as the paper compared against it, or chunked and mixed in."""
 
-from tetribench.colocated.prefill_first import PrefillFirstPolicies
-from tetribench.control.churn import parse_churn
-from tetribench.control.route import Router
-from tetribench.core.roles import Role
-from tetribench.engine.base import EngineFactory
-from tetribench.kv.links import LinkSpeed
-from tetribench.systems.base import Plan
-
-LOAD_PERIOD_S = 1.0
-"""Nobody decides on a colocated instance's load reports; they are kept rare."""
+from tetribench.systems.replicas import Replicas
 
 
-class VllmLike:
-    """`num_instances` colocated instances; two by default, the hardware of one prefill and one decode instance.
-
-    `churn` says what happens to them from outside, such as `2.5 kill colocated-0`.
-    """
-
-    def __init__(
-        self,
-        *,
-        scheduler: PrefillFirstPolicies,
-        route: Router,
-        num_instances: int = 2,
-        churn: list[str] | None = None,
-    ) -> None:
-        if num_instances < 1:
-            raise ValueError(f"system.vllm_like.num_instances={num_instances}: must be at least 1")
-        self.scheduler = scheduler
-        self.route = route
-        self.num_instances = {Role.colocated: num_instances}
-        self.churn = parse_churn("system.vllm_like.churn", churn or [], self.num_instances)
-
-    def plan(self, engine: EngineFactory) -> Plan:
-        return Plan(
-            num_instances=self.num_instances,
-            schedulers={Role.colocated: self.scheduler},
-            engine=engine,
-            link=LinkSpeed(),
-            router=self.route,
-            report_period_s=LOAD_PERIOD_S,
-            broadcast_period_s=LOAD_PERIOD_S,
-            churn=self.churn,
-        )
+class VllmLike(Replicas):
+    """`scheduler` is the prefill-first one, or the mixed one for vLLM with chunked prefill."""
