@@ -167,6 +167,8 @@ def test_each_of_many_systems_has_a_row_in_the_panel_of_a_class(many: Run) -> No
     assert figure is not None
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == [result.system for result in many.results]
     assert all(len(panel.patches) == len(many.results) for panel in figure.axes)
+    rows = figure.axes[: len(figure.axes) // 2], figure.axes[len(figure.axes) // 2 :]
+    assert all(len({panel.get_xlim() for panel in row}) == 1 for row in rows), "classes that do not compare"
 
 
 def test_many_systems_of_which_nothing_finished_are_drawn(many: Run, tmp_path: Path) -> None:

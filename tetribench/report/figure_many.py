@@ -97,7 +97,8 @@ def class_rows(results: Sequence[SystemResult], looks: dict[str, Look], subtitle
         share_y="row",
     )  # fmt: skip
     for row, column in zip(axes, PANELS, strict=True):
-        factor, unit = time_unit(pd.concat([result.requests[column].dropna() for result in results]).to_numpy())
+        values = pd.concat([result.requests[column].dropna() for result in results]).to_numpy()
+        factor, unit = time_unit(values)
         for panel, name in zip(row, names, strict=True):
             members = [
                 result.requests.loc[result.requests["label"] == name, column].dropna().to_numpy() * factor
@@ -106,8 +107,10 @@ def class_rows(results: Sequence[SystemResult], looks: dict[str, Look], subtitle
             _rows(panel, members, [looks[system] for system in systems])
             num_requests = int((results[0].requests["label"] == name).sum())
             panel.set_title(f"{name or 'no class'}  ({num_requests})", weight="bold")
-            scale_axis(panel, "x", np.concatenate(members))
-            label(panel, x=f"{column.removesuffix('_s').upper()} ({unit})")
+            scale_axis(panel, "x", values * factor)
+            panel.tick_params(axis="x", labelsize=8)
+            log = ", log" if panel.get_xscale() == "log" else ""
+            label(panel, x=f"{column.removesuffix('_s').upper()} ({unit}{log})")
         row[0].set_yticks(range(len(systems)), [shorten(system) for system in systems])
         row[0].set_ylim(len(systems) - 0.4, -0.6)
     return figure
