@@ -144,6 +144,45 @@ def test_tokens_across_processes_and_shared_memory(tetribench: Command, tmp_path
     check(tmp_path / "run", "opt_tiny")
 
 
+PAIRS = [
+    *("system.tetri.num_prefill=2", "system.tetri.num_decode=2", "engine.kv_memory_gib=0.05", "device=cpu"),
+    *("runtime=process", "name=run", "systems=[tetri]"),
+]
+
+
+def happened(folder: Path, *kinds: EventKind) -> list[tuple[EventKind, str]]:
+    """What happened, and to whom."""
+    events = read_events(folder / "systems" / "tetri" / "events.jsonl")
+    return [(event.kind, event.source) for event in events if event.kind in kinds]
+
+
+@pytest.mark.parametrize(
+    ("workload", "num_requests", "steps"),
+    [("lphd", 6, ["1.0 kill decode-0"]), ("hpld", 16, ["0.3 kill prefill-1", "1.0 kill decode-1"])],
+)
+def test_tokens_survive_sigkill(
+    workload: str, num_requests: int, steps: list[str], tetribench: Command, tmp_path: Path
+) -> None:
+    """Whether it comes while prompts are prefilled, while KV moves or while responses grow."""
+    options = [f"+workload={workload}", f"workload.num_requests={num_requests}", f"system.tetri.churn={steps}"]
+    assert tetribench(*PAIRS, *options) == 0
+    killed = {step.split()[-1] for step in steps}
+    assert {name for _, name in happened(tmp_path / "run", EventKind.INSTANCE_LOST)} == killed
+    assert happened(tmp_path / "run", EventKind.RETRIED)
+    check(tmp_path / "run", "opt_tiny")
+
+
+def test_tokens_survive_flips_in_both_directions(tetribench: Command, tmp_path: Path) -> None:
+    options = [
+        "+workload=lphd",
+        "workload.num_requests=6",
+        "system.tetri.churn=['0.1 flip decode-1','2 flip prefill-0']",
+    ]
+    assert tetribench(*PAIRS, *options) == 0
+    assert {name for _, name in happened(tmp_path / "run", EventKind.FLIPPED)} == {"decode-1", "prefill-0"}
+    check(tmp_path / "run", "opt_tiny")
+
+
 def preemptions(folder: Path, system: str) -> set[str]:
     """How sequences were preempted."""
     events = read_events(folder / "systems" / system / "events.jsonl")
