@@ -1,22 +1,20 @@
 """Instances that die, leave, come and flip at any moment: every request finishes exactly once, with the right tokens.
 
-`Bench.run` checks the lives, the tokens, the invariants of every scheduler that is left, and every KV slot that is read.
+`Bench.run` checks lives, tokens, the invariants of every scheduler that is left, and every KV slot that is read.
 """
 
 from collections.abc import Sequence as SequenceOf
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import Bench, CheckingFactory, request, tetri, vllm_like
+from tests.support import Bench, CheckingFactory, tetri
 from tests.systems.test_any_workload import loops, memories, profile, tetris, workloads
 from tetribench.control.flip import Idle, LowLoad, QueueRatio
 from tetribench.core.events import Event, EventKind
 from tetribench.core.request import Request
 from tetribench.drive.loadgen import Loop
-from tetribench.instance.launch import InstanceFailed
 
 flips = st.sampled_from([Idle(hold_s=0.0), Idle(hold_s=0.05), LowLoad(share=0.3, hold_s=0.01), QueueRatio(hold_s=0.0)])
 

@@ -5,7 +5,7 @@ import pytest
 from tests.support import CheckingFactory, tetri, vllm_like
 from tetribench.colocated.prefill_first import PrefillFirstPolicies
 from tetribench.control.route import LeastRequests
-from tetribench.instance.launch import Role
+from tetribench.core.roles import Role
 from tetribench.systems.vllm_like import VllmLike
 
 
@@ -15,13 +15,10 @@ def test_tetri_has_prefill_and_decode_instances() -> None:
         tetri(num_prefill=2, num_decode=3, report_period_s=0.5, broadcast_period_s=0.25),
     )
     plan = system.plan(factory)
-    assert plan.entries == ["prefill-0", "prefill-1"]
-    assert plan.decodes == ["decode-0", "decode-1", "decode-2"]
-    assert [(spec.name, spec.index) for spec in plan.instances] == list(
-        zip(plan.entries + plan.decodes, range(5), strict=True)
-    )
+    names = ["prefill-0", "prefill-1", "decode-0", "decode-1", "decode-2"]
+    assert [(spec.name, spec.index) for spec in plan.instances] == list(zip(names, range(5), strict=True))
     assert [spec.role for spec in plan.instances] == [Role.prefill] * 2 + [Role.decode] * 3
-    assert [spec.scheduler for spec in plan.instances] == [system.prefill] * 2 + [system.decode] * 3
+    assert [spec.schedulers[spec.role] for spec in plan.instances] == [system.prefill] * 2 + [system.decode] * 3
     assert {spec.link for spec in plan.instances} == {system.link} and plan.broadcast_period_s == 0.25
     assert {spec.report_period_s for spec in plan.instances} == {0.5}
     assert all(spec.engine is factory for spec in plan.instances) and isinstance(plan.router, type(system.route))
@@ -30,8 +27,8 @@ def test_tetri_has_prefill_and_decode_instances() -> None:
 def test_vllm_like_has_replicas_that_requests_go_to() -> None:
     system = vllm_like(2)
     plan = system.plan(CheckingFactory())
-    assert plan.entries == [spec.name for spec in plan.instances] == ["colocated-0", "colocated-1"]
-    assert plan.decodes == [] and {spec.role for spec in plan.instances} == {Role.colocated}
+    assert [spec.name for spec in plan.instances] == ["colocated-0", "colocated-1"]
+    assert {spec.role for spec in plan.instances} == {Role.colocated} == plan.schedulers.keys()
     assert [spec.index for spec in plan.instances] == [0, 1]
 
 

@@ -22,9 +22,10 @@ class Handovers:
     """Dispatches sequences, asks for room, pushes their KV and gives back their blocks when it has arrived.
 
     A sequence that no decode instance can be chosen for (all have gone or are draining) waits here until a broadcast
-    names one; on an instance that drains, it is given back to control instead. When the decode instance is lost or the link to it fails, the KV is still here: the sequence is
-    dispatched again, on a new ticket, to another instance where there is one. A ticket that was given up lives on until
-    no copy of it is under way, because its target blocks must not be granted to others before.
+    names one; on an instance that drains, it is given back to control instead. When the decode instance is lost or the
+    link to it fails, the KV is still here: the sequence is dispatched again, on a new ticket, to another instance where
+    there is one. A ticket that was given up lives on until no copy of it is under way, because its target blocks must
+    not be granted to others before.
     """
 
     def __init__(
