@@ -24,6 +24,7 @@ NEEDS = {
     "arrivals/poisson": ["workload.request_rate=1"],
     "arrivals/gamma": ["workload.request_rate=1"],
     "task/generate": ["task.out=x"],
+    **{f"control/flip/{name}": ["system.tetri.num_decode=2"] for name in ("idle", "low_load", "queue_ratio")},
 }
 """Values that an option cannot do without."""
 

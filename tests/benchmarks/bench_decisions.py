@@ -36,9 +36,9 @@ def sequence(number: int, *, num_outputs: int = 0) -> Sequence:
 
 
 def test_order_a_window_of_128(benchmark: BenchmarkFixture) -> None:
-    requests = [request(number) for number in range(128)]
+    submitted = [Submit(request(number)) for number in range(128)]
     order = SJF(window=128)
-    group = benchmark(lambda: order.next_group(deque(requests)))
+    group = benchmark(lambda: order.next_group(deque(submitted)))
     assert len(group) == 128
 
 

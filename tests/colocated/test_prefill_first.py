@@ -61,7 +61,7 @@ def test_the_edges_of_a_life() -> None:
         (EventKind.PREFILL_DONE, 2.0),
         (EventKind.ADMITTED, 2.0),
     ]
-    assert made.outbox.outputs == [TokenOutput(0, 9, False)]
+    assert made.outbox.outputs == [TokenOutput(0, 1, 0, 9, False)]
 
 
 def test_at_most_so_many_run() -> None:
@@ -152,7 +152,7 @@ def test_prompt_and_response_so_far_are_recomputed_and_the_next_token_is_the_rig
     (chunk,) = batch.prefill
     assert (chunk.start, chunk.num_tokens, chunk.sequence.num_tokens) == (0, 9, 9)
     made.complete(batch, {1: 55}, 3.0)
-    assert made.outbox.outputs[-1] == TokenOutput(1, 55, False)
+    assert made.outbox.outputs[-1] == TokenOutput(1, 1, 5, 55, False)
     assert chunk.sequence.output_ids == [0] * 5 + [55] and chunk.sequence.num_uncomputed == 1
     assert events(made, EventKind.PREFILL_STARTED) == events(made, EventKind.PREFILL_DONE) == [0, 1]
     assert events(made, EventKind.ADMITTED) == [0, 1, 1]
@@ -182,7 +182,7 @@ def test_what_a_colocated_instance_never_gets() -> None:
     with pytest.raises(AssertionError, match="a colocated instance got"):
         made.receive(Stop(), 0.0)
     with pytest.raises(AssertionError, match="pushes nothing"):
-        made.moved(Moved(Push(0, "x", [], [], True), 0.0, 1.0, 0))
+        made.moved(Moved(Push(0, 0, "x", [], [], True), 0.0, 1.0, 0))
 
 
 def test_an_idle_instance_that_forgot_a_request_is_found() -> None:

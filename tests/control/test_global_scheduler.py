@@ -3,53 +3,144 @@ import pytest
 from tests.support import request
 from tetribench.control.route import LeastQueuedTokens, LeastRequests, Router
 from tetribench.control.scheduler import GlobalScheduler, Phase
-from tetribench.core.messages import TokenOutput
+from tetribench.core.messages import Submit, TokenOutput
+from tetribench.core.request import Request
 
 
 def scheduler(router: Router) -> GlobalScheduler:
-    return GlobalScheduler(router, ["prefill-0", "prefill-1"])
+    made = GlobalScheduler(router)
+    for name in ("prefill-0", "prefill-1"):
+        assert made.add_entry(name) == []
+    return made
+
+
+def submit(made: GlobalScheduler, one: Request) -> str:
+    """Where it goes."""
+    ((to, message),) = made.submit(one)
+    assert message == Submit(one)
+    return to
+
+
+def output(id: int, index: int = 0, *, attempt: int = 1, is_last: bool = False) -> TokenOutput:
+    return TokenOutput(id, attempt, index, 70 + index, is_last)
 
 
 def test_prompt_tokens_count_until_the_first_token_comes_back() -> None:
     made = scheduler(LeastQueuedTokens())
-    assert made.route(request(0, prompt=100)) == "prefill-0"
-    assert made.route(request(1, prompt=30)) == "prefill-1"
-    assert made.route(request(2, prompt=30)) == "prefill-1"
-    made.note_output(TokenOutput(0, 7, is_last=False))
-    assert made.route(request(3, prompt=1)) == "prefill-0"
-    made.note_output(TokenOutput(0, 7, is_last=False))
-    assert made.route(request(4, prompt=1)) == "prefill-0"
+    assert submit(made, request(0, prompt=100)) == "prefill-0"
+    assert submit(made, request(1, prompt=30)) == "prefill-1"
+    assert submit(made, request(2, prompt=30)) == "prefill-1"
+    made.take([output(0)])
+    assert submit(made, request(3, prompt=1)) == "prefill-0"
+    made.take([output(0, 1)])
+    assert submit(made, request(4, prompt=1)) == "prefill-0"
 
 
 def test_requests_count_until_their_last_token_comes_back() -> None:
     made = scheduler(LeastRequests())
-    assert [made.route(request(id)) for id in range(3)] == ["prefill-0", "prefill-1", "prefill-0"]
-    made.note_output(TokenOutput(0, 7, is_last=False))
-    assert made.route(request(3)) == "prefill-1"
-    for id in (0, 2):
-        made.note_output(TokenOutput(id, 7, is_last=True))
-    assert made.route(request(4)) == "prefill-0"
+    assert [submit(made, request(id)) for id in range(3)] == ["prefill-0", "prefill-1", "prefill-0"]
+    made.take([output(0)])
+    assert submit(made, request(3)) == "prefill-1"
+    made.take([output(0, 1, is_last=True), output(2, is_last=True)])
+    assert submit(made, request(4)) == "prefill-0"
 
 
 def test_the_table_follows_a_request_from_prefill_to_decode_to_its_end() -> None:
     made = scheduler(LeastQueuedTokens())
-    made.route(request(0))
-    assert (made.table[0].phase, made.table[0].instance) == (Phase.prefill, "prefill-0")
-    made.note_output(TokenOutput(0, 7, is_last=False))
-    assert made.table[0].phase is Phase.decode
-    made.note_output(TokenOutput(0, 7, is_last=True))
+    submit(made, request(0))
+    row = made.table[0]
+    assert (row.phase, row.entry, row.holder) == (Phase.prefill, "prefill-0", "prefill-0")
+    made.take([output(0)])
+    assert row.phase is Phase.decode
+    made.handed_over(0, "decode-0")
+    assert (row.entry, row.holder) == ("prefill-0", "decode-0")
+    made.take([output(0, 1, is_last=True)])
     assert made.table == {}
 
 
 def test_a_response_of_one_token_gives_everything_back() -> None:
     made = scheduler(LeastQueuedTokens())
-    made.route(request(0, prompt=100))
-    made.note_output(TokenOutput(0, 7, is_last=True))
-    assert made.table == {} and made.route(request(1)) == "prefill-0"
+    submit(made, request(0, prompt=100))
+    made.take([output(0, is_last=True)])
+    assert made.table == {} and submit(made, request(1)) == "prefill-0"
 
 
 def test_a_request_that_is_submitted_twice_is_our_own_error() -> None:
     made = scheduler(LeastQueuedTokens())
-    made.route(request(0))
+    submit(made, request(0))
     with pytest.raises(AssertionError, match="submitted twice"):
-        made.route(request(0))
+        made.submit(request(0))
+
+
+def test_a_token_that_overtakes_those_before_it_waits_for_them() -> None:
+    made = scheduler(LeastRequests())
+    submit(made, request(0))
+    assert made.take([output(0, 2, is_last=True), output(0, 1)]) == []
+    assert made.take([output(0, 0)]) == [output(0, 0), output(0, 1), output(0, 2, is_last=True)]
+    assert made.table == {}
+
+
+def test_requests_that_come_while_no_instance_takes_any_wait_and_go_in_the_order_of_arrival() -> None:
+    made = GlobalScheduler(LeastRequests())
+    assert made.submit(request(5)) == made.submit(request(3)) == []
+    assert made.held_by("prefill-0") == []
+    assert made.add_entry("prefill-0") == [("prefill-0", Submit(request(5))), ("prefill-0", Submit(request(3)))]
+    assert made.held_by("prefill-0") == [5, 3] and made.add_entry("prefill-1") == []
+
+
+def test_nothing_more_goes_to_an_instance_that_was_taken_out() -> None:
+    made = scheduler(LeastRequests())
+    submit(made, request(0))
+    made.remove_entry("prefill-0")
+    assert [submit(made, request(id)) for id in (1, 2)] == ["prefill-1"] * 2
+    made.take([output(0, is_last=True)])
+    assert made.held_by("prefill-0") == []
+
+
+def test_a_restarted_request_begins_with_what_was_delivered() -> None:
+    made = scheduler(LeastRequests())
+    submit(made, request(0))
+    made.take([output(0, 0), output(0, 1), output(0, 3)])
+    ((_, message),) = made.restart(0)
+    assert message == Submit(request(0), 2, [70, 71]) and message.num_tokens == 12
+
+
+def test_no_token_is_delivered_twice_after_a_restart() -> None:
+    """Tokens of the given-up attempt are dropped, whether they came before their turn or come late."""
+    made = scheduler(LeastRequests())
+    submit(made, request(0))
+    assert made.take([output(0, 0), output(0, 2)]) == [output(0, 0)]
+    made.restart(0)
+    assert made.take([output(0, 1), output(0, 2)]) == []
+    again = [output(0, 1, attempt=2), output(0, 2, attempt=2, is_last=True)]
+    assert made.take(again) == again and made.take(again) == []
+
+
+def test_a_restart_counts_all_that_is_prefilled_again_and_no_longer_where_it_was() -> None:
+    made = scheduler(LeastQueuedTokens())
+    assert submit(made, request(0, prompt=10)) == "prefill-0"
+    made.take([output(0, index) for index in range(5)])
+    made.remove_entry("prefill-0")
+    assert made.restart(0)[0][0] == "prefill-1"
+    made.add_entry("prefill-0")
+    assert submit(made, request(1, prompt=14)) == "prefill-0"
+    assert submit(made, request(2, prompt=1)) == "prefill-0", "14 tokens wait there, and 10 + 5 on the other"
+    made.take([output(0, 5, attempt=2, is_last=True)])
+    assert submit(made, request(3)) == "prefill-1"
+
+
+def test_a_request_that_restarts_while_no_instance_takes_any_waits() -> None:
+    made = scheduler(LeastRequests())
+    submit(made, request(0))
+    for name in ("prefill-0", "prefill-1"):
+        made.remove_entry(name)
+    assert made.restart(0) == [] and (made.table[0].entry, made.table[0].holder) == (None, None)
+    assert made.add_entry("decode-0") == [("decode-0", Submit(request(0), 2))]
+
+
+def test_the_end_of_a_handover_of_a_request_that_has_ended_is_late_news() -> None:
+    made = scheduler(LeastRequests())
+    submit(made, request(0))
+    made.take([output(0, is_last=True)])
+    made.handed_over(0, "decode-0")
+    assert made.table == {}

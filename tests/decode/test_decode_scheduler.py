@@ -37,13 +37,13 @@ def scheduler(
 
 
 def reserve(made: DecodeScheduler, id: int, prompt: int = 4, output: int = 100, now_s: float = 1.0) -> None:
-    made.receive(Reserve(request(id, prompt, output), LIGHT, "prefill-0"), now_s)
+    made.receive(Reserve("prefill-0", id, request(id, prompt, output), 1, [], LIGHT), now_s)
 
 
 def arrive(made: DecodeScheduler, *ids: int, prompt: int = 4, output: int = 100, now_s: float = 1.0) -> None:
     for id in ids:
         reserve(made, id, prompt, output, now_s)
-        made.receive(Arrived(id, 70 + id), now_s)
+        made.receive(Arrived("prefill-0", id, 70 + id), now_s)
 
 
 def step(made: DecodeScheduler, now_s: float = 2.0, **token_ids: int) -> Batch:
@@ -56,7 +56,7 @@ def step(made: DecodeScheduler, now_s: float = 2.0, **token_ids: int) -> Batch:
 
 
 def granted(made: DecodeScheduler) -> list[int]:
-    found = [message.request_id for _, message in made.outbox.messages if isinstance(message, Granted)]
+    found = [message.ticket for _, message in made.outbox.messages if isinstance(message, Granted)]
     made.outbox.messages.clear()
     return found
 
@@ -74,12 +74,12 @@ def test_a_request_asks_gets_room_arrives_and_decodes() -> None:
     assert (reserved.kind, reserved.time_s, reserved.details) == (EventKind.RESERVED, 1.0, {"num_blocks": 3})
     assert made.num_used_blocks == 3 and made.next_batch(1.5) is None
 
-    made.receive(Arrived(3, 71), 2.0)
+    made.receive(Arrived("prefill-0", 3, 71), 2.0)
     assert events(made, EventKind.ADMITTED) == [3] and made.outbox.outputs == []
     (one,) = step(made, r3=72).decode
     assert one.num_computed == 10 and one.output_ids == [71, 72]
     step(made, r3=73)
-    assert made.outbox.outputs == [TokenOutput(3, 72, False), TokenOutput(3, 73, True)]
+    assert made.outbox.outputs == [TokenOutput(3, 1, 1, 72, False), TokenOutput(3, 1, 2, 73, True)]
     assert made.next_batch(3.0) is None
     made.check()
 
@@ -99,9 +99,9 @@ def test_who_asks_first_gets_room_first_and_nobody_overtakes() -> None:
     reserve(made, 1, prompt=12)
     reserve(made, 2, prompt=4)
     assert granted(made) == [0]
-    made.receive(Released(0), 2.0)
+    made.receive(Released("prefill-0", 0), 2.0)
     assert granted(made) == [1]
-    made.receive(Released(1), 3.0)
+    made.receive(Released("prefill-0", 1), 3.0)
     assert granted(made) == [2]
 
 
@@ -120,7 +120,7 @@ def test_a_lone_request_is_admitted_without_asking_the_policy() -> None:
     reserve(made, 0)
     reserve(made, 1)
     assert granted(made) == [0]
-    made.receive(Released(0), 2.0)
+    made.receive(Released("prefill-0", 0), 2.0)
     assert granted(made) == [1]
 
 
@@ -162,11 +162,11 @@ def test_room_that_was_granted_or_asked_for_in_vain_comes_back() -> None:
     reserve(made, 0)
     reserve(made, 1)
     reserve(made, 2)
-    made.receive(Released(1), 2.0)
+    made.receive(Released("prefill-0", 1), 2.0)
     assert granted(made) == [0]
-    made.receive(Released(0), 3.0)
+    made.receive(Released("prefill-0", 0), 3.0)
     assert granted(made) == [2]
-    made.receive(Released(2), 4.0)
+    made.receive(Released("prefill-0", 2), 4.0)
     made.check()
 
 
@@ -214,7 +214,7 @@ def test_a_preempted_request_is_recomputed_in_chunks_and_its_next_token_is_the_r
     assert chunks == [(0, 5), (5, 4)]
     sequence = batch.prefill[0].sequence
     assert len(sequence.output_ids) == 6 and sequence.output_ids[-1] == 6 and sequence.num_uncomputed == 1
-    assert made.outbox.outputs[-1] == TokenOutput(1, 6, False)
+    assert made.outbox.outputs[-1] == TokenOutput(1, 1, 5, 6, False)
     assert events(made, EventKind.ADMITTED) == [0, 1, 1]
     while made.next_batch(8.0) is not None:
         step(made)
@@ -229,7 +229,7 @@ def test_recomputation_may_yield_the_last_token() -> None:
     while made.next_batch(3.0) is not None:
         step(made)
     assert events(made, EventKind.PREEMPTED) == [1]
-    assert made.outbox.outputs[-1] == TokenOutput(1, 0, True)
+    assert made.outbox.outputs[-1] == TokenOutput(1, 1, 5, 0, True)
     assert [output.request_id for output in made.outbox.outputs].count(1) == 5
     made.check()
 
@@ -275,8 +275,8 @@ def test_a_preempted_request_comes_back_as_soon_as_it_may() -> None:
 def test_a_natural_stop_ends_a_response_and_a_stop_token_does_not_end_a_forced_one() -> None:
     made = scheduler()
     for id, natural_stop in enumerate((True, False)):
-        made.receive(Reserve(request(id, 4, 10, natural_stop=natural_stop), LIGHT, "prefill-0"), 1.0)
-        made.receive(Arrived(id, 70), 1.0)
+        made.receive(Reserve("prefill-0", id, request(id, 4, 10, natural_stop=natural_stop), 1, [], LIGHT), 1.0)
+        made.receive(Arrived("prefill-0", id, 70), 1.0)
     step(made, r0=STOP_TOKEN, r1=STOP_TOKEN)
     assert [output.is_last for output in made.outbox.outputs] == [True, False]
 
@@ -284,7 +284,7 @@ def test_a_natural_stop_ends_a_response_and_a_stop_token_does_not_end_a_forced_o
 def test_load_counts_what_is_promised_and_sorts_by_predicted_length() -> None:
     made = scheduler(num_blocks=5, admit=Recording(answer=False))
     arrive(made, 0, prompt=7)
-    made.receive(Reserve(request(1, 6), HEAVY, "prefill-0"), 1.0)
+    made.receive(Reserve("prefill-0", 1, request(1, 6), 1, [], HEAVY), 1.0)
     found = made.load(3.0)
     assert (found.time_s, found.num_total_tokens, found.num_free_tokens) == (3.0, 20, 12 - 6)
     assert (found.num_waiting, found.num_running, found.num_heavy, found.num_light) == (1, 1, 1, 1)
@@ -303,7 +303,7 @@ def test_what_a_decode_instance_never_gets() -> None:
     with pytest.raises(AssertionError, match="a decode instance got"):
         made.receive(Stop(), 0.0)
     with pytest.raises(AssertionError, match="pushes nothing"):
-        made.moved(Moved(Push(0, "x", [], [], True), 0.0, 1.0, 0))
+        made.moved(Moved(Push(0, 0, "x", [], [], True), 0.0, 1.0, 0))
 
 
 def test_an_idle_instance_that_forgot_a_request_is_found() -> None:

@@ -48,7 +48,7 @@ def test_tokens_go_to_those_that_ran_and_ended_ones_give_back_their_memory() -> 
     batch, kv, (first, second, third) = running(6, 3, 3, 3)
     second.request = request(1, 3, 2)
     outputs = batch.take({0: 50, 1: 51}, frozenset())
-    assert outputs == [TokenOutput(0, 50, False), TokenOutput(1, 51, True)]
+    assert outputs == [TokenOutput(0, 1, 1, 50, False), TokenOutput(1, 1, 1, 51, True)]
     assert batch.members == [first, third]
     assert (first.output_ids, first.num_computed, first.num_uncomputed) == ([0, 50], 4, 1)
     assert third.output_ids == [0] and third.num_computed == 3

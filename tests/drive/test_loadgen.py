@@ -46,7 +46,7 @@ class Station:
     def serve_at_once_after(self, seconds: float) -> Callable[[Request], Any]:
         async def service(one: Request) -> None:
             await self.clock.sleep(seconds)
-            self.client.deliver([TokenOutput(one.id, 1, is_last=True)])
+            self.client.deliver([TokenOutput(one.id, 1, 0, 1, is_last=True)])
 
         return service
 
@@ -113,7 +113,7 @@ def test_in_a_closed_loop_arriving_and_being_sent_are_one(start_s: float, servic
 
     async def service(one: Request) -> None:
         await station.clock.sleep(services_s[one.id])
-        station.client.deliver([TokenOutput(one.id, 1, is_last=True)])
+        station.client.deliver([TokenOutput(one.id, 1, 0, 1, is_last=True)])
 
     async def main() -> None:
         await station.clock.sleep(start_s)
@@ -141,7 +141,7 @@ def test_the_closed_loop_keeps_exactly_so_many_in_the_system() -> None:
 
     async def service(one: Request) -> None:
         await station.clock.sleep(1.0 + one.id % 3)
-        station.client.deliver([TokenOutput(one.id, 1, is_last=True)])
+        station.client.deliver([TokenOutput(one.id, 1, 0, 1, is_last=True)])
 
     station.service = service
     station.run([request(id, arrival_s=77.0) for id in range(20)], ClosedLoop(concurrency=4))
@@ -155,7 +155,7 @@ def test_two_ends_at_once_let_two_more_in() -> None:
     station, held = Station(BoundedClock()), []
 
     async def in_pairs(one: Request) -> None:
-        held.append(TokenOutput(one.id, 1, is_last=True))
+        held.append(TokenOutput(one.id, 1, 0, 1, is_last=True))
         if len(held) == 2:
             await station.clock.sleep(1.0)
             both, held[:] = list(held), []
@@ -179,7 +179,7 @@ def test_what_the_client_writes_down() -> None:
             return
         for outputs in ([(0, 7, False), (1, 8, False)], [(0, 9, False)], [(1, 5, True), (0, 6, True)]):
             await station.clock.sleep(1.0)
-            station.client.deliver([TokenOutput(*output) for output in outputs])
+            station.client.deliver([TokenOutput(id, 1, 0, token_id, is_last) for id, token_id, is_last in outputs])
 
     station.service = service
     station.run([request(0, 11, 3, label="LPLD"), request(1, 12, 2)], OpenLoop())
@@ -220,7 +220,7 @@ def test_a_system_that_goes_on_slowly_is_not_stalled() -> None:
     async def service(one: Request) -> None:
         for position in range(10):
             await station.clock.sleep(9.9)
-            station.client.deliver([TokenOutput(one.id, position, is_last=position == 9)])
+            station.client.deliver([TokenOutput(one.id, 1, position, position, is_last=position == 9)])
 
     station.service = service
     assert len(station.run([request(output=10)], OpenLoop()).at(EventKind.FINISHED)) == 1
@@ -241,7 +241,7 @@ def test_a_failure_of_the_system_fails_all_open_requests_with_its_reason() -> No
     async def service(one: Request) -> None:
         await station.clock.sleep(2.0 + one.id)
         if one.id < 2:
-            station.client.deliver([TokenOutput(one.id, 1, is_last=True)])
+            station.client.deliver([TokenOutput(one.id, 1, 0, 1, is_last=True)])
             return
         station.client.fail(RuntimeError("first reason"))
         station.client.fail(RuntimeError("second reason"))
@@ -281,7 +281,7 @@ def test_a_token_that_comes_after_its_request_has_failed_is_not_counted() -> Non
     with pytest.raises(RuntimeError, match="elsewhere"):
         station.run([request(0), request(1)], OpenLoop())
     num_events = len(station.log.events)
-    station.client.deliver([TokenOutput(0, 1, is_last=False), TokenOutput(1, 1, is_last=True)])
+    station.client.deliver([TokenOutput(0, 1, 0, 1, is_last=False), TokenOutput(1, 1, 0, 1, is_last=True)])
     assert len(station.log.events) == num_events
 
 

@@ -10,6 +10,7 @@ from tetribench.core.clock import run_virtual
 from tetribench.core.events import EventKind
 from tetribench.core.load import InstanceLoad
 from tetribench.core.messages import LoadReport, Message, Peers, Progress, Released, Stop, Submit, TokenOutput
+from tetribench.core.roles import Role
 from tetribench.core.sequence import LengthRange, Sequence
 from tetribench.engine.base import Batch, EngineInfo, KVPool, PrefillChunk
 from tetribench.instance.loop import InstanceLoop
@@ -28,11 +29,24 @@ class Scripted:
         self.num_used_blocks = 11
         self.calls: list[tuple[Any, ...]] = []
         self.sent: list[tuple[str, Message]] = []
+        self.roles: list[Role] = []
+        self.is_drained = False
         self._batches = list(batches)
         self._trouble = trouble
         self.loop = InstanceLoop(
-            name="one", scheduler=self, engine=self, link=self, post=self, clock=self.clock, report_period_s=30.0
+            name="one",
+            role=Role.decode,
+            scheduler_for=self._scheduler_for,
+            engine=self,
+            link=self,
+            post=self,
+            clock=self.clock,
+            report_period_s=30.0,
         )
+
+    def _scheduler_for(self, role: Role) -> "Scripted":
+        self.roles.append(role)
+        return self
 
     def _note(self, call: str, *arguments: Any) -> None:
         self.calls.append((call, self.clock.now(), *arguments))
@@ -41,7 +55,7 @@ class Scripted:
 
     def receive(self, message: Message, now_s: float) -> None:
         self._note("receive", message)
-        self.outbox.send("two", Released(0))
+        self.outbox.send("two", Released("one", 0))
 
     def next_batch(self, now_s: float) -> Batch | None:
         self._note("next_batch")
@@ -54,7 +68,7 @@ class Scripted:
 
     def complete(self, batch: Batch, tokens: dict[int, int], now_s: float) -> None:
         self._note("complete", tokens)
-        self.outbox.outputs.append(TokenOutput(0, 5, is_last=False))
+        self.outbox.outputs.append(TokenOutput(0, 1, 0, 5, is_last=False))
 
     def moved(self, moved: Moved) -> None:
         self._note("moved", moved.push.request_id, moved.started_s, moved.ended_s, moved.num_bytes)
@@ -69,6 +83,9 @@ class Scripted:
     def connect(self, pool_handles: dict[str, bytes]) -> None:
         self._note("connect", pool_handles)
 
+    def disconnect(self, name: str) -> None:
+        self._note("disconnect", name)
+
     async def write(self, to: str, source_ids: SequenceOf[int], target_ids: SequenceOf[int]) -> int:
         self._note("write", to)
         await self.clock.sleep(2.0)
@@ -76,6 +93,9 @@ class Scripted:
 
     def send(self, to: str, message: Message) -> None:
         self.sent.append((to, message))
+
+    def forget(self, name: str) -> None:
+        self._note("forget", name)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -104,7 +124,7 @@ def batch() -> Batch:
 
 
 def push(id: int, num_blocks: int = 1) -> Push:
-    return Push(id, "decode-0", list(range(num_blocks)), list(range(num_blocks)), is_last=True)
+    return Push(id, id, "decode-0", list(range(num_blocks)), list(range(num_blocks)), is_last=True)
 
 
 def test_ask_run_hand_back_and_tell() -> None:
@@ -131,7 +151,7 @@ def test_an_idle_loop_asks_again_when_it_gets_a_message_and_not_before() -> None
     async def meanwhile() -> None:
         await made.clock.sleep(3.0)
         made.loop.receive(Submit(request(4)))
-        assert made.sent[-1] == ("two", Released(0))
+        assert made.sent[-1] == ("two", Released("one", 0))
         await made.clock.sleep(4.0)
 
     made.serve(meanwhile())

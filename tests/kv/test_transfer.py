@@ -8,7 +8,7 @@ from tetribench.kv.transfer import Granularity, Handover, Moved, Push
 def handover(prompt: int = 40, granularity: Granularity = Granularity.chunk) -> Handover:
     """Blocks of 16: a prompt of 40 tokens has two whole ones and one that is half full."""
     num_blocks = -(-prompt // 16)
-    made = Handover(sequence(prompt=prompt, num_blocks=num_blocks), "decode-0", granularity, 16)
+    made = Handover(sequence(prompt=prompt, num_blocks=num_blocks), "decode-0", 7, prompt, granularity, 16)
     made.target_ids = list(range(100, 100 + num_blocks))
     return made
 
@@ -18,7 +18,7 @@ def test_a_request_goes_in_one_push_after_its_last_chunk() -> None:
     one.sequence.num_computed = 39
     assert one.next_push() is None
     one.sequence.num_computed = 40
-    assert one.next_push() == Push(0, "decode-0", [0, 1, 2], [100, 101, 102], is_last=True)
+    assert one.next_push() == Push(0, 7, "decode-0", [0, 1, 2], [100, 101, 102], is_last=True)
     assert one.next_push() is None
 
 
@@ -26,12 +26,12 @@ def test_chunks_go_as_they_are_computed_and_a_block_that_is_still_filled_waits()
     one = handover()
     assert one.next_push() is None
     one.sequence.num_computed = 20
-    assert one.next_push() == Push(0, "decode-0", [0], [100], is_last=False)
+    assert one.next_push() == Push(0, 7, "decode-0", [0], [100], is_last=False)
     assert one.next_push() is None
     one.sequence.num_computed = 31
     assert one.next_push() is None
     one.sequence.num_computed = 40
-    assert one.next_push() == Push(0, "decode-0", [1, 2], [101, 102], is_last=True)
+    assert one.next_push() == Push(0, 7, "decode-0", [1, 2], [101, 102], is_last=True)
 
 
 def test_nothing_goes_before_the_target_has_made_room() -> None:

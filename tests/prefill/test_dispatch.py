@@ -99,6 +99,6 @@ def test_an_overload_is_spread_between_two_broadcasts() -> None:
     for id in range(30):
         one = request(id, prompt=10)
         choice = PowerOfTwo().choose(one, HEAVY, view.loads, generator(id))
-        view.note_dispatch(choice.to, one, HEAVY)
+        view.note_dispatch(choice.to, one.num_prompt_tokens, HEAVY)
         to.append(choice.to)
     assert Counter(to) == {"a": 10, "b": 10, "c": 10}

@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import request
-from tetribench.core.request import Request
+from tetribench.core.messages import Submit
 from tetribench.prefill.order import FCFS, LJF, SJF, Order
 
 PROMPTS = [50, 20, 90, 20, 70]
 
 
-def drained(order: Order, prompts: list[int]) -> list[list[Request]]:
-    raw, groups = deque(request(id, prompt) for id, prompt in enumerate(prompts)), []
+def drained(order: Order, prompts: list[int]) -> list[list[Submit]]:
+    raw, groups = deque(Submit(request(id, prompt)) for id, prompt in enumerate(prompts)), []
     while raw:
         groups.append(order.next_group(raw))
     return groups
@@ -23,13 +23,13 @@ def drained(order: Order, prompts: list[int]) -> list[list[Request]]:
 )
 def test_orders_and_their_ties(order: type[Order], expected: list[int]) -> None:
     (group,) = drained(order(), PROMPTS)
-    assert [one.id for one in group] == expected
+    assert [one.request.id for one in group] == expected
 
 
 def test_twenty_waiting_with_a_window_of_ten_make_two_sorted_groups() -> None:
     prompts = [20 - id for id in range(20)]
     groups = drained(SJF(window=10), prompts)
-    assert [[one.num_prompt_tokens for one in group] for group in groups] == [[*range(11, 21)], [*range(1, 11)]]
+    assert [[one.num_tokens for one in group] for group in groups] == [[*range(11, 21)], [*range(1, 11)]]
 
 
 def test_the_window_is_the_evaluations_by_default() -> None:
@@ -46,4 +46,6 @@ def test_a_window_of_nobody_is_refused(order: type[FCFS]) -> None:
 def test_nobody_is_lost_and_nobody_overtakes_a_window(order: type[FCFS], prompts: list[int], window: int) -> None:
     groups = drained(order(window=window), prompts)
     for index, group in enumerate(groups):
-        assert sorted(one.id for one in group) == list(range(len(prompts)))[index * window : (index + 1) * window]
+        assert (
+            sorted(one.request.id for one in group) == list(range(len(prompts)))[index * window : (index + 1) * window]
+        )

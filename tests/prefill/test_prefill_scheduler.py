@@ -79,12 +79,14 @@ def test_a_prompt_of_three_chunks_from_submission_to_hand_over() -> None:
         "high": 200,
         "load_age_s": 1.75,
     }
-    assert taken(made.outbox.messages) == [("decode-0", Reserve(request(5, 20, 30), LengthRange(0, 200), "prefill-0"))]
+    assert taken(made.outbox.messages) == [
+        ("decode-0", Reserve("prefill-0", 0, request(5, 20, 30), 1, [], LengthRange(0, 200)))
+    ]
     assert made.outbox.pushes == []
 
-    made.receive(Granted(5, [50, 51, 52, 53, 54]), 2.1)
+    made.receive(Granted(0, [50, 51, 52, 53, 54]), 2.1)
     (first,) = taken(made.outbox.pushes)
-    assert first == Push(5, "decode-0", first.source_ids, [50, 51], is_last=False)
+    assert first == Push(5, 0, "decode-0", first.source_ids, [50, 51], is_last=False)
     step(made, 3.0)
     (second,) = taken(made.outbox.pushes)
     assert kinds(made) == [] and made.outbox.outputs == []
@@ -95,14 +97,14 @@ def test_a_prompt_of_three_chunks_from_submission_to_hand_over() -> None:
     (third,) = taken(made.outbox.pushes)
     assert (third.target_ids, third.is_last) == ([54], True)
     assert kinds(made) == [(EventKind.PREFILL_DONE, 4.0, 5)]
-    assert taken(made.outbox.outputs) == [TokenOutput(5, 77, False)]
+    assert taken(made.outbox.outputs) == [TokenOutput(5, 1, 0, 77, False)]
     made.moved(moved(second, 3.1, 4.1))
     assert made.num_used_blocks == 5 and made.outbox.messages == []
     made.moved(moved(third, 4.1, 4.6))
     (done,) = made.outbox.events
     assert (done.kind, done.time_s) == (EventKind.TRANSFER_DONE, 4.6)
-    assert done.details == {"num_bytes": 500, "busy_s": pytest.approx(2.5)}
-    assert taken(made.outbox.messages) == [("decode-0", Arrived(5, 77))]
+    assert done.details == {"to": "decode-0", "num_bytes": 500, "busy_s": pytest.approx(2.5)}
+    assert taken(made.outbox.messages) == [("decode-0", Arrived("prefill-0", 0, 77))]
     assert made.num_used_blocks == 0 and made.next_batch(5.0) is None
     made.check()
 
@@ -156,7 +158,7 @@ def test_a_response_of_one_token_is_never_dispatched() -> None:
     made = scheduler(100, request(0, prompt=8, output=1))
     step(made, 1.0)
     assert [kind for kind, _, _ in kinds(made)] == [EventKind.PREFILL_STARTED, EventKind.PREFILL_DONE]
-    assert made.outbox.outputs == [TokenOutput(0, 77, True)] and made.outbox.messages == []
+    assert made.outbox.outputs == [TokenOutput(0, 1, 0, 77, True)] and made.outbox.messages == []
     made.check()
 
 
@@ -167,7 +169,7 @@ def stopping(prompt: int) -> PrefillScheduler:
 def test_stopping_at_the_first_token_before_the_grant_comes() -> None:
     made = stopping(8)
     step(made, 1.0, STOP_TOKEN)
-    assert made.outbox.outputs == [TokenOutput(0, STOP_TOKEN, True)]
+    assert made.outbox.outputs == [TokenOutput(0, 1, 0, STOP_TOKEN, True)]
     assert [type(message) for _, message in made.outbox.messages] == [Reserve, Released]
     assert made.num_used_blocks == 0
     made.receive(Granted(0, [1, 2]), 1.5)
@@ -182,7 +184,7 @@ def test_stopping_at_the_first_token_after_the_grant_and_between_pushes() -> Non
     (push,) = taken(made.outbox.pushes)
     made.moved(moved(push, 1.5, 1.6))
     step(made, 2.0, STOP_TOKEN)
-    assert made.outbox.pushes == [] and made.outbox.messages[-1] == ("decode-0", Released(0))
+    assert made.outbox.pushes == [] and made.outbox.messages[-1] == ("decode-0", Released("prefill-0", 0))
     assert made.num_used_blocks == 0
     made.check()
 
@@ -199,7 +201,7 @@ def test_stopping_at_the_first_token_while_a_push_is_in_flight_keeps_both_sides_
     made.moved(moved(first, 1.5, 3.5))
     assert made.outbox.messages == [] and made.num_used_blocks == 6
     made.moved(moved(second, 3.5, 4.5))
-    assert made.outbox.messages == [("decode-0", Released(0))] and made.num_used_blocks == 0
+    assert made.outbox.messages == [("decode-0", Released("prefill-0", 0))] and made.num_used_blocks == 0
     assert EventKind.TRANSFER_DONE not in [kind for kind, _, _ in kinds(made)]
     made.check()
 

@@ -1,6 +1,6 @@
 """Instances that die, leave, come and flip at any moment: every request finishes exactly once, with the right tokens.
 
-`Bench` checks the lives, the tokens, the invariants of every scheduler that is left, and every KV slot that is read.
+`Bench.run` checks lives, tokens, the invariants of every scheduler that is left, and every KV slot that is read.
 """
 
 from collections.abc import Sequence as SequenceOf

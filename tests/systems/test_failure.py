@@ -21,6 +21,7 @@ from tetribench.core.clock import WallClock
 from tetribench.core.events import CLIENT, EventKind
 from tetribench.instance.launch import InstanceFailed
 from tetribench.kv.links import LinkSpeed
+from tetribench.prefill.chunk import Chunker
 from tetribench.systems.base import System
 
 REQUESTS = [request(id, 40, 10) for id in range(6)]
@@ -43,12 +44,11 @@ def assert_all_accounted_for(bench: Bench, reason: str) -> None:
     [
         (tetri(), 0, 1, "prefill-0"),
         (tetri(), 1, 5, "decode-0"),
-        (tetri(num_decode=2), 2, 3, "decode-1"),
-        (vllm_like(2), 1, 2, "colocated-1"),
-        (sarathi_like(2), 1, 2, "colocated-1"),
+        (vllm_like(), 0, 2, "colocated-0"),
+        (sarathi_like(), 0, 2, "colocated-0"),
     ],
 )
-def test_an_engine_that_raises_fails_the_run_with_its_instances_name(
+def test_the_last_engine_of_a_role_that_raises_fails_the_run_with_its_instances_name(
     system: System, index: int, at: int, name: str
 ) -> None:
     bench = Bench(system, TroubleFactory(raises, index=index, at=at), clock=BoundedClock(limit_s=100.0))
@@ -57,18 +57,39 @@ def test_an_engine_that_raises_fails_the_run_with_its_instances_name(
     assert_all_accounted_for(bench, f"{name}: RuntimeError")
 
 
+@pytest.mark.parametrize(
+    ("system", "index", "at", "name"),
+    [
+        (tetri(num_prefill=2), 0, 2, "prefill-0"),
+        (tetri(num_decode=2), 2, 3, "decode-1"),
+        (vllm_like(2), 1, 2, "colocated-1"),
+    ],
+)
+def test_an_engine_that_raises_costs_its_instance_and_no_request_where_another_has_its_role(
+    system: System, index: int, at: int, name: str
+) -> None:
+    bench = Bench(system, TroubleFactory(raises, index=index, at=at), clock=BoundedClock(limit_s=100.0))
+    bench.run(REQUESTS)
+    (lost,) = [event for event in bench.log.events if event.kind is EventKind.INSTANCE_LOST]
+    assert (lost.source, lost.details["reason"]) == (name, "RuntimeError: the device fell off the bus")
+    assert times(bench.log.events, EventKind.RETRIED)
+
+
 def test_a_neighbour_in_mid_iteration_does_not_disturb_the_failure() -> None:
-    """colocated-0 fails while colocated-1 computes the only token of request 1, which then comes too late."""
-    requests = [request(0, 40, 10), request(1, 300, 1), *REQUESTS[2:]]
-    bench = Bench(vllm_like(2), TroubleFactory(raises, index=0, at=2), clock=BoundedClock(limit_s=100.0))
+    """decode-0 fails while prefill-0 computes the only token of request 1, which then comes too late."""
+    requests = [request(0, 10, 10), request(2, 10, 10), request(1, 200, 1, 0.0001), *REQUESTS[3:]]
+    slow = tetri(chunk=Chunker(chunk_size=200), link=LinkSpeed(bandwidth_bytes_per_s=1e5))
+    bench = Bench(slow, TroubleFactory(raises, index=1, at=2), clock=BoundedClock(limit_s=100.0))
     with pytest.raises(InstanceFailed):
         bench.run_only(requests)
-    assert_all_accounted_for(bench, "colocated-0")
+    assert_all_accounted_for(bench, "decode-0")
     ended: set[int] = set()
     for event in bench.log.events:
         if event.source == CLIENT:
             assert not ended & set(event.requests), f"{event} comes after the request has ended"
             ended |= set(event.requests) if event.kind in (EventKind.FINISHED, EventKind.FAILED) else set()
+    (failed_s,) = times(bench.log.events, EventKind.FAILED)[1]
+    assert times(bench.log.events, EventKind.PREFILL_DONE)[1][0] > failed_s
 
 
 def test_a_stall_names_the_requests_that_wait() -> None:

@@ -16,13 +16,10 @@ def test_tetri_has_prefill_and_decode_instances() -> None:
         tetri(num_prefill=2, num_decode=3, report_period_s=0.5, broadcast_period_s=0.25),
     )
     plan = system.plan(factory)
-    assert plan.entries == ["prefill-0", "prefill-1"]
-    assert plan.decodes == ["decode-0", "decode-1", "decode-2"]
-    assert [(spec.name, spec.index) for spec in plan.instances] == list(
-        zip(plan.entries + plan.decodes, range(5), strict=True)
-    )
+    names = ["prefill-0", "prefill-1", "decode-0", "decode-1", "decode-2"]
+    assert [(spec.name, spec.index) for spec in plan.instances] == list(zip(names, range(5), strict=True))
     assert [spec.role for spec in plan.instances] == [Role.prefill] * 2 + [Role.decode] * 3
-    assert [spec.scheduler for spec in plan.instances] == [system.prefill] * 2 + [system.decode] * 3
+    assert [spec.schedulers[spec.role] for spec in plan.instances] == [system.prefill] * 2 + [system.decode] * 3
     assert {spec.link for spec in plan.instances} == {system.link} and plan.broadcast_period_s == 0.25
     assert {spec.report_period_s for spec in plan.instances} == {0.5}
     assert all(spec.engine is factory for spec in plan.instances) and isinstance(plan.router, type(system.route))
@@ -31,8 +28,8 @@ def test_tetri_has_prefill_and_decode_instances() -> None:
 @pytest.mark.parametrize("system", [vllm_like(2), sarathi_like(2)])
 def test_colocated_systems_have_replicas_that_requests_go_to(system: Replicas) -> None:
     plan = system.plan(CheckingFactory())
-    assert plan.entries == [spec.name for spec in plan.instances] == ["colocated-0", "colocated-1"]
-    assert plan.decodes == [] and {spec.role for spec in plan.instances} == {Role.colocated}
+    assert [spec.name for spec in plan.instances] == ["colocated-0", "colocated-1"]
+    assert {spec.role for spec in plan.instances} == {Role.colocated} == plan.schedulers.keys()
     assert [spec.index for spec in plan.instances] == [0, 1]
 
 

@@ -34,7 +34,8 @@ def test_instances_are_provisioned_from_start_to_stop_with_their_facts() -> None
     kinds = (EventKind.INSTANCE_STARTED, EventKind.INSTANCE_READY, EventKind.INSTANCE_STOPPED)
     found = [event for event in bench.log.events if event.kind in kinds]
     assert [(event.kind, event.source) for event in found] == [
-        (kind, name) for kind in kinds for name in ("prefill-0", "decode-0")
+        *((kind, name) for kind in kinds[:2] for name in ("prefill-0", "decode-0")),
+        *((EventKind.INSTANCE_STOPPED, name) for name in ("decode-0", "prefill-0")),
     ]
     assert found[0].details == {"role": "prefill"}
     assert found[3].details["role"] == "decode" and found[3].details["num_blocks"] == 9
@@ -189,6 +190,15 @@ class ByHand:
     def send(self, to: str, message: Message) -> None:
         """Nobody listens."""
 
+    async def join(self, spec: InstanceSpec) -> Ready:
+        return Ready(spec.name, info().as_dict(), b"")
+
+    def kill(self, name: str) -> None:
+        """Nothing runs."""
+
+    async def leave(self, name: str) -> None:
+        """Nothing runs."""
+
     async def stop(self) -> None:
         """Nothing runs."""
 
@@ -203,9 +213,9 @@ def test_tokens_of_two_instances_reach_the_client_in_their_order_even_if_they_ov
         await stack.start(client.deliver, client.fail)
         running = asyncio.create_task(client.run([request(0, output=3)], OpenLoop(), stack))
         await clock.sleep(1.0)
-        launcher.tell(Progress("decode-0", [TokenOutput(0, token_id=12, is_last=False)]))
-        launcher.tell(Progress("decode-0", [TokenOutput(0, token_id=13, is_last=True)]))
-        launcher.tell(Progress("prefill-0", [TokenOutput(0, token_id=11, is_last=False)]))
+        launcher.tell(Progress("decode-0", [TokenOutput(0, 1, 1, token_id=12, is_last=False)]))
+        launcher.tell(Progress("decode-0", [TokenOutput(0, 1, 2, token_id=13, is_last=True)]))
+        launcher.tell(Progress("prefill-0", [TokenOutput(0, 1, 0, token_id=11, is_last=False)]))
         await running
         await stack.stop()
 

@@ -126,6 +126,7 @@ class InlineLauncher:
         """Nothing new is begun. Copies under way end, which returns the memory they touch; iterations are cut off."""
         for instance in self._instances.values():
             instance.loop.receive(Stop())
+        for instance in list(self._instances.values()):  # one that breaks meanwhile is no longer among them
             if instance.task is not None:
                 settled = asyncio.ensure_future(instance.loop.settle())
                 await asyncio.wait([settled, instance.task], return_when=asyncio.FIRST_COMPLETED)

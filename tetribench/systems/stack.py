@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from tetribench.control.churn import Action, Step
@@ -39,7 +41,7 @@ class Stack:
         ready = await self._launcher.start(specs, self._receive)
         facts = {spec.name: self._ready(spec, ready[spec.name]) for spec in specs}
         self._carry_out()
-        self._tasks = [asyncio.create_task(self._keep(part)) for part in (self._lead(), self._churn())]
+        self._tasks = [asyncio.create_task(self._keep(part)) for part in (self._lead, self._churn)]
         return facts
 
     def _started(self, spec: InstanceSpec) -> None:
@@ -59,10 +61,10 @@ class Stack:
     def _record(self, kind: EventKind, source: str, **details: Any) -> None:
         self._log.record(Event(self._clock.now(), kind, source, (), details))
 
-    async def _keep(self, part: Any) -> None:
+    async def _keep(self, part: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """A part of the control plane that runs by itself; its error fails the run."""
         try:
-            await part
+            await part()
         except Exception as error:
             self._fail(error)
 
@@ -105,19 +107,21 @@ class Stack:
     def _receive(self, message: Message) -> None:
         """Called from the launcher, which could do nothing with an error: it fails the run from here."""
         try:
-            self._control.receive(message, self._clock.now())
+            try:
+                self._control.receive(message, self._clock.now())
+            finally:
+                self._carry_out()  # the loss that ends a run is on record too
         except Exception as error:
             self._fail(error)
-        self._carry_out()
 
     def _carry_out(self) -> None:
         """Do what the control plane has written into its outbox."""
         outbox = self._control.outbox
-        self._log.extend(outbox.events)
-        for event in outbox.events:
+        events, outbox.events = outbox.events, []
+        self._log.extend(events)
+        for event in events:
             if event.kind is EventKind.INSTANCE_LOST:
                 self._stopped(event.source)
-        outbox.events.clear()
         if outbox.outputs:
             outputs, outbox.outputs = outbox.outputs, []
             self._deliver(outputs)
@@ -125,7 +129,7 @@ class Stack:
             self._launcher.send(to, message)
         outbox.messages.clear()
         for name in outbox.leaving:
-            self._tasks.append(asyncio.create_task(self._keep(self._end(name))))
+            self._tasks.append(asyncio.create_task(self._keep(partial(self._end, name))))
         outbox.leaving.clear()
 
     async def _end(self, name: str) -> None:
