@@ -106,10 +106,10 @@ def decoding_256() -> DecodeScheduler:
     made = policies.build("decode-0", INFO)
     for number in range(256):
         one = Request(id=number, arrival_s=0.0, num_prompt_tokens=RNG.randint(1, 1000), max_output_tokens=10**6)
-        made.receive(Reserve(one, LengthRange(200, 400), "prefill-0"), 0.0)
-        made.receive(Arrived(number, 0), 0.0)
+        made.receive(Reserve("prefill-0", number, one, 1, [], LengthRange(200, 400)), 0.0)
+        made.receive(Arrived("prefill-0", number, 0), 0.0)
     policies.admit = Refusing()
-    made.receive(Reserve(request(999), LengthRange(200, 400), "prefill-0"), 0.0)
+    made.receive(Reserve("prefill-0", 999, request(999), 1, [], LengthRange(200, 400)), 0.0)
     return made
 
 

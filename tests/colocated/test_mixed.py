@@ -77,7 +77,7 @@ def test_the_edges_of_a_life() -> None:
         (EventKind.PREFILL_DONE, 4.0),
         (EventKind.ADMITTED, 4.0),
     ]
-    assert made.outbox.outputs == [TokenOutput(0, 9, False)]
+    assert made.outbox.outputs == [TokenOutput(0, 1, 0, 9, False)]
 
 
 def test_seats_count_prompts_that_are_begun() -> None:
@@ -111,7 +111,11 @@ def test_a_prompt_that_is_begun_makes_room_first_and_begins_again_later() -> Non
     assert step(made) == ([(1, 1, 3)], [0])
     assert step(made, 7.0) == ([], [0])
     (event,) = [event for event in made.outbox.events if event.kind is EventKind.PREEMPTED]
-    assert (event.requests, event.time_s, event.details) == ((1,), 7.0, {"num_tokens": 12})
+    assert (event.requests, event.time_s, event.details) == (
+        (1,),
+        7.0,
+        {"how": "recompute", "num_tokens": 12, "num_bytes": 0},
+    )
     assert step(made) == ([], [0])
     assert [step(made) for _ in range(4)] == [([(1, 0, 4)], []), ([(1, 4, 4)], []), ([(1, 8, 4)], []), ([], [1])]
     assert events(made, EventKind.PREFILL_STARTED) == events(made, EventKind.PREFILL_DONE) == [0, 1]
@@ -132,7 +136,7 @@ def test_a_preempted_response_is_recomputed_in_chunks_ahead_of_all_that_wait() -
     assert step(made) == ([(1, 0, 8)], [])
     assert step(made, r1=55) == ([(1, 8, 1), (2, 0, 1)], [])
     assert events(made, EventKind.PREFILL_DONE) == [0, 1, 2] and events(made, EventKind.ADMITTED) == [0, 1, 1]
-    assert TokenOutput(1, 55, False) in made.outbox.outputs
+    assert (1, 55) in [(output.request_id, output.token_id) for output in made.outbox.outputs]
     assert step(made) == ([], [1])
     assert [output.request_id for output in made.outbox.outputs].count(1) == 7
     made.check()

@@ -138,7 +138,7 @@ def test_a_share_of_the_blocks_is_kept_free_except_for_a_lone_request() -> None:
     reserve(made, 0, prompt=12)
     reserve(made, 1, prompt=4)
     assert granted(made) == [0]
-    made.receive(Released(0), 2.0)
+    made.receive(Released("prefill-0", 0), 2.0)
     assert granted(made) == [1]
     reserve(made, 2, prompt=4)
     reserve(made, 3, prompt=4)

@@ -60,7 +60,7 @@ def test_a_member_in_its_prefill_has_its_memory_and_gets_a_token_when_its_prompt
     for prompt, num_computed in ((second, 3), (third, 3)):
         prompt.output_ids, prompt.num_computed = [], num_computed
     assert batch.grow() == [] and [len(one.block_ids) for one in batch.members] == [1, 2, 2]
-    assert batch.take({0: 50, 1: 51}, frozenset()) == [TokenOutput(0, 50, False), TokenOutput(1, 51, False)]
+    assert batch.take({0: 50, 1: 51}, frozenset()) == [TokenOutput(0, 1, 1, 50, False), TokenOutput(1, 1, 0, 51, False)]
     assert (second.output_ids, second.num_computed, second.num_uncomputed) == ([51], 7, 1)
     assert (third.output_ids, third.num_computed) == ([], 3)
     kv.check(batch.members)

@@ -101,11 +101,11 @@ def test_a_member_that_makes_room_for_itself_leaves_a_batch_of_swaps_alone() -> 
     made = scheduler(3)
     reserve(made, 0, prompt=8, output=5)
     reserve(made, 1, prompt=4, output=2)
-    made.receive(Arrived(0, 70), 1.0)
+    made.receive(Arrived("prefill-0", 0, 70), 1.0)
     batch = step(made)
     assert (batch.decode, batch.prefill, len(batch.swap_out)) == ([], [], 2)
     assert made.next_batch(2.0) is None
-    made.receive(Arrived(1, 71), 3.0)
+    made.receive(Arrived("prefill-0", 1, 71), 3.0)
     batches = drain(made)
     assert [ids(batch) for batch in batches[:2]] == [[1], [0]]
     assert batches[1].swap_in and events(made, EventKind.ADMITTED) == [0, 1, 0]

@@ -6,6 +6,7 @@ import pytest
 
 import tetribench.metrics
 from tetribench.core.events import Event
+from tetribench.metrics.changes import change_table
 from tetribench.metrics.latency import add_metrics
 from tetribench.metrics.resources import (
     RESOURCE_METRICS,
@@ -29,7 +30,8 @@ Make = Callable[..., Event]
 
 def tables(log: list[Event], slo: Slo | None = None) -> Tables:
     requests = add_metrics(request_table(log), token_times(log))
-    return Tables(requests, instance_table(log), iteration_table(log), transfer_table(log), slo or Slo())
+    iterations, transfers, changes = iteration_table(log), transfer_table(log), change_table(log)
+    return Tables(requests, instance_table(log), iterations, transfers, changes, slo or Slo())
 
 
 def test_a_disaggregated_system(disaggregated: list[Event]) -> None:
@@ -49,6 +51,9 @@ def test_a_disaggregated_system(disaggregated: list[Event]) -> None:
             "kv_occupancy_mean": (0.2 * 0.1 + 0.1 * 0.2 + 1.0 * 0.4 + 0.4 * 0.25) / 1.7,
             "kv_occupancy_max": 0.4,
             "num_preemptions": 0,
+            "num_retries": 0,
+            "num_lost_instances": 0,
+            "num_flips": 0,
             "num_swaps": 0,
             "num_recomputations": 0,
             "num_recomputed_tokens": 0,
@@ -80,6 +85,9 @@ def test_a_colocated_system(colocated: list[Event]) -> None:
             "kv_occupancy_mean": (0.5 * 0.5 + 0.5 * 1.0 + 1.0 * 0.75) / 2.0,
             "kv_occupancy_max": 1.0,
             "num_preemptions": 1,
+            "num_retries": 0,
+            "num_lost_instances": 0,
+            "num_flips": 0,
             "num_swaps": 0,
             "num_recomputations": 1,
             "num_recomputed_tokens": 102,
@@ -180,6 +188,9 @@ def test_nothing_at_all() -> None:
         "resource_time_s",
         "busy_s",
         "num_preemptions",
+        "num_retries",
+        "num_lost_instances",
+        "num_flips",
         "num_swaps",
         "num_recomputations",
         "num_recomputed_tokens",

@@ -46,6 +46,7 @@ def test_a_disaggregated_life(disaggregated: list[Event]) -> None:
         "num_preemptions": 0,
         "num_swaps": 0,
         "num_recomputed_tokens": 0,
+        "num_retries": 0,
         "num_transfer_bytes": 1000,
         "transfer_busy_s": 0.10,
         "prefill_instance": "p0",

@@ -18,7 +18,7 @@ CLASS_METRICS = ("ttft_s", "ttft_engine_s", "jct_s", "tpot_s", "itl_s", "normali
 HANDOVER = ("reserve_wait", "transfer", "decode_queue")
 """Stages inside `transfer_exposed`, or beside the prefill: they are not summands of the JCT."""
 
-SAID_IN_TITLE = frozenset({"ratio", "requests", "preemptions", "device-s"})
+SAID_IN_TITLE = frozenset({"ratio", "requests", "preemptions", "device-s", "retries", "instances", "flips"})
 
 SAME_WITHIN = 0.005
 """A ratio this near to 1 prints as 1.00 and is called neither better nor worse."""
