@@ -8,7 +8,7 @@ import asyncio
 import math
 import os
 from collections import defaultdict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from collections.abc import Sequence as SequenceOf
 from itertools import pairwise
 from pathlib import Path
@@ -26,9 +26,10 @@ from tetribench.core.units import ceil_div
 from tetribench.decode.admit import Greedy
 from tetribench.decode.scheduler import DecodePolicies
 from tetribench.drive.loadgen import Client, Loop, OpenLoop
-from tetribench.engine.base import Batch, Engine, EngineInfo, KVPool
+from tetribench.engine.base import Batch, Engine, EngineInfo, KVPool, Region, Span
 from tetribench.instance.inline import InlineLauncher
-from tetribench.kv.links import Link, LinkSpeed
+from tetribench.kv.links import Link, LinkSpeed, Medium, Memory
+from tetribench.kv.links.spans import spans
 from tetribench.prefill.chunk import Chunker
 from tetribench.prefill.dispatch import PowerOfTwo
 from tetribench.prefill.order import FCFS
@@ -97,6 +98,7 @@ def tetri(**changes: Any) -> Tetri:
         part = prefill if name in (*prefill, "granularity", "seed") else rest
         part = decode if name in ("admit", "max_num_seqs", "recompute_chunk_size") else part
         part[name] = value
+    rest["link"] = Memory(speed=rest["link"])  # what is varied in virtual time is the link's speed
     return Tetri(prefill=PrefillPolicies(**prefill), decode=DecodePolicies(**decode), **rest)
 
 
@@ -141,10 +143,25 @@ class TaggedPool:
     def attach(self, handle: bytes) -> "TaggedPool":
         return self._registry[int(handle)]
 
-    def copy_to(self, peer: KVPool, source_ids: SequenceOf[int], target_ids: SequenceOf[int]) -> None:
+    def copy_to(self, peer: KVPool, spans: Iterable[Span]) -> None:
         assert isinstance(peer, TaggedPool)
-        for content, target_id in zip(self.contents(source_ids), target_ids, strict=True):
-            peer.slots[target_id] = content
+        for source, target, num_bytes in spans:
+            for offset in range(0, num_bytes, self.block_bytes):
+                content = self.slots[(source + offset) // self.block_bytes]
+                peer.slots[(target + offset) // self.block_bytes] = list(content)
+
+    @property
+    def region(self) -> Region:
+        raise AssertionError("there are no bytes")
+
+    def gather(self, buffer: memoryview, spans: Iterable[Span]) -> None:
+        raise AssertionError("there are no bytes")
+
+    def scatter(self, buffer: memoryview, spans: Iterable[Span]) -> None:
+        raise AssertionError("there are no bytes")
+
+    def pin(self, buffer: memoryview) -> Callable[[], None]:
+        raise AssertionError("there are no bytes")
 
 
 class CheckingEngine:
@@ -249,16 +266,25 @@ class CheckingLink:
         self._pool, self._speed, self._clock = engine.pool, speed, clock
         self._peers: dict[str, TaggedPool] = {}
 
-    def connect(self, pool_handles: dict[str, bytes]) -> None:
-        self._peers = {name: self._pool.attach(handle) for name, handle in pool_handles.items()}
+    async def open(self) -> None:
+        """There is nothing to reach."""
 
-    async def write(self, to: str, source_ids: SequenceOf[int], target_ids: SequenceOf[int]) -> int:
+    def handle(self) -> bytes:
+        return self._pool.handle()
+
+    def connect(self, handles: dict[str, bytes]) -> None:
+        self._peers |= {name: self._pool.attach(handle) for name, handle in handles.items()}
+
+    def disconnect(self, name: str) -> None:
+        self._peers.pop(name, None)
+
+    async def move(self, to: str, source_ids: SequenceOf[int], target_ids: SequenceOf[int]) -> int:
         peer = self._peers[to]
         before = self._pool.contents(source_ids), peer.contents(target_ids)
         num_bytes = len(source_ids) * self._pool.block_bytes
         await self._clock.sleep(self._speed.seconds(num_bytes))
         assert (self._pool.contents(source_ids), peer.contents(target_ids)) == before, "a block changed under its copy"
-        self._pool.copy_to(peer, source_ids, target_ids)
+        self._pool.copy_to(peer, spans(source_ids, target_ids, self._pool.block_bytes))
         return num_bytes
 
     def close(self) -> None:
@@ -323,8 +349,8 @@ class Bench:
         else:
             asyncio.run(asyncio.wait_for(main, 5.0))
 
-    def _link(self, engine: Engine, speed: LinkSpeed, clock: Clock) -> Link:
-        return CheckingLink(engine, speed, clock)
+    def _link(self, engine: Engine, medium: Medium, clock: Clock) -> Link:
+        return CheckingLink(engine, medium.speed, clock)
 
     async def _main(self, requests: SequenceOf[Request], loop: Loop) -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: self.swallowed.append(repr(context)))

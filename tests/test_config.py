@@ -97,7 +97,7 @@ def test_options_are_used_by_the_systems() -> None:
     tetri = build(config.system.tetri)
     assert type(tetri.prefill.order).__name__ == "LJF"
     assert tetri.prefill.order.window == 3
-    assert tetri.link.bandwidth_bytes_per_s == 25e9
+    assert tetri.link.speed.bandwidth_bytes_per_s == 25e9
 
 
 def test_root_options_reach_the_engine() -> None:

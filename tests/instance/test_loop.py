@@ -66,11 +66,20 @@ class Scripted:
     def check(self) -> None:
         """Nothing to check."""
 
-    def connect(self, pool_handles: dict[str, bytes]) -> None:
-        self._note("connect", pool_handles)
+    async def open(self) -> None:
+        """There is nothing to reach."""
 
-    async def write(self, to: str, source_ids: SequenceOf[int], target_ids: SequenceOf[int]) -> int:
-        self._note("write", to)
+    def handle(self) -> bytes:
+        return b""
+
+    def disconnect(self, name: str) -> None:
+        """Not asked for here."""
+
+    def connect(self, handles: dict[str, bytes]) -> None:
+        self._note("connect", handles)
+
+    async def move(self, to: str, source_ids: SequenceOf[int], target_ids: SequenceOf[int]) -> int:
+        self._note("move", to)
         await self.clock.sleep(2.0)
         return 100 * len(source_ids)
 
@@ -142,7 +151,7 @@ def test_pushes_go_one_after_the_other_beside_the_computation_and_wake_the_loop(
     made = Scripted([batch(), batch(), None, None])
     made.outbox.pushes += [push(0, num_blocks=3), push(1)]
     made.serve(made.clock.sleep(9.0))
-    assert made.of("write") == [("write", 0.0, "decode-0"), ("write", 2.0, "decode-0")]
+    assert made.of("move") == [("move", 0.0, "decode-0"), ("move", 2.0, "decode-0")]
     assert made.of("moved") == [("moved", 2.0, 0, 0.0, 2.0, 300), ("moved", 4.0, 1, 2.0, 4.0, 100)]
     assert [call[1] for call in made.of("next_batch")] == [0.0, 1.0, 2.0, 4.0]
     told = [event for _, message in made.sent if isinstance(message, Progress) for event in message.events]
@@ -173,7 +182,7 @@ def test_stop_lets_the_iteration_in_flight_end() -> None:
     assert made.clock.now() == 1.0
 
 
-@pytest.mark.parametrize("part", ["next_batch", "run", "complete", "write", "moved", "load"])
+@pytest.mark.parametrize("part", ["next_batch", "run", "complete", "move", "moved", "load"])
 def test_an_error_in_any_part_ends_the_loop_and_is_raised(part: str) -> None:
     made = Scripted([batch()], trouble=part)
     made.outbox.pushes.append(push(0))

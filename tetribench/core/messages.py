@@ -83,18 +83,18 @@ class LoadBroadcast:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Instance to launcher: the engine is up. `facts` are read back from it; `pool_handle` lets peers write its KV."""
+    """Instance to launcher: the engine is up. `facts` are read back from it; `link_handle` lets peers reach its KV."""
 
     instance: str
     facts: dict[str, Any]
-    pool_handle: bytes
+    link_handle: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Peers:
-    """Launcher to instance: how to reach each peer's KV pool."""
+    """Launcher to instance: how to reach the KV of each peer, beside the peers that it knows."""
 
-    pool_handles: dict[str, bytes]
+    link_handles: dict[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """What the loop hands to an engine and what it gets back."""
 
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from tetribench.core.clock import Clock
 from tetribench.core.sequence import Sequence
@@ -63,19 +63,53 @@ class EngineInfo:
         return asdict(self)
 
 
+class Span(NamedTuple):
+    """`num_bytes` from offset `source` of one memory to offset `target` of another."""
+
+    source: int
+    target: int
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Where the blocks of a pool lie, one after the other, as `num_bytes` from `address`."""
+
+    address: int
+    num_bytes: int
+    cuda_device: int | None
+    """None for host memory."""
+
+
 class KVPool(Protocol):
-    """An engine's KV memory, as the links see it: blocks that can be written from another instance."""
+    """An engine's KV memory, as the links see it: bytes, block after block, that can be moved between instances.
+
+    What is copied is there on return. None of the copies waits for the engine's computation.
+    """
 
     block_bytes: int
+
+    @property
+    def region(self) -> Region:
+        """All blocks that can be handed out."""
 
     def handle(self) -> bytes:
         """What a peer in another process of this machine needs to map this pool."""
 
     def attach(self, handle: bytes) -> "KVPool":
-        """Map a peer's pool."""
+        """Map a peer's pool. Raises OSError when its owner is gone."""
 
-    def copy_to(self, peer: "KVPool", source_ids: SequenceOf[int], target_ids: SequenceOf[int]) -> None:
-        """Copy blocks `source_ids` of this pool to `target_ids` of the peer's; returns when the bytes are there."""
+    def copy_to(self, peer: "KVPool", spans: Iterable[Span]) -> None:
+        """Copy from this pool to a mapped one."""
+
+    def gather(self, buffer: memoryview, spans: Iterable[Span]) -> None:
+        """Copy from this pool into host memory."""
+
+    def scatter(self, buffer: memoryview, spans: Iterable[Span]) -> None:
+        """Copy from host memory into this pool."""
+
+    def pin(self, buffer: memoryview) -> Callable[[], None]:
+        """Lock host memory for faster copies, where the pool is on an accelerator; call the result to undo it."""
 
 
 class Engine(Protocol):

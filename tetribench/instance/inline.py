@@ -28,6 +28,7 @@ class InlineLauncher:
         for spec in specs:
             engine = spec.engine.build(self._clock, spec.index)
             link = link_for(engine, spec.link, self._clock)
+            await link.open()
             self._resources += [link, engine]
             self._instances[spec.name] = InstanceLoop(
                 name=spec.name,
@@ -38,9 +39,8 @@ class InlineLauncher:
                 clock=self._clock,
                 report_period_s=spec.report_period_s,
             )
-            handle = engine.pool.handle() if engine.pool is not None else b""
-            ready[spec.name] = Ready(spec.name, engine.info.as_dict(), handle)
-        handles = {name: one.pool_handle for name, one in ready.items() if one.pool_handle}
+            ready[spec.name] = Ready(spec.name, spec.facts(engine), link.handle())
+        handles = {name: one.link_handle for name, one in ready.items()}
         for name, loop in self._instances.items():
             loop.receive(Peers(handles))
             self._tasks.append(asyncio.create_task(self._run(name, loop)))

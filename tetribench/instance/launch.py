@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from tetribench.core.messages import Message, Ready
-from tetribench.engine.base import EngineFactory
+from tetribench.engine.base import Engine, EngineFactory
 from tetribench.instance.scheduler import SchedulerFactory
-from tetribench.kv.links import LinkSpeed
+from tetribench.kv.links import Medium
 
 
 class Role(StrEnum):
@@ -26,8 +26,13 @@ class InstanceSpec:
     role: Role
     scheduler: SchedulerFactory
     engine: EngineFactory
-    link: LinkSpeed
+    link: Medium
     report_period_s: float
+
+    def facts(self, engine: Engine) -> dict[str, Any]:
+        """What a run records of the instance: its engine, and the link that its KV leaves by."""
+        link = {} if self.role is Role.colocated else {"link": self.link.name}
+        return {**engine.info.as_dict(), **link}
 
 
 class InstanceFailed(RuntimeError):

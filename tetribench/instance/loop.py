@@ -46,7 +46,7 @@ class InstanceLoop:
         if isinstance(message, Stop):
             self._is_stopping = True
         elif isinstance(message, Peers):
-            self._link.connect(message.pool_handles)
+            self._link.connect(message.link_handles)
         else:
             self.scheduler.receive(message, self._clock.now())
             self._flush()
@@ -102,7 +102,7 @@ class InstanceLoop:
             while self._pushes:
                 push = self._pushes.popleft()
                 started_s = self._clock.now()
-                num_bytes = await self._link.write(push.to, push.source_ids, push.target_ids)
+                num_bytes = await self._link.move(push.to, push.source_ids, push.target_ids)
                 now_s = self._clock.now()
                 details = {"started_s": started_s, "num_bytes": num_bytes, "to": push.to}
                 outbox = self.scheduler.outbox

@@ -58,7 +58,7 @@ class ProcessLauncher:
         except TimeoutError:
             missing = ", ".join(sorted(self._processes.keys() - self._ready.keys()))
             raise InstanceFailed(f"{missing}: not ready after {self._start_timeout_s:.0f} s") from None
-        handles = {name: ready.pool_handle for name, ready in self._ready.items() if ready.pool_handle}
+        handles = {name: ready.link_handle for name, ready in self._ready.items()}
         for name in self._processes:
             self.send(name, Peers({peer: handle for peer, handle in handles.items() if peer != name}))
         return self._ready

@@ -4,7 +4,7 @@ from tetribench.control.route import Router
 from tetribench.decode.scheduler import DecodePolicies
 from tetribench.engine.base import EngineFactory
 from tetribench.instance.launch import InstanceSpec, Role
-from tetribench.kv.links import LinkSpeed
+from tetribench.kv.links import Medium
 from tetribench.prefill.scheduler import PrefillPolicies
 from tetribench.systems.base import Plan
 
@@ -22,7 +22,7 @@ class Tetri:
         prefill: PrefillPolicies,
         decode: DecodePolicies,
         route: Router,
-        link: LinkSpeed,
+        link: Medium,
         num_prefill: int = 1,
         num_decode: int = 1,
         report_period_s: float = 0.1,

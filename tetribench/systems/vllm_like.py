@@ -4,7 +4,7 @@ from tetribench.colocated.prefill_first import PrefillFirstPolicies
 from tetribench.control.route import Router
 from tetribench.engine.base import EngineFactory
 from tetribench.instance.launch import InstanceSpec, Role
-from tetribench.kv.links import LinkSpeed
+from tetribench.kv.links import Memory
 from tetribench.systems.base import Plan
 
 LOAD_PERIOD_S = 1.0
@@ -30,7 +30,7 @@ class VllmLike:
                 role=Role.colocated,
                 scheduler=self.scheduler,
                 engine=engine,
-                link=LinkSpeed(),
+                link=Memory(),
                 report_period_s=LOAD_PERIOD_S,
             )
             for index, name in enumerate(names)

@@ -13,6 +13,7 @@ from tests.engine.hf.driver import MODELS, Driver, tiny_engine
 from tetribench.engine.base import Batch, PrefillChunk
 from tetribench.engine.hf.schema import Device, DType, HFEngine
 from tetribench.engine.model import Model
+from tetribench.kv.links.spans import spans
 
 Reference = Callable[[SequenceOf[int], int], list[int]]
 MakeDriver = Callable[[HFEngine], Driver]
@@ -106,7 +107,7 @@ def test_decoding_goes_on_in_another_pool(
         driver.run(Batch(decode=[sequence]) if sequence.output_ids else Batch(prefill=[PrefillChunk(sequence, 0, 77)]))
     there = other.take_blocks(97)
     peer = driver.runner.pool.attach(other.runner.pool.handle())
-    driver.runner.pool.copy_to(peer, sequence.block_ids, there)
+    driver.runner.pool.copy_to(peer, spans(sequence.block_ids, there, peer.block_bytes))
     driver.runner.pool.memory[torch.tensor(sequence.block_ids)] = 0
     driver.give_back([sequence])
     sequence.block_ids = there
