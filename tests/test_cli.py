@@ -39,6 +39,8 @@ BAD = {
     "no path": (["+workload=trace", "runtime=sim"], "workload.path"),
     "missing trace": (["+workload=trace", "workload.path=/no/such.csv", "runtime=sim"], "workload.path=/no/such.csv"),
     "text without tokenizer": (["+workload=text", "workload.path=pyproject.txt"], "workload.path=pyproject.txt"),
+    "verb that a link has not got": (["+workload=lpld", "kv/link=tcp", "kv.link.operation=read"], "tcp has send only"),
+    "link to another machine's address": (["+workload=lpld", "kv/link=tcp", "kv.link.host=192.0.2.1"], "kv.link.host"),
     "report of nothing": (["task=report"], "task.runs"),
 }
 

@@ -16,6 +16,7 @@ from tetribench.engine.base import KVPool, Region, Span
 from tetribench.kv.links.base import Link, Medium
 from tetribench.kv.links.shared_memory import SharedMemory, SharedMemoryLink
 from tetribench.kv.links.tcp import Tcp, TcpLink
+from tetribench.kv.links.view import view_of
 
 BLOCK_BYTES = 96
 
@@ -85,12 +86,12 @@ class BouncedTcp(Tcp):
 
 
 class Remote:
-    """An instance's end of a link in a process of its own."""
+    """An instance's end of a link, with a pool that `make_pool` makes, in a process of its own."""
 
-    def __init__(self, medium: Medium, num_blocks: int, block_bytes: int = BLOCK_BYTES) -> None:
+    def __init__(self, medium: Medium, make_pool: Callable[[], KVPool]) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, medium, num_blocks, block_bytes), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, medium, make_pool), daemon=True)
         self._process.start()
         theirs.close()
         self.handle: bytes = self._pipe.recv()
@@ -121,15 +122,14 @@ class Remote:
         assert self._process.exitcode is not None, "it does not end"
 
 
-def _serve(pipe: Pipe, medium: Medium, num_blocks: int, block_bytes: int) -> None:
-    asyncio.run(_serve_until_stopped(pipe, medium, num_blocks, block_bytes))
+def _serve(pipe: Pipe, medium: Medium, make_pool: Callable[[], KVPool]) -> None:
+    asyncio.run(_serve_until_stopped(pipe, medium, make_pool()))
 
 
-async def _serve_until_stopped(pipe: Pipe, medium: Medium, num_blocks: int, block_bytes: int) -> None:
-    pool = BytesPool(num_blocks, block_bytes)
+async def _serve_until_stopped(pipe: Pipe, medium: Medium, pool: KVPool) -> None:
     link = medium.build(pool, WallClock())
     await link.open()
     pipe.send(link.handle())
     while await asyncio.to_thread(pipe.recv) != "stop":
-        pipe.send(bytes(pool.bytes))
+        pipe.send(bytes(view_of(pool.region)))
     link.close()

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 
 import msgspec
 import pytest
@@ -47,7 +48,7 @@ def start() -> Iterator[Callable[[Medium], Remote]]:
     started: list[Remote] = []
 
     def begin(medium: Medium) -> Remote:
-        started.append(Remote(medium, NUM_BLOCKS))
+        started.append(Remote(medium, partial(BytesPool, NUM_BLOCKS)))
         return started[-1]
 
     yield begin
