@@ -40,6 +40,7 @@ class HFRunner(Engine):
 
     async def run(self, batch: Batch) -> dict[int, int]:
         packed = self._packer.pack(batch)  # here, as the sequences belong to the event loop's thread
+        await asyncio.sleep(0)  # the KV of the batch before sets out before this one takes the processor
         return await asyncio.get_running_loop().run_in_executor(self._worker, self._step, packed)
 
     def close(self) -> None:
