@@ -26,7 +26,7 @@ from tetribench.core.units import ceil_div
 from tetribench.decode.admit import Greedy
 from tetribench.decode.scheduler import DecodePolicies
 from tetribench.drive.loadgen import Client, Loop, OpenLoop
-from tetribench.engine.base import Batch, Engine, EngineInfo, KVPool, Region, Span
+from tetribench.engine.base import Batch, Engine, EngineInfo, KVPool, OnLayer, Part, Region, Span
 from tetribench.instance.inline import InlineLauncher
 from tetribench.kv.links import Link, LinkSpeed, Medium, Memory
 from tetribench.kv.links.spans import spans
@@ -69,13 +69,16 @@ def load(num_free_tokens: int = 1000, *, time_s: float = 0.0, num_heavy: int = 0
     )
 
 
-def info(num_blocks: int = 1000, block_size: int = 16, stop_token_ids: tuple[int, ...] = ()) -> EngineInfo:
+def info(
+    num_blocks: int = 1000, block_size: int = 16, stop_token_ids: tuple[int, ...] = (), num_layers: int = 1
+) -> EngineInfo:
     return EngineInfo(
         num_blocks=num_blocks,
         block_size=block_size,
         stop_token_ids=stop_token_ids,
         max_context_tokens=10**6,
         block_bytes=100 * block_size,
+        num_layers=num_layers,
         device="none",
         dtype="none",
         num_parameters=1,
@@ -115,27 +118,34 @@ def token(request_id: int, position: int) -> int:
 
 
 class TaggedPool:
-    """KV memory that remembers which request and position each slot holds, so that a lost or shared block is seen."""
+    """KV memory that remembers which request and position each slot of each layer holds, so that a lost or shared block
+    is seen. Blocks are made of pieces, one for each layer."""
 
     def __init__(self, sizes: EngineInfo, registry: list["TaggedPool"]) -> None:
         self.block_size = sizes.block_size
         self.block_bytes = sizes.block_bytes
-        self.slots: list[list[tuple[int, int] | None]] = [[None] * sizes.block_size for _ in range(sizes.num_blocks)]
+        self.num_layers = sizes.num_layers
+        num_pieces = sizes.num_blocks * sizes.num_layers
+        self.slots: list[list[tuple[int, int] | None]] = [[None] * sizes.block_size for _ in range(num_pieces)]
         self._registry = registry
         registry.append(self)
 
-    def write(self, request_id: int, block_ids: SequenceOf[int], start: int, stop: int) -> None:
+    def write(self, request_id: int, block_ids: SequenceOf[int], start: int, stop: int, layer: int = 0) -> None:
         for position in range(start, stop):
             block_id = block_ids[position // self.block_size]
-            self.slots[block_id][position % self.block_size] = (request_id, position)
+            self.slots[block_id * self.num_layers + layer][position % self.block_size] = (request_id, position)
 
     def assert_holds(self, request_id: int, block_ids: SequenceOf[int], num_tokens: int) -> None:
         for position in range(num_tokens):
-            found = self.slots[block_ids[position // self.block_size]][position % self.block_size]
-            assert found == (request_id, position), f"the slot of {(request_id, position)} holds {found}"
+            first = block_ids[position // self.block_size] * self.num_layers
+            for piece in range(first, first + self.num_layers):
+                found = self.slots[piece][position % self.block_size]
+                assert found == (request_id, position), f"the slot of {(request_id, position)} holds {found}"
 
-    def contents(self, block_ids: SequenceOf[int]) -> list[list[tuple[int, int] | None]]:
-        return [list(self.slots[block_id]) for block_id in block_ids]
+    def contents(self, offsets: Iterable[tuple[int, int]]) -> list[list[tuple[int, int] | None]]:
+        """Of the pieces at `(offset, number of bytes)`."""
+        size = self.block_bytes // self.num_layers
+        return [list(self.slots[at // size]) for start, length in offsets for at in range(start, start + length, size)]
 
     def handle(self) -> bytes:
         return str(self._registry.index(self)).encode()
@@ -145,10 +155,10 @@ class TaggedPool:
 
     def copy_to(self, peer: KVPool, spans: Iterable[Span]) -> None:
         assert isinstance(peer, TaggedPool)
+        size = self.block_bytes // self.num_layers
         for source, target, num_bytes in spans:
-            for offset in range(0, num_bytes, self.block_bytes):
-                content = self.slots[(source + offset) // self.block_bytes]
-                peer.slots[(target + offset) // self.block_bytes] = list(content)
+            for offset in range(0, num_bytes, size):
+                peer.slots[(target + offset) // size] = list(self.slots[(source + offset) // size])
 
     @property
     def region(self) -> Region:
@@ -167,11 +177,11 @@ class TaggedPool:
 class CheckingEngine:
     """Sleeps like a small device, checks every batch against the KV slots, and yields `token(id, position)`.
 
-    The slots are written when the iteration ends, in the blocks that the sequences had when it began.
+    A layer's slots are written when it ends, in the blocks that the sequences had when the iteration began.
     """
 
     def __init__(self, factory: "CheckingFactory", clock: Clock, index: int) -> None:
-        self.info = info(factory.num_blocks(), factory.block_size, (STOP_TOKEN,))
+        self.info = info(factory.num_blocks(), factory.block_size, (STOP_TOKEN,), factory.num_layers)
         self.tagged = TaggedPool(self.info, factory.pools)
         self.pool: KVPool | None = self.tagged
         self.batches: list[list[tuple[int, int, int]]] = []
@@ -181,7 +191,7 @@ class CheckingEngine:
         self._factory = factory
         self._clock = clock
 
-    async def run(self, batch: Batch) -> dict[int, int]:
+    async def run(self, batch: Batch, on_layer: OnLayer | None = None) -> dict[int, int]:
         spans = [(chunk.sequence, chunk.start, chunk.num_tokens) for chunk in batch.prefill]
         spans += [(one, one.num_tokens - 1, 1) for one in batch.decode]
         self.batches.append([(one.request.id, start, num_tokens) for one, start, num_tokens in spans])
@@ -189,11 +199,16 @@ class CheckingEngine:
         work = [(one, self._checked(one, start, num_tokens), start + num_tokens) for one, start, num_tokens in spans]
         await self._factory.before_iteration(self._index, len(self.batches))
         num_tokens = batch.num_prefill_tokens + batch.num_padding_tokens
-        await self._clock.sleep(0.001 + 0.0001 * num_tokens + 0.0002 * len(batch.decode))
+        seconds = 0.001 + 0.0001 * num_tokens + 0.0002 * len(batch.decode)
+        for layer in range(self.info.num_layers):
+            await self._clock.sleep(seconds / self.info.num_layers)
+            for one, block_ids, stop in work:
+                self.tagged.write(one.request.id, block_ids, one.num_computed, stop, layer)
+            if on_layer is not None:
+                on_layer(layer)
         tokens = {}
         for one, block_ids, stop in work:
             assert one.block_ids == block_ids, "a sequence's blocks changed under the engine"
-            self.tagged.write(one.request.id, block_ids, one.num_computed, stop)
             if stop == one.num_tokens:
                 tokens[one.request.id] = self._factory.token(one.request.id, len(one.output_ids))
         return tokens
@@ -211,8 +226,11 @@ class CheckingEngine:
 class CheckingFactory:
     """Engines of `num_blocks` blocks; `stops` says at which position, from 0, a response meets its stop token."""
 
-    def __init__(self, num_blocks: int = 1000, block_size: int = 16, stops: dict[int, int] | None = None) -> None:
+    def __init__(
+        self, num_blocks: int = 1000, block_size: int = 16, stops: dict[int, int] | None = None, num_layers: int = 1
+    ) -> None:
         self.block_size = block_size
+        self.num_layers = num_layers
         self.engines: list[CheckingEngine] = []
         self.pools: list[TaggedPool] = []
         self._num_blocks = num_blocks
@@ -278,13 +296,17 @@ class CheckingLink:
     def disconnect(self, name: str) -> None:
         self._peers.pop(name, None)
 
-    async def move(self, to: str, source_ids: SequenceOf[int], target_ids: SequenceOf[int]) -> int:
-        peer = self._peers[to]
-        before = self._pool.contents(source_ids), peer.contents(target_ids)
-        num_bytes = len(source_ids) * self._pool.block_bytes
+    async def move(
+        self, to: str, source_ids: SequenceOf[int], target_ids: SequenceOf[int], part: Part | None = None
+    ) -> int:
+        peer, pieces = self._peers[to], spans(source_ids, target_ids, self._pool.block_bytes, part)
+        sources = [(piece.source, piece.num_bytes) for piece in pieces]
+        targets = [(piece.target, piece.num_bytes) for piece in pieces]
+        before = self._pool.contents(sources), peer.contents(targets)
+        num_bytes = sum(piece.num_bytes for piece in pieces)
         await self._clock.sleep(self._speed.seconds(num_bytes))
-        assert (self._pool.contents(source_ids), peer.contents(target_ids)) == before, "a block changed under its copy"
-        self._pool.copy_to(peer, spans(source_ids, target_ids, self._pool.block_bytes))
+        assert (self._pool.contents(sources), peer.contents(targets)) == before, "a block changed under its copy"
+        self._pool.copy_to(peer, pieces)
         return num_bytes
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ BAD = {
     "unknown option": (["+workload=lpld", "prefill/order=lifo"], "fcfs, ljf, sjf"),
     "unknown group": (["+workload=lpld", "prefil/order=sjf"], "no such group"),
     "wrong type": (["+workload=lpld", "workload.num_requests=many"], "Integer"),
-    "wrong enum": (["+workload=lpld", "kv.granularity=layer"], "request, chunk"),
+    "wrong enum": (["+workload=lpld", "kv.granularity=token"], "request, chunk, layer"),
     "unfinished list": (["+workload=lpld", "systems=[tetri"], "quote"),
     "zero requests": (["+workload=lpld", "workload.num_requests=0"], "workload.num_requests=0: must be at least 1"),
     "chunk size of zero": (["+workload=lpld", "prefill.chunk.chunk_size=0"], "prefill.chunk.chunk_size=0"),

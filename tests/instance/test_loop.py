@@ -11,7 +11,7 @@ from tetribench.core.events import EventKind
 from tetribench.core.load import InstanceLoad
 from tetribench.core.messages import LoadReport, Message, Peers, Progress, Released, Stop, Submit, TokenOutput
 from tetribench.core.sequence import LengthRange, Sequence
-from tetribench.engine.base import Batch, EngineInfo, KVPool, PrefillChunk
+from tetribench.engine.base import Batch, EngineInfo, KVPool, OnLayer, Part, PrefillChunk
 from tetribench.instance.loop import InstanceLoop
 from tetribench.instance.scheduler import Outbox
 from tetribench.kv.transfer import Moved, Push
@@ -26,6 +26,7 @@ class Scripted:
         self.info: EngineInfo = info()
         self.pool: KVPool | None = None
         self.num_used_blocks = 11
+        self.num_told_layers = 0
         self.calls: list[tuple[Any, ...]] = []
         self.sent: list[tuple[str, Message]] = []
         self._batches = list(batches)
@@ -47,9 +48,13 @@ class Scripted:
         self._note("next_batch")
         return self._batches.pop(0) if self._batches else None
 
-    async def run(self, batch: Batch) -> dict[int, int]:
+    async def run(self, batch: Batch, on_layer: OnLayer | None = None) -> dict[int, int]:
         self._note("run")
-        await self.clock.sleep(1.0)
+        if on_layer is not None:
+            for layer in range(self.num_told_layers):
+                await self.clock.sleep(1.0 / self.info.num_layers)
+                on_layer(layer)
+        await self.clock.sleep(1.0 - self.clock.now() % 1.0)
         return {0: 5}
 
     def complete(self, batch: Batch, tokens: dict[int, int], now_s: float) -> None:
@@ -78,8 +83,10 @@ class Scripted:
     def connect(self, handles: dict[str, bytes]) -> None:
         self._note("connect", handles)
 
-    async def move(self, to: str, source_ids: SequenceOf[int], target_ids: SequenceOf[int]) -> int:
-        self._note("move", to)
+    async def move(
+        self, to: str, source_ids: SequenceOf[int], target_ids: SequenceOf[int], part: Part | None = None
+    ) -> int:
+        self._note("move", to, *(part or ()))
         await self.clock.sleep(2.0)
         return 100 * len(source_ids)
 
@@ -158,6 +165,17 @@ def test_pushes_go_one_after_the_other_beside_the_computation_and_wake_the_loop(
     transfers = [event for event in told if event.kind is EventKind.TRANSFER]
     assert [(event.time_s, event.requests) for event in transfers] == [(2.0, (0,)), (4.0, (1,))]
     assert transfers[0].details == {"started_s": 0.0, "num_bytes": 300, "to": "decode-0"}
+
+
+@pytest.mark.parametrize("num_told", [4, 2, 0])
+def test_a_layer_goes_when_the_engine_tells_of_it_and_at_the_latest_at_its_end(num_told: int) -> None:
+    made = Scripted([batch()])
+    made.info, made.num_told_layers = info(num_layers=4), num_told
+    made.outbox.pushes_of_layers += [Push(0, "decode-0", [3], [5], is_last=layer == 3, layer=layer) for layer in (0, 3)]
+    made.serve(made.clock.sleep(9.0))
+    starts_s = {4: [0.25, 2.25], 2: [0.25, 2.25], 0: [1.0, 3.0]}[num_told]
+    assert made.of("move") == [("move", starts_s[0], "decode-0", 0, 400), ("move", starts_s[1], "decode-0", 1200, 400)]
+    assert [call[2] for call in made.of("moved")] == [0, 0]
 
 
 def test_the_load_is_reported_every_period() -> None:

@@ -45,7 +45,8 @@ def memories(draw: st.DrawFn) -> CheckingFactory:
     """From just enough for the longest request to more than enough for all."""
     block_size = draw(st.sampled_from([1, 3, 4, 16]))
     num_spare = draw(st.sampled_from([0, 1, 4, 20, 3000]))
-    return CheckingFactory(-(-MAX_TOKENS // block_size) + num_spare, block_size)
+    num_layers = draw(st.sampled_from([1, 4]))
+    return CheckingFactory(-(-MAX_TOKENS // block_size) + num_spare, block_size, num_layers=num_layers)
 
 
 @st.composite
@@ -92,7 +93,7 @@ def test_tetri_serves_it_when_responses_stop_by_themselves(
     requests: list[Request], factory: CheckingFactory, changes: dict[str, Any], loop: Loop, data: st.DataObject
 ) -> None:
     positions = data.draw(st.lists(st.integers(0, 45), min_size=len(requests), max_size=len(requests)))
-    stopping = CheckingFactory(factory.num_blocks(), factory.block_size, dict(enumerate(positions)))
+    stopping = CheckingFactory(factory.num_blocks(), factory.block_size, dict(enumerate(positions)), factory.num_layers)
     natural = [
         request(one.id, one.num_prompt_tokens, one.max_output_tokens, one.arrival_s, natural_stop=True)
         for one in requests

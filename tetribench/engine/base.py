@@ -50,6 +50,8 @@ class EngineInfo:
     stop_token_ids: tuple[int, ...] = ()
     max_context_tokens: int
     block_bytes: int
+    num_layers: int = 1
+    """A block holds its layers one after the other, all of one size."""
     device: str
     dtype: str
     num_parameters: int
@@ -61,6 +63,18 @@ class EngineInfo:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    def part_of(self, layer: int) -> "Part":
+        """Where in a block a layer's keys and values are."""
+        num_bytes = self.block_bytes // self.num_layers
+        return Part(layer * num_bytes, num_bytes)
+
+
+class Part(NamedTuple):
+    """The same `num_bytes` from `offset` of every block."""
+
+    offset: int
+    num_bytes: int
 
 
 class Span(NamedTuple):
@@ -112,13 +126,21 @@ class KVPool(Protocol):
         """Lock host memory for faster copies, where the pool is on an accelerator; call the result to undo it."""
 
 
+OnLayer = Callable[[int], None]
+"""Called, on the event loop, with each layer that an iteration has computed."""
+
+
 class Engine(Protocol):
     info: EngineInfo
     pool: KVPool | None
     """None where there are no bytes to move (a cost model)."""
 
-    async def run(self, batch: Batch) -> dict[int, int]:
-        """Execute one iteration; the next token id of every request that yields one, by request id."""
+    async def run(self, batch: Batch, on_layer: OnLayer | None = None) -> dict[int, int]:
+        """Execute one iteration; the next token id of every request that yields one, by request id.
+
+        An engine that knows when a layer's keys and values are in their blocks tells `on_layer`, in the order of the
+        layers and before it returns; what it has not told of is there on return.
+        """
 
     def close(self) -> None:
         """Give back threads and memory."""

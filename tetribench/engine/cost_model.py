@@ -1,7 +1,7 @@
 """An engine that only waits: the time of an iteration from the model's shape and the hardware's profile."""
 
 from tetribench.core.clock import Clock
-from tetribench.engine.base import Batch, EngineInfo, KVPool
+from tetribench.engine.base import Batch, EngineInfo, KVPool, OnLayer
 from tetribench.engine.hardware import Hardware
 from tetribench.engine.model import Model, ModelShape
 
@@ -44,8 +44,14 @@ class CostModelEngine:
         self._cost = cost
         self._clock = clock
 
-    async def run(self, batch: Batch) -> dict[int, int]:
-        await self._clock.sleep(self._cost.seconds(batch))
+    async def run(self, batch: Batch, on_layer: OnLayer | None = None) -> dict[int, int]:
+        """Layers end at equal fractions of the time."""
+        started_s, seconds = self._clock.now(), self._cost.seconds(batch)
+        if on_layer is not None:
+            for layer in range(self.info.num_layers):
+                await self._clock.sleep_until(started_s + seconds * (layer + 1) / self.info.num_layers)
+                on_layer(layer)
+        await self._clock.sleep_until(started_s + seconds)
         tokens = {chunk.sequence.request.id: 0 for chunk in batch.prefill if chunk.yields_token}
         tokens.update((sequence.request.id, 0) for sequence in batch.decode)
         return tokens
@@ -99,6 +105,7 @@ class CostModelFactory:
             block_size=self.block_size,
             max_context_tokens=shape.max_context_tokens,
             block_bytes=block_bytes,
+            num_layers=shape.num_layers,
             device=hardware.name,
             dtype=f"{8 * hardware.bytes_per_value} bit",
             num_parameters=shape.num_parameters,

@@ -36,6 +36,7 @@ class InstanceLoop:
         self._report_period_s = report_period_s
         self._work = asyncio.Event()
         self._pushes: deque[Push] = deque()
+        self._pushes_of_layers: list[Push] = []
         self._pushable = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
@@ -80,12 +81,27 @@ class InstanceLoop:
             started_s = self._clock.now()
             num_used_blocks = self.scheduler.num_used_blocks
             self._flush()  # before the engine runs, which may fail
-            tokens = await self._engine.run(batch)
+            tokens = await self._engine.run(batch, self._on_layer if self._pushes_of_layers else None)
             now_s = self._clock.now()
+            self._enqueue(self._pushes_of_layers)
             self.scheduler.outbox.events.append(self._iteration(batch, started_s, now_s, num_used_blocks))
             self.scheduler.complete(batch, tokens, now_s)
             self._flush()
         await self.settle()
+
+    def _on_layer(self, layer: int) -> None:
+        """A layer of the batch is computed: what waited for it goes."""
+        ready = [push for push in self._pushes_of_layers if push.layer == layer]
+        self._pushes_of_layers = [push for push in self._pushes_of_layers if push.layer != layer]
+        self._enqueue(ready)
+
+    def _enqueue(self, pushes: list[Push]) -> None:
+        """Hand over to `_push`; empties `pushes`."""
+        if pushes:
+            self._pushes.extend(pushes)
+            pushes.clear()
+            self._settled.clear()
+            self._pushable.set()
 
     def _iteration(self, batch: Batch, started_s: float, now_s: float, num_used_blocks: int) -> Event:
         details = {
@@ -102,7 +118,8 @@ class InstanceLoop:
             while self._pushes:
                 push = self._pushes.popleft()
                 started_s = self._clock.now()
-                num_bytes = await self._link.move(push.to, push.source_ids, push.target_ids)
+                part = None if push.layer is None else self._engine.info.part_of(push.layer)
+                num_bytes = await self._link.move(push.to, push.source_ids, push.target_ids, part)
                 now_s = self._clock.now()
                 details = {"started_s": started_s, "num_bytes": num_bytes, "to": push.to}
                 outbox = self.scheduler.outbox
@@ -128,8 +145,6 @@ class InstanceLoop:
         for to, message in outbox.messages:
             self._post.send(to, message)
         outbox.messages.clear()
-        if outbox.pushes:
-            self._pushes.extend(outbox.pushes)
-            outbox.pushes.clear()
-            self._settled.clear()
-            self._pushable.set()
+        self._enqueue(outbox.pushes)
+        self._pushes_of_layers += outbox.pushes_of_layers
+        outbox.pushes_of_layers.clear()

@@ -57,6 +57,7 @@ class PrefillScheduler:
         self.outbox = Outbox(name)
         self._policies = policies
         self._kv = BlockAllocator(num_blocks=info.num_blocks, block_size=info.block_size)
+        self._num_layers = info.num_layers
         self._stop_token_ids = frozenset(info.stop_token_ids)
         self._rng = generator(policies.seed, "prefill", name)
         self._raw: deque[Request] = deque()
@@ -93,6 +94,10 @@ class PrefillScheduler:
             for chunk in batch.prefill:
                 if chunk.start == 0:
                     self.outbox.event(now_s, EventKind.PREFILL_STARTED, chunk.sequence.request.id)
+                handover = self._handovers.get(chunk.sequence.request.id)
+                if handover is not None:
+                    num_computed = chunk.start + chunk.num_tokens
+                    self.outbox.pushes_of_layers += handover.pushes_of_layers(num_computed, self._num_layers)
         return batch
 
     def _predict(self, request: Request) -> LengthRange:
@@ -109,6 +114,7 @@ class PrefillScheduler:
             handover = self._handovers.get(chunk.sequence.request.id)
             if handover is not None:
                 self._push(handover)
+                self._finish_handover(handover, now_s)
 
     def _dispatch(self, sequence: Sequence, now_s: float) -> None:
         request, predicted = sequence.request, sequence.predicted
@@ -165,10 +171,13 @@ class PrefillScheduler:
         handover.moved(moved)
         if handover.is_cancelled:
             self._release_cancelled(handover)
-        elif push.is_last:
+        else:
             self._finish_handover(handover, moved.ended_s)
 
     def _finish_handover(self, handover: Handover, now_s: float) -> None:
+        """Once all of its KV has arrived and its last chunk has ended, whichever comes later."""
+        if not handover.has_arrived or not handover.is_prefilled:
+            return
         sequence, request_id = handover.sequence, handover.sequence.request.id
         details = {"num_bytes": handover.num_moved_bytes, "busy_s": handover.busy_s}
         self.outbox.event(now_s, EventKind.TRANSFER_DONE, request_id, **details)

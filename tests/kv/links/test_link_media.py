@@ -13,6 +13,7 @@ import pytest
 
 from tests.kv.links.peers import BLOCK_BYTES, BouncedTcp, BytesPool, Remote, SmallSegment
 from tetribench.core.clock import WallClock
+from tetribench.engine.base import Part
 from tetribench.kv.links import Link, LinkFailed, LinkSpeed, Medium, Memory, Operation
 from tetribench.kv.links.nixl import Nixl
 from tetribench.kv.links.shared_memory import SharedMemory
@@ -112,6 +113,22 @@ def test_the_right_bytes_arrive_interleaved_with_those_for_others(
         assert moved == [len(sources) * BLOCK_BYTES for _, sources, _ in moves]
         for name, peer in peers.items():
             assert_holds(peer.contents(), pool, expected[name])
+
+    over(medium, pool, work)
+
+
+@pytest.mark.parametrize("medium", MEDIA, ids=name_of)
+def test_a_part_of_each_block_travels_alone(medium: Medium, start: Callable[[Medium], Remote]) -> None:
+    peer = start(medium)
+    pool = tagged_pool()
+
+    async def work(link: Link) -> None:
+        link.connect({"one": peer.handle})
+        assert await link.move("one", [3, 4], [0, 1], Part(10, 20)) == 40
+        found = peer.contents()
+        assert [found[:10], found[30 : BLOCK_BYTES + 10]] == [bytes(10), bytes(BLOCK_BYTES - 20)]
+        assert [found[10:30], found[BLOCK_BYTES + 10 :][:20]] == [pool.block(3)[10:30], pool.block(4)[10:30]]
+        assert found[BLOCK_BYTES + 30 :] == bytes((NUM_BLOCKS - 1) * BLOCK_BYTES - 30)
 
     over(medium, pool, work)
 

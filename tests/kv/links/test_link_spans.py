@@ -3,7 +3,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tetribench.engine.base import Span
+from tetribench.engine.base import Part, Span
 from tetribench.kv.links.spans import loads, packed, spans
 
 BLOCK_BYTES = 7
@@ -43,6 +43,15 @@ def test_spans_move_every_byte_of_the_blocks_and_no_other(ids: tuple[list[int], 
         for offset in range(BLOCK_BYTES)
     }
     assert moved(spans(*ids, BLOCK_BYTES)) == expected
+
+
+@given(pairs(), st.integers(0, BLOCK_BYTES - 1), st.data())
+def test_a_part_is_the_same_of_every_block(ids: tuple[list[int], list[int]], offset: int, data: st.DataObject) -> None:
+    part = Part(offset, data.draw(st.integers(1, BLOCK_BYTES - offset)))
+    inside = range(part.offset, part.offset + part.num_bytes)
+    whole = moved(spans(*ids, BLOCK_BYTES))
+    expected = {source: target for source, target in whole.items() if source % BLOCK_BYTES in inside}
+    assert moved(spans(*ids, BLOCK_BYTES, part)) == expected
 
 
 @given(pairs())

@@ -5,7 +5,7 @@ from enum import Enum
 from typing import Protocol
 
 from tetribench.core.clock import Clock
-from tetribench.engine.base import KVPool
+from tetribench.engine.base import KVPool, Part
 from tetribench.kv.links.speed import LinkSpeed
 
 DEFAULT_TIMEOUT_S = 30.0
@@ -46,8 +46,11 @@ class Link(Protocol):
     def disconnect(self, name: str) -> None:
         """Forget a peer."""
 
-    async def move(self, to: str, source_ids: SequenceOf[int], target_ids: SequenceOf[int]) -> int:
-        """Bring blocks `source_ids` here to `target_ids` of the peer; number of bytes, all in place on return.
+    async def move(
+        self, to: str, source_ids: SequenceOf[int], target_ids: SequenceOf[int], part: Part | None = None
+    ) -> int:
+        """Bring blocks `source_ids` here, or a part of each, to `target_ids` of the peer; number of bytes, all in
+        place on return.
 
         Raises LinkFailed when the peer is unknown, gone, refuses, or takes longer than the link's time-out.
         """

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from tetribench.core.clock import Clock
-from tetribench.engine.base import KVPool, Span
+from tetribench.engine.base import KVPool, Part, Span
 from tetribench.kv.links.base import LinkFailed
 from tetribench.kv.links.spans import spans
 from tetribench.kv.links.speed import LinkSpeed
@@ -77,10 +77,12 @@ class RealLink(ABC, Generic[Peer]):
             self._peers[name] = self._reach(self._handles[name])
         return self._peers[name]
 
-    async def move(self, to: str, source_ids: SequenceOf[int], target_ids: SequenceOf[int]) -> int:
+    async def move(
+        self, to: str, source_ids: SequenceOf[int], target_ids: SequenceOf[int], part: Part | None = None
+    ) -> int:
         started_s = self._clock.now()
-        num_bytes = len(source_ids) * self.pool.block_bytes
-        pieces = spans(source_ids, target_ids, self.pool.block_bytes)
+        pieces = spans(source_ids, target_ids, self.pool.block_bytes, part)
+        num_bytes = sum(piece.num_bytes for piece in pieces)
         peer: Peer | None = None
         try:
             async with asyncio.timeout(self._timeout_s):

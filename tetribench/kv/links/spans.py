@@ -3,20 +3,26 @@
 from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
 
-from tetribench.engine.base import Span
+from tetribench.engine.base import Part, Span
 
 
-def spans(source_ids: SequenceOf[int], target_ids: SequenceOf[int], block_bytes: int) -> list[Span]:
-    """The longest pieces that copy block `source_ids[i]` to `target_ids[i]` for every i, in the order of the source."""
+def spans(
+    source_ids: SequenceOf[int], target_ids: SequenceOf[int], block_bytes: int, part: Part | None = None
+) -> list[Span]:
+    """The longest pieces that copy block `source_ids[i]` to `target_ids[i]` for every i, in the order of the source.
+
+    With a `part`, only that of every block.
+    """
     found: list[Span] = []
+    offset, num_bytes = part or Part(0, block_bytes)
     for source_id, target_id in sorted(zip(source_ids, target_ids, strict=True)):
-        source, target = source_id * block_bytes, target_id * block_bytes
+        source, target = source_id * block_bytes + offset, target_id * block_bytes + offset
         if found:
             last = found[-1]
             if last.source + last.num_bytes == source and last.target + last.num_bytes == target:
-                found[-1] = Span(last.source, last.target, last.num_bytes + block_bytes)
+                found[-1] = Span(last.source, last.target, last.num_bytes + num_bytes)
                 continue
-        found.append(Span(source, target, block_bytes))
+        found.append(Span(source, target, num_bytes))
     return found
 
 

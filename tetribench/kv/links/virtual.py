@@ -3,6 +3,7 @@
 from collections.abc import Sequence as SequenceOf
 
 from tetribench.core.clock import Clock
+from tetribench.engine.base import Part
 from tetribench.kv.links.base import LinkFailed
 from tetribench.kv.links.speed import LinkSpeed
 
@@ -33,10 +34,12 @@ class VirtualLink:
     def disconnect(self, name: str) -> None:
         self._handles.pop(name, None)
 
-    async def move(self, to: str, source_ids: SequenceOf[int], target_ids: SequenceOf[int]) -> int:
+    async def move(
+        self, to: str, source_ids: SequenceOf[int], target_ids: SequenceOf[int], part: Part | None = None
+    ) -> int:
         """Fails, as a real one does, for a peer that is not known or is forgotten meanwhile."""
         self._check(to)
-        num_bytes = len(source_ids) * self._block_bytes
+        num_bytes = len(source_ids) * (part.num_bytes if part is not None else self._block_bytes)
         await self._clock.sleep(max(num_bytes / self._copy_bytes_per_s, self._speed.seconds(num_bytes)))
         self._check(to)
         return num_bytes
