@@ -113,7 +113,7 @@ MIXED = ["+workload=mixed", "workload.length_scale=0.15", "device=cpu", "name=ru
 
 @pytest.mark.parametrize("model", ["opt_tiny", "llama_tiny"])
 @pytest.mark.parametrize("chunk_size", [16, 512])
-@pytest.mark.parametrize("granularity", ["chunk", "request"])
+@pytest.mark.parametrize("granularity", ["chunk", "request", "layer"])
 def test_tokens_are_those_of_generate(
     model: str, chunk_size: int, granularity: str, tetribench: Command, tmp_path: Path
 ) -> None:
@@ -143,6 +143,7 @@ NIXL = pytest.mark.skipif(
 )
 def test_tokens_over_every_link(medium: str, operation: str, tetribench: Command, tmp_path: Path) -> None:
     options = [f"kv/link={medium}", f"kv.link.operation={operation}", "prefill.chunk.chunk_size=64"]
+    options += ["kv.granularity=layer"]
     options += ["engine.kv_memory_gib=0.05", "workload.num_requests=4", "runtime=process", "systems=[tetri]"]
     assert tetribench(*MIXED, *options) == 0
     check(tmp_path / "run", "opt_tiny", ["tetri"])

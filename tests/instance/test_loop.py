@@ -169,9 +169,11 @@ def test_pushes_go_one_after_the_other_beside_the_computation_and_wake_the_loop(
 
 @pytest.mark.parametrize("num_told", [4, 2, 0])
 def test_a_layer_goes_when_the_engine_tells_of_it_and_at_the_latest_at_its_end(num_told: int) -> None:
-    made = Scripted([batch()])
+    by_layer = batch()
+    by_layer.by_layer = True
+    made = Scripted([by_layer])
     made.info, made.num_told_layers = info(num_layers=4), num_told
-    made.outbox.pushes_of_layers += [Push(0, "decode-0", [3], [5], is_last=layer == 3, layer=layer) for layer in (0, 3)]
+    made.outbox.pushes += [Push(0, "decode-0", [3], [5], is_last=layer == 3, layer=layer) for layer in (0, 3)]
     made.serve(made.clock.sleep(9.0))
     starts_s = {4: [0.25, 2.25], 2: [0.25, 2.25], 0: [1.0, 3.0]}[num_told]
     assert made.of("move") == [("move", starts_s[0], "decode-0", 0, 400), ("move", starts_s[1], "decode-0", 1200, 400)]

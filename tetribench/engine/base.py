@@ -28,13 +28,15 @@ class PrefillChunk:
 class Batch:
     """One iteration: one forward pass over prefill chunks and one token for each decoding sequence.
 
-    `num_padding_tokens` rows are computed for nothing (a zero-padded chunk, paper section 3.3.3).
+    `num_padding_tokens` rows are computed for nothing (a zero-padded chunk, paper section 3.3.3). `by_layer` asks the
+    engine to tell of each layer.
     The engine reads the sequences and changes none of them.
     """
 
     prefill: list[PrefillChunk] = field(default_factory=list)
     decode: list[Sequence] = field(default_factory=list)
     num_padding_tokens: int = 0
+    by_layer: bool = False
 
     @property
     def num_prefill_tokens(self) -> int:

@@ -36,7 +36,8 @@ class InstanceLoop:
         self._report_period_s = report_period_s
         self._work = asyncio.Event()
         self._pushes: deque[Push] = deque()
-        self._pushes_of_layers: list[Push] = []
+        self._held: list[Push] = []
+        self._num_layers_done = 0
         self._pushable = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
@@ -72,6 +73,7 @@ class InstanceLoop:
 
     async def _iterate(self) -> None:
         while not self._is_stopping:
+            self._num_layers_done = 0
             batch = self.scheduler.next_batch(self._clock.now())
             if batch is None:
                 self._flush()
@@ -81,25 +83,28 @@ class InstanceLoop:
             started_s = self._clock.now()
             num_used_blocks = self.scheduler.num_used_blocks
             self._flush()  # before the engine runs, which may fail
-            tokens = await self._engine.run(batch, self._on_layer if self._pushes_of_layers else None)
+            tokens = await self._engine.run(batch, self._on_layer if batch.by_layer else None)
             now_s = self._clock.now()
-            self._enqueue(self._pushes_of_layers)
+            self._on_layer(self._engine.info.num_layers - 1)
             self.scheduler.outbox.events.append(self._iteration(batch, started_s, now_s, num_used_blocks))
             self.scheduler.complete(batch, tokens, now_s)
             self._flush()
         await self.settle()
 
     def _on_layer(self, layer: int) -> None:
-        """A layer of the batch is computed: what waited for it goes."""
-        ready = [push for push in self._pushes_of_layers if push.layer == layer]
-        self._pushes_of_layers = [push for push in self._pushes_of_layers if push.layer != layer]
-        self._enqueue(ready)
+        """The batch is computed up to this layer."""
+        self._num_layers_done = layer + 1
+        self._release()
 
-    def _enqueue(self, pushes: list[Push]) -> None:
-        """Hand over to `_push`; empties `pushes`."""
-        if pushes:
-            self._pushes.extend(pushes)
-            pushes.clear()
+    def _release(self) -> None:
+        """Hand over to `_push` what need not wait: whole blocks, and the layers of blocks that are computed."""
+        held: list[Push] = []
+        num_pushes = len(self._pushes)
+        for push in self._held:
+            must_wait = push.layer is not None and push.layer >= self._num_layers_done
+            (held if must_wait else self._pushes).append(push)
+        self._held = held
+        if len(self._pushes) > num_pushes:
             self._settled.clear()
             self._pushable.set()
 
@@ -145,6 +150,6 @@ class InstanceLoop:
         for to, message in outbox.messages:
             self._post.send(to, message)
         outbox.messages.clear()
-        self._enqueue(outbox.pushes)
-        self._pushes_of_layers += outbox.pushes_of_layers
-        outbox.pushes_of_layers.clear()
+        self._held += outbox.pushes
+        outbox.pushes.clear()
+        self._release()

@@ -19,8 +19,6 @@ class Outbox:
     events: list[Event] = field(default_factory=list)
     messages: list[tuple[str, Message]] = field(default_factory=list)
     pushes: list[Push] = field(default_factory=list)
-    pushes_of_layers: list[Push] = field(default_factory=list)
-    """Each to be carried out once its layer of the next batch is computed."""
 
     def event(self, now_s: float, kind: EventKind, request_id: int, **details: Any) -> None:
         self.events.append(Event(now_s, kind, self.name, (request_id,), details))

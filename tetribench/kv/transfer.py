@@ -21,7 +21,7 @@ class Granularity(Enum):
 class Push:
     """Copy blocks `source_ids` here to `target_ids` on instance `to`; the request's last push when `is_last`.
 
-    With a `layer`, only that layer of them.
+    With a `layer`, only that layer of them, and not before the batch that runs, or is about to run, has computed it.
     """
 
     request_id: int
@@ -77,8 +77,8 @@ class Handover:
         return push
 
     def pushes_of_layers(self, num_computed: int, num_layers: int) -> list[Push]:
-        """One push for each layer of the blocks that the next iteration completes, which computes up to position
-        `num_computed`; none without granularity `layer`. A push must wait until its layer is computed."""
+        """One push for each layer of the blocks that an iteration completes, which computes up to position
+        `num_computed`; none without granularity `layer`."""
         if self.granularity is not Granularity.layer:
             return []
         whole = self._push_until(num_computed)

@@ -64,6 +64,8 @@ class PrefillScheduler:
         self._scheduled: deque[Sequence] = deque()
         self._view = LoadView()
         self._handovers: dict[int, Handover] = {}
+        self._computing: dict[int, int] = {}
+        """Up to which position the running batch computes each prompt in it."""
 
     @property
     def num_used_blocks(self) -> int:
@@ -80,6 +82,7 @@ class PrefillScheduler:
                 if handover is not None:  # else the response ended with its first token; `Released` is on its way
                     handover.target_ids = block_ids
                     self._push(handover)
+                    self._push_layers(handover)
             case _:
                 raise AssertionError(f"a prefill instance got {message}")
 
@@ -91,13 +94,14 @@ class PrefillScheduler:
             num_waiting_tokens += sum(request.num_prompt_tokens for request in group)
         batch = self._policies.chunk.cut(self._scheduled, self._kv)
         if batch is not None:
+            batch.by_layer = self._policies.granularity is Granularity.layer
             for chunk in batch.prefill:
                 if chunk.start == 0:
                     self.outbox.event(now_s, EventKind.PREFILL_STARTED, chunk.sequence.request.id)
+                self._computing[chunk.sequence.request.id] = chunk.start + chunk.num_tokens
                 handover = self._handovers.get(chunk.sequence.request.id)
                 if handover is not None:
-                    num_computed = chunk.start + chunk.num_tokens
-                    self.outbox.pushes_of_layers += handover.pushes_of_layers(num_computed, self._num_layers)
+                    self._push_layers(handover)
         return batch
 
     def _predict(self, request: Request) -> LengthRange:
@@ -105,6 +109,7 @@ class PrefillScheduler:
         return self._policies.predict.predict(request, rng)
 
     def complete(self, batch: Batch, tokens: dict[int, int], now_s: float) -> None:
+        self._computing.clear()
         for chunk in batch.prefill:
             chunk.sequence.num_computed += chunk.num_tokens
             if chunk.start == 0:
@@ -162,6 +167,12 @@ class PrefillScheduler:
         push = handover.next_push()
         if push is not None:
             self.outbox.pushes.append(push)
+
+    def _push_layers(self, handover: Handover) -> None:
+        """Of the blocks that the running batch, or the one about to run, completes."""
+        num_computed = self._computing.get(handover.sequence.request.id)
+        if num_computed is not None:
+            self.outbox.pushes += handover.pushes_of_layers(num_computed, self._num_layers)
 
     def moved(self, moved: Moved) -> None:
         push = moved.push

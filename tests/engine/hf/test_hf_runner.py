@@ -1,6 +1,7 @@
 import asyncio
 import itertools
 import random
+import threading
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 
@@ -95,6 +96,24 @@ def test_recomputing_prompt_and_response_gives_the_same_next_token(driver: Drive
     driver.run(Batch(prefill=[PrefillChunk(sequence, 30, 28)]))
     driver.give_back([sequence])
     assert sequence.output_ids == reference(prompt, 9)
+
+
+def test_a_layer_is_told_of_when_it_is_in_its_blocks_and_on_the_event_loop(driver: Driver) -> None:
+    runner, (prompt,) = driver.runner, prompts([40])
+    sequence = driver.sequence(0, prompt, 1)
+    blocks = torch.tensor(sequence.block_ids[:2])  # full ones
+    runner.pool.memory[blocks] = 0
+    told: list[tuple[int, bool, torch.Tensor]] = []
+
+    def on_layer(layer: int) -> None:
+        here = threading.current_thread() is threading.main_thread()
+        told.append((layer, here, runner.pool.memory[blocks, layer].clone()))
+
+    driver.run(Batch(prefill=[PrefillChunk(sequence, 0, 40)], by_layer=True), on_layer)
+    assert [(layer, here) for layer, here, _ in told] == [(layer, True) for layer in range(runner.info.num_layers)]
+    for layer, _, written in told:
+        assert written.any() and torch.equal(written, runner.pool.memory[blocks, layer])
+    driver.give_back([sequence])
 
 
 def test_decoding_goes_on_in_another_pool(
