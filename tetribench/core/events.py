@@ -36,7 +36,7 @@ class EventKind(StrEnum):
     DISPATCHED = "dispatched"  # prefill instance; to, candidates, low, high, load_age_s
     RESERVED = "reserved"  # decode instance; its admission policy granted the KV blocks; num_blocks
     TRANSFER_STARTED = "transfer_started"  # prefill instance; first byte
-    TRANSFER_DONE = "transfer_done"  # prefill instance; last byte; num_bytes, busy_s (time bytes were moving)
+    TRANSFER_DONE = "transfer_done"  # prefill instance; last byte, or PREFILL_DONE if later; num_bytes, busy_s (moving)
     ADMITTED = "admitted"  # instance; joined the running batch
     PREEMPTED = "preempted"  # instance; lost its KV blocks, will be recomputed; num_tokens
     FIRST_TOKEN = "first_token"  # client; first token delivered
@@ -48,7 +48,7 @@ class EventKind(StrEnum):
     INSTANCE_READY = "instance_ready"  # for the instance; role and the engine's facts (`EngineInfo`)
     INSTANCE_STOPPED = "instance_stopped"  # for the instance; provisioned to here
     ITERATION = "iteration"  # instance, at its end; started_s, num_prefill_tokens, num_decode_tokens, num_used_blocks
-    TRANSFER = "transfer"  # prefill instance, at the end of one push; started_s, num_bytes, to
+    TRANSFER = "transfer"  # prefill instance, at the end of one push, perhaps of one layer; started_s, num_bytes, to
 
 
 @dataclass(frozen=True, slots=True)
