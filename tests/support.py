@@ -8,7 +8,7 @@ import asyncio
 import math
 import os
 from collections import defaultdict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from collections.abc import Sequence as SequenceOf
 from copy import copy
 from itertools import pairwise
@@ -29,9 +29,10 @@ from tetribench.core.units import ceil_div
 from tetribench.decode.admit import Greedy
 from tetribench.decode.scheduler import DecodePolicies
 from tetribench.drive.loadgen import Client, Loop, OpenLoop
-from tetribench.engine.base import Batch, Engine, EngineInfo, KVPool
+from tetribench.engine.base import Batch, Engine, EngineInfo, KVPool, OnLayer, Part, Region, Span
+from tetribench.engine.spans import spans
 from tetribench.instance.inline import InlineLauncher
-from tetribench.kv.links import Link, LinkFailed, LinkSpeed
+from tetribench.kv.links import Link, LinkFailed, LinkSpeed, Medium, Memory
 from tetribench.prefill.chunk import Chunker
 from tetribench.prefill.dispatch import PowerOfTwo
 from tetribench.prefill.order import FCFS
@@ -73,7 +74,11 @@ def load(num_free_tokens: int = 1000, *, time_s: float = 0.0, num_heavy: int = 0
 
 
 def info(
-    num_blocks: int = 1000, block_size: int = 16, stop_token_ids: tuple[int, ...] = (), num_host_blocks: int = 0
+    num_blocks: int = 1000,
+    block_size: int = 16,
+    stop_token_ids: tuple[int, ...] = (),
+    num_host_blocks: int = 0,
+    num_layers: int = 1,
 ) -> EngineInfo:
     return EngineInfo(
         num_blocks=num_blocks,
@@ -82,6 +87,7 @@ def info(
         stop_token_ids=stop_token_ids,
         max_context_tokens=10**6,
         block_bytes=100 * block_size,
+        num_layers=num_layers,
         device="none",
         dtype="none",
         num_parameters=1,
@@ -111,6 +117,7 @@ def tetri(**changes: Any) -> Tetri:
         part = prefill if name in (*prefill, "granularity", "seed") else rest
         part = decode if name in DECODE_OPTIONS else part
         part[name] = value
+    rest["link"] = Memory(speed=rest["link"])  # what is varied in virtual time is the link's speed
     return Tetri(prefill=PrefillPolicies(**prefill), decode=DecodePolicies(**decode), **rest)
 
 
@@ -130,41 +137,54 @@ def token(request_id: int, position: int) -> int:
     return request_id * 10_000 + position
 
 
+Slots = list[list[tuple[int, int] | None]]
+
+
 class TaggedPool:
-    """KV memory that remembers which request and position each slot holds, so that a lost or shared block is seen."""
+    """KV memory that remembers which request and position each slot of each layer holds, so that a lost or shared block
+    is seen. Blocks are made of pieces, one for each layer."""
 
     def __init__(self, sizes: EngineInfo, registry: list["TaggedPool"]) -> None:
         self.block_size = sizes.block_size
         self.block_bytes = sizes.block_bytes
+        self.num_layers = sizes.num_layers
         self.slots = self._empty(sizes.num_blocks)
         self.host_slots = self._empty(sizes.num_host_blocks)
         self._registry = registry
         registry.append(self)
 
     def _empty(self, num_blocks: int) -> list[list[tuple[int, int] | None]]:
-        return [[None] * self.block_size for _ in range(num_blocks)]
+        """Layers one after the other within a block."""
+        return [[None] * self.block_size for _ in range(num_blocks * self.num_layers)]
 
     def swap(self, batch: Batch) -> None:
         """Out before in; what is left behind is wiped, so that only the copy can be what is read later."""
         for device_block, host_block in batch.swap_out:
-            self.host_slots[host_block] = self.slots[device_block]
-            (self.slots[device_block],) = self._empty(1)
+            self._move(self.slots, device_block, self.host_slots, host_block)
         for device_block, host_block in batch.swap_in:
-            self.slots[device_block] = self.host_slots[host_block]
-            (self.host_slots[host_block],) = self._empty(1)
+            self._move(self.host_slots, host_block, self.slots, device_block)
 
-    def write(self, request_id: int, block_ids: SequenceOf[int], start: int, stop: int) -> None:
+    def _move(self, source: Slots, start: int, target: Slots, to: int) -> None:
+        for layer in range(self.num_layers):
+            target[to * self.num_layers + layer] = source[start * self.num_layers + layer]
+            source[start * self.num_layers + layer] = [None] * self.block_size
+
+    def write(self, request_id: int, block_ids: SequenceOf[int], start: int, stop: int, layer: int = 0) -> None:
         for position in range(start, stop):
             block_id = block_ids[position // self.block_size]
-            self.slots[block_id][position % self.block_size] = (request_id, position)
+            self.slots[block_id * self.num_layers + layer][position % self.block_size] = (request_id, position)
 
     def assert_holds(self, request_id: int, block_ids: SequenceOf[int], num_tokens: int) -> None:
         for position in range(num_tokens):
-            found = self.slots[block_ids[position // self.block_size]][position % self.block_size]
-            assert found == (request_id, position), f"the slot of {(request_id, position)} holds {found}"
+            first = block_ids[position // self.block_size] * self.num_layers
+            for piece in range(first, first + self.num_layers):
+                found = self.slots[piece][position % self.block_size]
+                assert found == (request_id, position), f"the slot of {(request_id, position)} holds {found}"
 
-    def contents(self, block_ids: SequenceOf[int]) -> list[list[tuple[int, int] | None]]:
-        return [list(self.slots[block_id]) for block_id in block_ids]
+    def contents(self, offsets: Iterable[tuple[int, int]]) -> list[list[tuple[int, int] | None]]:
+        """Of the pieces at `(offset, number of bytes)`."""
+        size = self.block_bytes // self.num_layers
+        return [list(self.slots[at // size]) for start, length in offsets for at in range(start, start + length, size)]
 
     def handle(self) -> bytes:
         return str(self._registry.index(self)).encode()
@@ -172,20 +192,36 @@ class TaggedPool:
     def attach(self, handle: bytes) -> "TaggedPool":
         return self._registry[int(handle)]
 
-    def copy_to(self, peer: KVPool, source_ids: SequenceOf[int], target_ids: SequenceOf[int]) -> None:
+    def copy_to(self, peer: KVPool, spans: Iterable[Span]) -> None:
         assert isinstance(peer, TaggedPool)
-        for content, target_id in zip(self.contents(source_ids), target_ids, strict=True):
-            peer.slots[target_id] = content
+        size = self.block_bytes // self.num_layers
+        for source, target, num_bytes in spans:
+            for offset in range(0, num_bytes, size):
+                peer.slots[(target + offset) // size] = list(self.slots[(source + offset) // size])
+
+    @property
+    def region(self) -> Region:
+        raise AssertionError("there are no bytes")
+
+    def gather(self, buffer: memoryview, spans: Iterable[Span]) -> None:
+        raise AssertionError("there are no bytes")
+
+    def scatter(self, buffer: memoryview, spans: Iterable[Span]) -> None:
+        raise AssertionError("there are no bytes")
+
+    def pin(self, buffer: memoryview) -> Callable[[], None]:
+        raise AssertionError("there are no bytes")
 
 
 class CheckingEngine:
     """Sleeps like a small device, checks every batch against the KV slots, and yields `token(id, position)`.
 
-    The slots are written when the iteration ends, in the blocks that the sequences had when it began.
+    A layer's slots are written when it ends, in the blocks that the sequences had when the iteration began.
     """
 
     def __init__(self, factory: "CheckingFactory", clock: Clock, index: int) -> None:
-        self.info = info(factory.num_blocks(), factory.block_size, (STOP_TOKEN,), factory.num_host_blocks)
+        sizes = factory.num_blocks(), factory.block_size, (STOP_TOKEN,), factory.num_host_blocks, factory.num_layers
+        self.info = info(*sizes)
         self.tagged = TaggedPool(self.info, factory.pools)
         self.pool: KVPool | None = self.tagged
         self.batches: list[list[tuple[int, int, int]]] = []
@@ -195,7 +231,7 @@ class CheckingEngine:
         self._factory = factory
         self._clock = clock
 
-    async def run(self, batch: Batch) -> dict[int, int]:
+    async def run(self, batch: Batch, on_layer: OnLayer | None = None) -> dict[int, int]:
         spans = [(chunk.sequence, chunk.start, chunk.num_tokens) for chunk in batch.prefill]
         spans += [(one, one.num_tokens - 1, 1) for one in batch.decode]
         self.batches.append([(one.request.id, start, num_tokens) for one, start, num_tokens in spans])
@@ -205,12 +241,16 @@ class CheckingEngine:
         work = [(one, self._checked(one, start, num_tokens), start + num_tokens) for one, start, num_tokens in spans]
         await self._factory.before_iteration(self._index, len(self.batches))
         num_tokens = batch.num_prefill_tokens + batch.num_padding_tokens
-        work_s = 0.0001 * num_tokens + 0.0002 * len(batch.decode) + 0.0001 * batch.num_swapped_blocks
-        await self._clock.sleep(0.001 + work_s)
+        seconds = 0.001 + 0.0001 * num_tokens + 0.0002 * len(batch.decode) + 0.0001 * batch.num_swapped_blocks
+        for layer in range(self.info.num_layers):
+            await self._clock.sleep(seconds / self.info.num_layers)
+            for one, block_ids, stop in work:
+                self.tagged.write(one.request.id, block_ids, one.num_computed, stop, layer)
+            if on_layer is not None:
+                on_layer(layer)
         tokens = {}
         for one, block_ids, stop in work:
             assert one.block_ids == block_ids, "a sequence's blocks changed under the engine"
-            self.tagged.write(one.request.id, block_ids, one.num_computed, stop)
             if stop == one.num_tokens:
                 tokens[one.request.id] = self._factory.token(one.request.id, len(one.output_ids))
         return tokens
@@ -232,9 +272,15 @@ class CheckingFactory:
     """
 
     def __init__(
-        self, num_blocks: int = 1000, block_size: int = 16, stops: dict[int, int] | None = None, host_blocks: int = 50
+        self,
+        num_blocks: int = 1000,
+        block_size: int = 16,
+        stops: dict[int, int] | None = None,
+        host_blocks: int = 50,
+        num_layers: int = 1,
     ) -> None:
         self.block_size = block_size
+        self.num_layers = num_layers
         self.num_host_blocks = 0
         self.host_blocks = host_blocks
         self.engines: list[CheckingEngine] = []
@@ -296,21 +342,31 @@ class CheckingLink:
         self._pool, self._speed, self._clock = engine.pool, speed, clock
         self._peers: dict[str, TaggedPool] = {}
 
-    def connect(self, pool_handles: dict[str, bytes]) -> None:
-        self._peers |= {name: self._pool.attach(handle) for name, handle in pool_handles.items()}
+    async def open(self) -> None:
+        """There is nothing to reach."""
+
+    def handle(self) -> bytes:
+        return self._pool.handle()
+
+    def connect(self, handles: dict[str, bytes]) -> None:
+        self._peers |= {name: self._pool.attach(handle) for name, handle in handles.items()}
 
     def disconnect(self, name: str) -> None:
         self._peers.pop(name, None)
 
-    async def write(self, to: str, source_ids: SequenceOf[int], target_ids: SequenceOf[int]) -> int:
+    async def move(
+        self, to: str, source_ids: SequenceOf[int], target_ids: SequenceOf[int], part: Part | None = None
+    ) -> int:
         if to not in self._peers:
             raise LinkFailed(f"{to} is gone")
-        peer = self._peers[to]
-        before = self._pool.contents(source_ids), peer.contents(target_ids)
-        num_bytes = len(source_ids) * self._pool.block_bytes
+        peer, pieces = self._peers[to], spans(source_ids, target_ids, self._pool.block_bytes, part)
+        sources = [(piece.source, piece.num_bytes) for piece in pieces]
+        targets = [(piece.target, piece.num_bytes) for piece in pieces]
+        before = self._pool.contents(sources), peer.contents(targets)
+        num_bytes = sum(piece.num_bytes for piece in pieces)
         await self._clock.sleep(self._speed.seconds(num_bytes))
-        assert (self._pool.contents(source_ids), peer.contents(target_ids)) == before, "a block changed under its copy"
-        self._pool.copy_to(peer, source_ids, target_ids)
+        assert (self._pool.contents(sources), peer.contents(targets)) == before, "a block changed under its copy"
+        self._pool.copy_to(peer, pieces)
         return num_bytes
 
     def close(self) -> None:
@@ -379,8 +435,8 @@ class Bench:
         else:
             asyncio.run(asyncio.wait_for(main, 5.0))
 
-    def _link(self, engine: Engine, speed: LinkSpeed, clock: Clock) -> Link:
-        return CheckingLink(engine, speed, clock)
+    def _link(self, engine: Engine, medium: Medium, clock: Clock) -> Link:
+        return CheckingLink(engine, medium.speed, clock)
 
     async def _main(self, requests: SequenceOf[Request], loop: Loop) -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: self.swallowed.append(repr(context)))

@@ -23,7 +23,7 @@ BAD = {
     "unknown option": (["+workload=lpld", "prefill/order=lifo"], "fcfs, ljf, sjf"),
     "unknown group": (["+workload=lpld", "prefil/order=sjf"], "no such group"),
     "wrong type": (["+workload=lpld", "workload.num_requests=many"], "Integer"),
-    "wrong enum": (["+workload=lpld", "kv.granularity=layer"], "request, chunk"),
+    "wrong enum": (["+workload=lpld", "kv.granularity=token"], "request, chunk, layer"),
     "unfinished list": (["+workload=lpld", "systems=[tetri"], "quote"),
     "zero requests": (["+workload=lpld", "workload.num_requests=0"], "workload.num_requests=0: must be at least 1"),
     "chunk size of zero": (["+workload=lpld", "prefill.chunk.chunk_size=0"], "prefill.chunk.chunk_size=0"),
@@ -39,6 +39,8 @@ BAD = {
     "no path": (["+workload=trace", "runtime=sim"], "workload.path"),
     "missing trace": (["+workload=trace", "workload.path=/no/such.csv", "runtime=sim"], "workload.path=/no/such.csv"),
     "text without tokenizer": (["+workload=text", "workload.path=pyproject.txt"], "workload.path=pyproject.txt"),
+    "verb that a link has not got": (["+workload=lpld", "kv/link=tcp", "kv.link.operation=read"], "tcp has send only"),
+    "link to another machine's address": (["+workload=lpld", "kv/link=tcp", "kv.link.host=192.0.2.1"], "kv.link.host"),
     "report of nothing": (["task=report"], "task.runs"),
 }
 

@@ -101,7 +101,16 @@ def test_options_are_used_by_the_systems() -> None:
     tetri = build(config.system.tetri)
     assert type(tetri.prefill.order).__name__ == "LJF"
     assert tetri.prefill.order.window == 3
-    assert tetri.link.bandwidth_bytes_per_s == 25e9
+    assert tetri.link.speed.bandwidth_bytes_per_s == 25e9
+
+
+def test_any_medium_takes_any_speed() -> None:
+    config = compose("config", ["+workload=lpld", "kv/link=tcp", "kv/speed=ts_nvlink", "kv.link.timeout_s=3"])
+    link = build(config.system.tetri).link
+    assert (link.name, link.timeout_s) == ("tcp send, at most 300 GB/s", 3.0)
+    renamed = build(compose("config", ["+workload=lpld", "kv/link=ts_roce"]).system.tetri).link
+    spelt_out = build(compose("config", ["+workload=lpld", "kv/link=memory", "kv/speed=ts_roce"]).system.tetri).link
+    assert renamed.name == spelt_out.name == "memory write, at most 25 GB/s"
 
 
 def test_a_variant_differs_from_the_system_in_its_own_mechanism_only() -> None:

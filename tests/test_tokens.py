@@ -1,7 +1,7 @@
 """Greedy tokens are the same, request by request, however a request travels: tetri = vllm_like = `model.generate`."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -101,7 +101,7 @@ def with_ids(requests: RequestSet, name: str) -> list[Request]:
     return with_prose(requests, tokenizer_once(model_of(name)), seed=0).requests
 
 
-def check(folder: Path, name: str) -> None:
+def check(folder: Path, name: str, systems: Sequence[str] = ("tetri", "vllm_like")) -> None:
     requests = with_ids(read(folder / "requests.jsonl"), name)
     answers = {path.name: served(folder, path.name) for path in (folder / "systems").iterdir()}
     for request in requests:
@@ -115,7 +115,7 @@ MIXED = ["+workload=mixed", "workload.length_scale=0.15", "device=cpu", "name=ru
 
 @pytest.mark.parametrize("model", ["opt_tiny", "llama_tiny"])
 @pytest.mark.parametrize("chunk_size", [16, 512])
-@pytest.mark.parametrize("granularity", ["chunk", "request"])
+@pytest.mark.parametrize("granularity", ["chunk", "request", "layer"])
 def test_tokens_are_those_of_generate(
     model: str, chunk_size: int, granularity: str, tetribench: Command, tmp_path: Path
 ) -> None:
@@ -142,6 +142,29 @@ def test_tokens_across_processes_and_shared_memory(tetribench: Command, tmp_path
     options = ["prefill.chunk.chunk_size=64", "system.tetri.num_decode=2", "engine.kv_memory_gib=0.05"]
     assert tetribench(*MIXED, "workload.num_requests=8", "runtime=process", *options) == 0
     check(tmp_path / "run", "opt_tiny")
+
+
+NIXL = pytest.mark.skipif(
+    importlib.util.find_spec("nixl_cu13") is None, reason="needs the package nixl-cu13 (extra `nixl`)"
+)
+
+
+@pytest.mark.parametrize(
+    ("medium", "operation"),
+    [
+        ("memory", "read"),
+        ("tcp", "send"),
+        pytest.param("nixl", "write", marks=NIXL),
+    ],
+)
+def test_tokens_over_every_link(medium: str, operation: str, tetribench: Command, tmp_path: Path) -> None:
+    options = [f"kv/link={medium}", f"kv.link.operation={operation}", "prefill.chunk.chunk_size=64"]
+    options += ["kv.granularity=layer"]
+    options += ["engine.kv_memory_gib=0.05", "workload.num_requests=4", "runtime=process", "systems=[tetri]"]
+    assert tetribench(*MIXED, *options) == 0
+    check(tmp_path / "run", "opt_tiny")
+    manifest = msgspec.json.decode((tmp_path / "run" / "systems" / "tetri" / "manifest.json").read_bytes())
+    assert manifest["instances"]["prefill-0"]["link"] == f"{medium} {operation}"
 
 
 PAIRS = [

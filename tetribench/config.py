@@ -54,7 +54,11 @@ COMPONENTS = {
     "decode/admit/greedy": "tetribench.decode.admit.Greedy",
     "decode/admit/reserve_static": "tetribench.decode.admit.ReserveStatic",
     "decode/admit/reserve_dynamic": "tetribench.decode.admit.ReserveDynamic",
-    "kv/link/link": "tetribench.kv.links.LinkSpeed",
+    "kv/link/memory": "tetribench.kv.links.memory.Memory",
+    "kv/link/shared_memory": "tetribench.kv.links.shared_memory.SharedMemory",
+    "kv/link/tcp": "tetribench.kv.links.tcp.Tcp",
+    "kv/link/nixl": "tetribench.kv.links.nixl.Nixl",
+    "kv/speed/speed": "tetribench.kv.links.speed.LinkSpeed",
     "control/route/least_queued_tokens": "tetribench.control.route.LeastQueuedTokens",
     "control/route/least_requests": "tetribench.control.route.LeastRequests",
     "control/route/round_robin": "tetribench.control.route.RoundRobin",
@@ -101,6 +105,7 @@ class Decode:
 @dataclass
 class KV:
     link: Component = MISSING
+    speed: Component = MISSING
     granularity: Granularity = Granularity.chunk
 
 

@@ -65,6 +65,8 @@ class Prepared:
 def prepare(setup: Setup) -> Prepared:
     """Raises ValueError when anything cannot work; nothing has been started or written by then."""
     engine = setup.engine.sized(max(len(system.plan(setup.engine).instances) for system in setup.systems.values()))
+    if not setup.runtime.is_virtual:
+        _check_links(setup, engine)
     shape = setup.model.shape()
     tokenizer = _tokenizer(setup)
     requests = generate(setup.workload, setup.seed, shape.max_context_tokens, tokenizer)
@@ -90,6 +92,13 @@ def _tokenizer(setup: Setup) -> Any:
     from tetribench.engine.hf.tokenizer import load_tokenizer
 
     return load_tokenizer(setup.model)
+
+
+def _check_links(setup: Setup, engine: EngineFactory) -> None:
+    """What carries the KV is there on this machine; in virtual time nothing carries it."""
+    for system in setup.systems.values():
+        for spec in system.plan(engine).instances:
+            spec.link.check()
 
 
 def _check_capacity(engine: EngineFactory, requests: RequestSet) -> None:

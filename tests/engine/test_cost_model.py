@@ -170,6 +170,15 @@ def test_nowhere_to_swap_to_is_refused() -> None:
         factory.with_host_memory()
 
 
+def test_layers_end_at_equal_fractions_of_an_iteration() -> None:
+    clock = VirtualClock()
+    engine = CostModelFactory(model=small(), hardware=round_numbers()).build(clock, None)
+    told: list[tuple[int, float]] = []
+    run_virtual(clock, engine.run(Batch(prefill=[chunk(0, 4)]), lambda layer: told.append((layer, clock.now()))))
+    seconds = CostModel(small().shape(), round_numbers()).seconds(Batch(prefill=[chunk(0, 4)]))
+    assert told == [(0, seconds / 2), (1, seconds)] and clock.now() == seconds
+
+
 def test_kv_memory_is_what_the_weights_leave_of_the_device() -> None:
     model, hardware = small(), round_numbers(memory_bytes=100_000.0)
     factory = CostModelFactory(model=model, hardware=hardware, memory_share=0.5, block_size=4)

@@ -62,7 +62,7 @@ def test_instances_are_ready_with_the_facts_of_their_engines() -> None:
         specs: list[InstanceSpec] = tetri().plan(CheckingFactory(num_blocks=7)).instances
         ready = await launcher.start(specs, lambda message: None)
         assert list(ready) == ["prefill-0", "decode-0"]
-        assert ready["decode-0"].facts["num_blocks"] == 7 and ready["decode-0"].pool_handle == b"1"
+        assert ready["decode-0"].facts["num_blocks"] == 7 and ready["decode-0"].link_handle
         launcher.check()
         await launcher.stop()
 

@@ -12,7 +12,7 @@ from tetribench.core.load import InstanceLoad
 from tetribench.core.messages import LoadReport, Message, Peers, Progress, Released, Stop, Submit, TokenOutput
 from tetribench.core.roles import Role
 from tetribench.core.sequence import LengthRange, Sequence
-from tetribench.engine.base import Batch, EngineInfo, KVPool, PrefillChunk
+from tetribench.engine.base import Batch, EngineInfo, KVPool, OnLayer, Part, PrefillChunk
 from tetribench.instance.loop import InstanceLoop
 from tetribench.instance.scheduler import Outbox
 from tetribench.kv.transfer import Moved, Push
@@ -27,6 +27,7 @@ class Scripted:
         self.info: EngineInfo = info()
         self.pool: KVPool | None = None
         self.num_used_blocks = 11
+        self.num_told_layers = 0
         self.calls: list[tuple[Any, ...]] = []
         self.sent: list[tuple[str, Message]] = []
         self.roles: list[Role] = []
@@ -61,9 +62,13 @@ class Scripted:
         self._note("next_batch")
         return self._batches.pop(0) if self._batches else None
 
-    async def run(self, batch: Batch) -> dict[int, int]:
+    async def run(self, batch: Batch, on_layer: OnLayer | None = None) -> dict[int, int]:
         self._note("run")
-        await self.clock.sleep(1.0)
+        if on_layer is not None:
+            for layer in range(self.num_told_layers):
+                await self.clock.sleep(1.0 / self.info.num_layers)
+                on_layer(layer)
+        await self.clock.sleep(1.0 - self.clock.now() % 1.0)
         return {0: 5}
 
     def complete(self, batch: Batch, tokens: dict[int, int], now_s: float) -> None:
@@ -80,14 +85,22 @@ class Scripted:
     def check(self) -> None:
         """Nothing to check."""
 
-    def connect(self, pool_handles: dict[str, bytes]) -> None:
-        self._note("connect", pool_handles)
+    async def open(self) -> None:
+        """There is nothing to reach."""
+
+    def handle(self) -> bytes:
+        return b""
 
     def disconnect(self, name: str) -> None:
         self._note("disconnect", name)
 
-    async def write(self, to: str, source_ids: SequenceOf[int], target_ids: SequenceOf[int]) -> int:
-        self._note("write", to)
+    def connect(self, handles: dict[str, bytes]) -> None:
+        self._note("connect", handles)
+
+    async def move(
+        self, to: str, source_ids: SequenceOf[int], target_ids: SequenceOf[int], part: Part | None = None
+    ) -> int:
+        self._note("move", to, *(part or ()))
         await self.clock.sleep(2.0)
         return 100 * len(source_ids)
 
@@ -163,13 +176,26 @@ def test_pushes_go_one_after_the_other_beside_the_computation_and_wake_the_loop(
     made = Scripted([batch(), batch(), None, None])
     made.outbox.pushes += [push(0, num_blocks=3), push(1)]
     made.serve(made.clock.sleep(9.0))
-    assert made.of("write") == [("write", 0.0, "decode-0"), ("write", 2.0, "decode-0")]
+    assert made.of("move") == [("move", 0.0, "decode-0"), ("move", 2.0, "decode-0")]
     assert made.of("moved") == [("moved", 2.0, 0, 0.0, 2.0, 300), ("moved", 4.0, 1, 2.0, 4.0, 100)]
     assert [call[1] for call in made.of("next_batch")] == [0.0, 1.0, 2.0, 4.0]
     told = [event for _, message in made.sent if isinstance(message, Progress) for event in message.events]
     transfers = [event for event in told if event.kind is EventKind.TRANSFER]
     assert [(event.time_s, event.requests) for event in transfers] == [(2.0, (0,)), (4.0, (1,))]
     assert transfers[0].details == {"started_s": 0.0, "num_bytes": 300, "to": "decode-0"}
+
+
+@pytest.mark.parametrize("num_told", [4, 2, 0])
+def test_a_layer_goes_when_the_engine_tells_of_it_and_at_the_latest_at_its_end(num_told: int) -> None:
+    by_layer = batch()
+    by_layer.by_layer = True
+    made = Scripted([by_layer])
+    made.info, made.num_told_layers = info(num_layers=4), num_told
+    made.outbox.pushes += [Push(0, 0, "decode-0", [3], [5], is_last=layer == 3, layer=layer) for layer in (0, 3)]
+    made.serve(made.clock.sleep(9.0))
+    starts_s = {4: [0.25, 2.25], 2: [0.25, 2.25], 0: [1.0, 3.0]}[num_told]
+    assert made.of("move") == [("move", starts_s[0], "decode-0", 0, 400), ("move", starts_s[1], "decode-0", 1200, 400)]
+    assert [call[2] for call in made.of("moved")] == [0, 0]
 
 
 def test_the_load_is_reported_every_period() -> None:
@@ -194,7 +220,7 @@ def test_stop_lets_the_iteration_in_flight_end() -> None:
     assert made.clock.now() == 1.0
 
 
-@pytest.mark.parametrize("part", ["next_batch", "run", "complete", "write", "moved", "load"])
+@pytest.mark.parametrize("part", ["next_batch", "run", "complete", "move", "moved", "load"])
 def test_an_error_in_any_part_ends_the_loop_and_is_raised(part: str) -> None:
     made = Scripted([batch()], trouble=part)
     made.outbox.pushes.append(push(0))

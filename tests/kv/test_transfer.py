@@ -4,6 +4,8 @@ from hypothesis import strategies as st
 from tests.support import sequence
 from tetribench.kv.transfer import Granularity, Handover, Moved, Push
 
+NUM_LAYERS = 3
+
 
 def handover(prompt: int = 40, granularity: Granularity = Granularity.chunk) -> Handover:
     """Blocks of 16: a prompt of 40 tokens has two whole ones and one that is half full."""
@@ -66,22 +68,42 @@ def test_pushes_are_counted_while_in_flight_and_summed_when_they_end() -> None:
 def test_every_block_goes_once_and_in_order_and_never_before_it_is_full(
     prompt: int, granularity: Granularity, chunks: list[int], granted_after: int
 ) -> None:
-    one, pushes = handover(prompt, granularity), []
+    one = handover(prompt, granularity)
     target_ids, one.target_ids = one.target_ids, None
     assert target_ids is not None
+    pieces: list[Push] = []
     for index, num_tokens in enumerate([*chunks, prompt]):
         if index == granted_after:
             one.target_ids = target_ids
-        one.sequence.num_computed = min(one.sequence.num_computed + num_tokens, prompt)
+        num_computed = min(one.sequence.num_computed + num_tokens, prompt)
+        layers = one.pushes_of_layers(num_computed, NUM_LAYERS)
+        assert [push.layer for push in layers] == (list(range(NUM_LAYERS)) if layers else [])
+        one.sequence.num_computed = num_computed
         push = one.next_push()
-        if push is not None:
-            assert push.source_ids
-            assert one.is_prefilled or (max(push.source_ids) + 1) * 16 <= one.sequence.num_computed
-            pushes.append(push)
+        assert push is None or not layers, "what goes by layers does not go again as a whole"
+        for piece in [*layers, *([push] if push is not None else [])]:
+            assert piece.source_ids
+            assert one.is_prefilled or (max(piece.source_ids) + 1) * 16 <= one.sequence.num_computed
+        pieces += [*layers, *([push] if push is not None else [])]
     one.target_ids = target_ids
     last = one.next_push()
-    pushes += [last] if last is not None else []
-    assert [block for push in pushes for block in push.source_ids] == one.sequence.block_ids
-    assert [block for push in pushes for block in push.target_ids] == target_ids
-    assert [push.is_last for push in pushes] == [False] * (len(pushes) - 1) + [True]
-    assert granularity is Granularity.chunk or len(pushes) == 1
+    pieces += [last] if last is not None else []
+    assert one.num_in_flight == len(pieces)
+    for layer in range(NUM_LAYERS):
+        mine = [piece for piece in pieces if piece.layer in (None, layer)]
+        whole = [block for piece in mine for block in piece.source_ids]
+        assert whole == one.sequence.block_ids
+        assert [block for piece in mine for block in piece.target_ids] == target_ids
+    assert [piece.is_last for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+    assert granularity is not Granularity.request or len(pieces) == 1
+    assert granularity is Granularity.layer or all(piece.layer is None for piece in pieces)
+
+
+def test_it_has_arrived_with_its_last_push() -> None:
+    one = handover(granularity=Granularity.layer)
+    first, last = one.pushes_of_layers(40, 2)
+    assert (first.is_last, last.is_last) == (False, True)
+    one.moved(Moved(first, 1.0, 1.5, 100))
+    assert not one.has_arrived
+    one.moved(Moved(last, 2.0, 2.25, 200))
+    assert one.has_arrived and not one.is_prefilled

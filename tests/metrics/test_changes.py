@@ -10,8 +10,8 @@ def event(time_s: float, kind: EventKind, source: str = "decode-0", **details: A
     return Event(time_s, kind, source, (), details)
 
 
-STARTED = {"role": "decode", "to": "prefill", "reason": "idle", "load_age_s": 0.1}
-FLIPPED = {"role": "decode", "to": "prefill", "started_s": 2.0, "drain_s": 0.75, "overhead_s": 0.25}
+STARTED: dict[str, Any] = {"role": "decode", "to": "prefill", "reason": "idle", "load_age_s": 0.1}
+FLIPPED: dict[str, Any] = {"role": "decode", "to": "prefill", "started_s": 2.0, "drain_s": 0.75, "overhead_s": 0.25}
 
 
 def test_a_flip_has_the_reason_of_its_decision_and_both_parts_of_its_duration() -> None:

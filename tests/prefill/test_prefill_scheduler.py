@@ -30,10 +30,11 @@ LOADS = {"decode-0": load(1000, time_s=0.25), "decode-1": load(900, time_s=0.5)}
 
 
 def scheduler(num_blocks: int = 100, *requests: Request, **changes: Any) -> PrefillScheduler:
-    """Blocks of 4 tokens, chunks of 8, with `requests` already submitted."""
+    """Blocks of 4 tokens, chunks of 8, with `requests` already submitted; `num_layers` is 1."""
+    num_layers = changes.pop("num_layers", 1)
     policies: dict[str, Any] = {"order": FCFS(), "chunk": Chunker(chunk_size=8), "predict": Oracle()}
     policies |= {"dispatch": PowerOfTwo()} | changes
-    made = PrefillPolicies(**policies).build("prefill-0", info(num_blocks, 4, (STOP_TOKEN,)))
+    made = PrefillPolicies(**policies).build("prefill-0", info(num_blocks, 4, (STOP_TOKEN,), num_layers=num_layers))
     made.receive(LoadBroadcast(LOADS), 0.5)
     for one in requests:
         made.receive(Submit(one), 1.0)
@@ -117,6 +118,36 @@ def test_request_level_transfer_waits_for_the_last_chunk() -> None:
     step(made, 2.0)
     (push,) = made.outbox.pushes
     assert push.target_ids == [1, 2, 3, 4] and push.is_last
+
+
+def test_layers_that_arrive_before_their_chunk_ends_wait_for_its_token() -> None:
+    """The engine has two layers; the last one can be there before the iteration is over."""
+    made = scheduler(100, request(0, prompt=16), granularity=Granularity.layer, num_layers=2)
+    assert step(made, 1.0).by_layer
+    made.receive(Granted(0, [1, 2, 3, 4]), 1.5)
+    (whole,) = taken(made.outbox.pushes)
+    assert (whole.layer, whole.target_ids) == (None, [1, 2])
+    batch = made.next_batch(2.0)
+    assert batch is not None
+    layers = taken(made.outbox.pushes)
+    assert [(push.layer, push.target_ids, push.is_last) for push in layers] == [(0, [3, 4], False), (1, [3, 4], True)]
+    for push in (whole, *layers):
+        made.moved(moved(push, 2.1, 2.2))
+    kinds(made)
+    assert taken(made.outbox.messages)[1:] == [] and made.num_used_blocks == 4
+    finish(made, batch, 3.0)
+    assert kinds(made) == [(EventKind.PREFILL_DONE, 3.0, 0), (EventKind.TRANSFER_DONE, 3.0, 0)]
+    assert taken(made.outbox.messages) == [("decode-0", Arrived("prefill-0", 0, 77))]
+    made.check()
+
+
+def test_a_grant_during_the_last_chunk_sends_that_by_layers_too() -> None:
+    made = scheduler(100, request(0, prompt=16), granularity=Granularity.layer, num_layers=2)
+    step(made, 1.0)
+    assert made.next_batch(2.0) is not None
+    made.receive(Granted(0, [1, 2, 3, 4]), 2.5)
+    pushes = taken(made.outbox.pushes)
+    assert [(push.layer, push.target_ids) for push in pushes] == [(None, [1, 2]), (0, [3, 4]), (1, [3, 4])]
 
 
 def test_a_dispatch_counts_for_the_next_one_without_a_broadcast() -> None:

@@ -48,8 +48,9 @@ def memories(draw: st.DrawFn) -> CheckingFactory:
     """From just enough for the longest request to more than enough for all."""
     block_size = draw(st.sampled_from([1, 3, 4, 16]))
     num_spare = draw(st.sampled_from([0, 1, 4, 20, 3000]))
-    num_blocks = -(-MAX_TOKENS // block_size) + num_spare
-    return CheckingFactory(num_blocks, block_size, host_blocks=draw(st.sampled_from([1, 5, 20, 300])))
+    num_blocks, num_layers = -(-MAX_TOKENS // block_size) + num_spare, draw(st.sampled_from([1, 4]))
+    host_blocks = draw(st.sampled_from([1, 5, 20, 300]))
+    return CheckingFactory(num_blocks, block_size, host_blocks=host_blocks, num_layers=num_layers)
 
 
 @st.composite
@@ -61,8 +62,9 @@ def stopping(draw: st.DrawFn) -> Served:
         request(one.id, one.num_prompt_tokens, one.max_output_tokens, one.arrival_s, natural_stop=True)
         for one in requests
     ]
+    stops = dict(enumerate(positions))
     return natural, CheckingFactory(
-        factory.num_blocks(), factory.block_size, dict(enumerate(positions)), factory.host_blocks
+        factory.num_blocks(), factory.block_size, stops, factory.host_blocks, factory.num_layers
     )
 
 

@@ -71,6 +71,33 @@ def test_request_level_transfer_starts_after_the_last_chunk() -> None:
     assert edges[EventKind.TRANSFER_DONE] == pytest.approx(0.0084 + 0.0065)
 
 
+@pytest.mark.parametrize(
+    ("granularity", "exposed_s"),
+    [(Granularity.request, 0.0049), (Granularity.chunk, 0.0017), (Granularity.layer, 0.0005)],
+)
+def test_what_of_the_transfer_is_exposed_is_the_last_piece_of_its_granularity(
+    granularity: Granularity, exposed_s: float
+) -> None:
+    """Six blocks of 1600 bytes in three chunks over 2 MB/s + 0.1 ms: 6 blocks, 2, or a layer (of 4) of 2 are left."""
+    system = tetri(granularity=granularity, link=LinkSpeed(bandwidth_bytes_per_s=2e6, latency_s=1e-4))
+    bench = Bench(system, CheckingFactory(num_layers=4)).run([request(0, prompt=96, output=3)])
+    edges = alone(bench)
+    assert edges[EventKind.TRANSFER_DONE] - edges[EventKind.PREFILL_DONE] == pytest.approx(exposed_s)
+    sent = [event.details["num_bytes"] for event in bench.log.events if event.kind is EventKind.TRANSFER]
+    assert sum(sent) == 6 * 1600
+
+
+def test_layers_that_were_computed_before_the_target_made_room_go_at_once() -> None:
+    """Two chunks of 4.2 ms: the grant comes with the second one running, of which each layer goes when it ends."""
+    bench = Bench(tetri(granularity=Granularity.layer), CheckingFactory(num_layers=4))
+    bench.run([request(0, prompt=64, output=3)])
+    transfers = [event for event in bench.log.events if event.kind is EventKind.TRANSFER]
+    assert [event.details["num_bytes"] for event in transfers] == [3200, 800, 800, 800, 800]
+    edges = alone(bench)
+    last_s = max(0.0042 + 0.0033 + 4 * 0.0009, edges[EventKind.PREFILL_DONE] + 0.0009)
+    assert edges[EventKind.TRANSFER_DONE] == pytest.approx(last_s)
+
+
 def test_the_closed_loop_fills_the_system_and_no_more() -> None:
     bench = Bench(tetri(), CheckingFactory()).run([request(id) for id in range(30)], ClosedLoop(concurrency=5))
     num_open, seen = 0, []

@@ -39,7 +39,8 @@ class EventKind(StrEnum):
     DISPATCHED = "dispatched"  # prefill instance; to, candidates, low, high, load_age_s
     RESERVED = "reserved"  # decode instance; its admission policy granted the KV blocks; num_blocks
     TRANSFER_STARTED = "transfer_started"  # prefill instance; first byte
-    TRANSFER_DONE = "transfer_done"  # prefill instance; last byte; to, num_bytes, busy_s (time bytes were moving)
+    TRANSFER_DONE = "transfer_done"  # prefill instance; last byte, or PREFILL_DONE if later; to, num_bytes,
+    # busy_s (time bytes were moving)
     ADMITTED = "admitted"  # instance; joined the running batch
     PREEMPTED = "preempted"  # instance; lost its KV blocks; how (`swap`, `recompute`), num_tokens, num_bytes (swapped)
     RETRIED = "retried"  # global scheduler or prefill instance; how (restart or resend), attempt, reason
@@ -57,7 +58,7 @@ class EventKind(StrEnum):
     FLIPPED = "flipped"  # for the instance, when control knows; role, to, started_s, drain_s, overhead_s
     ITERATION = "iteration"  # instance, at its end; started_s, num_prefill_tokens, num_decode_tokens, num_used_blocks,
     # num_swapped_bytes (out and in)
-    TRANSFER = "transfer"  # prefill instance, at the end of one push; started_s, num_bytes, to
+    TRANSFER = "transfer"  # prefill instance, at the end of one push, perhaps of one layer; started_s, num_bytes, to
 
 
 @dataclass(slots=True)

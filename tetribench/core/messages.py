@@ -161,18 +161,18 @@ class LoadBroadcast:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Instance to launcher: the engine is up. `facts` are read back from it; `pool_handle` lets peers write its KV."""
+    """Instance to launcher: the engine is up. `facts` are read back from it; `link_handle` lets peers reach its KV."""
 
     instance: str
     facts: dict[str, Any]
-    pool_handle: bytes
+    link_handle: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Peers:
-    """Launcher to instance: how to reach the KV pools of these peers, beside those that it knows already."""
+    """Launcher to instance: how to reach the KV of each peer, beside the peers that it knows."""
 
-    pool_handles: dict[str, bytes]
+    link_handles: dict[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """What the loop hands to an engine and what it gets back."""
 
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from tetribench.core.clock import Clock
 from tetribench.core.sequence import Sequence
@@ -32,7 +32,8 @@ BlockPair = tuple[int, int]
 class Batch:
     """One iteration: one forward pass over prefill chunks and one token for each decoding sequence.
 
-    `num_padding_tokens` rows are computed for nothing (a zero-padded chunk, paper section 3.3.3).
+    `num_padding_tokens` rows are computed for nothing (a zero-padded chunk, paper section 3.3.3). `by_layer` asks the
+    engine to tell of each layer.
     Before the pass blocks are copied: first those of `swap_out` to host memory, then those of `swap_in` back. A batch
     of swaps alone has no pass. The engine reads the sequences and changes none of them.
     """
@@ -42,6 +43,7 @@ class Batch:
     num_padding_tokens: int = 0
     swap_out: list[BlockPair] = field(default_factory=list)
     swap_in: list[BlockPair] = field(default_factory=list)
+    by_layer: bool = False
 
     @property
     def num_prefill_tokens(self) -> int:
@@ -63,6 +65,8 @@ class EngineInfo:
     stop_token_ids: tuple[int, ...] = ()
     max_context_tokens: int
     block_bytes: int
+    num_layers: int = 1
+    """A block holds its layers one after the other, all of one size."""
     device: str
     dtype: str
     num_parameters: int
@@ -75,20 +79,70 @@ class EngineInfo:
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def part_of(self, layer: int) -> "Part":
+        """Where in a block a layer's keys and values are."""
+        num_bytes = self.block_bytes // self.num_layers
+        return Part(layer * num_bytes, num_bytes)
+
+
+class Part(NamedTuple):
+    """The same `num_bytes` from `offset` of every block."""
+
+    offset: int
+    num_bytes: int
+
+
+class Span(NamedTuple):
+    """`num_bytes` from offset `source` of one memory to offset `target` of another."""
+
+    source: int
+    target: int
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Where the blocks of a pool lie, one after the other, as `num_bytes` from `address`."""
+
+    address: int
+    num_bytes: int
+    cuda_device: int | None
+    """None for host memory."""
+
 
 class KVPool(Protocol):
-    """An engine's KV memory, as the links see it: blocks that can be written from another instance."""
+    """An engine's KV memory, as the links see it: bytes, block after block, that can be moved between instances.
+
+    What is copied is there on return. None of the copies waits for the engine's computation.
+    """
 
     block_bytes: int
+
+    @property
+    def region(self) -> Region:
+        """All blocks that can be handed out."""
 
     def handle(self) -> bytes:
         """What a peer in another process of this machine needs to map this pool."""
 
     def attach(self, handle: bytes) -> "KVPool":
-        """Map a peer's pool."""
+        """Map a peer's pool. Raises OSError when its owner is gone."""
 
-    def copy_to(self, peer: "KVPool", source_ids: SequenceOf[int], target_ids: SequenceOf[int]) -> None:
-        """Copy blocks `source_ids` of this pool to `target_ids` of the peer's; returns when the bytes are there."""
+    def copy_to(self, peer: "KVPool", spans: Iterable[Span]) -> None:
+        """Copy from this pool to a mapped one."""
+
+    def gather(self, buffer: memoryview, spans: Iterable[Span]) -> None:
+        """Copy from this pool into host memory."""
+
+    def scatter(self, buffer: memoryview, spans: Iterable[Span]) -> None:
+        """Copy from host memory into this pool."""
+
+    def pin(self, buffer: memoryview) -> Callable[[], None]:
+        """Lock host memory for faster copies, where the pool is on an accelerator; call the result to undo it."""
+
+
+OnLayer = Callable[[int], None]
+"""Called, on the event loop, with each layer that an iteration has computed."""
 
 
 class Engine(Protocol):
@@ -96,8 +150,12 @@ class Engine(Protocol):
     pool: KVPool | None
     """None where there are no bytes to move (a cost model)."""
 
-    async def run(self, batch: Batch) -> dict[int, int]:
-        """Execute one iteration; the next token id of every request that yields one, by request id."""
+    async def run(self, batch: Batch, on_layer: OnLayer | None = None) -> dict[int, int]:
+        """Execute one iteration; the next token id of every request that yields one, by request id.
+
+        An engine that knows when a layer's keys and values are in their blocks tells `on_layer`, in the order of the
+        layers and before it returns; what it has not told of is there on return.
+        """
 
     def close(self) -> None:
         """Give back threads and memory."""

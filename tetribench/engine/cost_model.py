@@ -3,7 +3,7 @@
 from copy import copy
 
 from tetribench.core.clock import Clock
-from tetribench.engine.base import Batch, EngineInfo, KVPool
+from tetribench.engine.base import Batch, EngineInfo, KVPool, OnLayer
 from tetribench.engine.hardware import Hardware
 from tetribench.engine.host_memory import check_host_memory, host_blocks
 from tetribench.engine.model import Model, ModelShape
@@ -53,10 +53,15 @@ class CostModelEngine:
         self._cost = cost
         self._clock = clock
 
-    async def run(self, batch: Batch) -> dict[int, int]:
-        swap_s = batch.num_swapped_blocks * self.info.block_bytes / self._host_bytes_per_s
-        has_pass = bool(batch.prefill or batch.decode)
-        await self._clock.sleep(swap_s + (self._cost.seconds(batch) if has_pass else 0.0))
+    async def run(self, batch: Batch, on_layer: OnLayer | None = None) -> dict[int, int]:
+        """Layers end at equal fractions of the pass, which follows the swaps."""
+        started_s = self._clock.now() + batch.num_swapped_blocks * self.info.block_bytes / self._host_bytes_per_s
+        seconds = self._cost.seconds(batch) if batch.prefill or batch.decode else 0.0
+        if on_layer is not None:
+            for layer in range(self.info.num_layers):
+                await self._clock.sleep_until(started_s + seconds * (layer + 1) / self.info.num_layers)
+                on_layer(layer)
+        await self._clock.sleep_until(started_s + seconds)
         tokens = {chunk.sequence.request.id: 0 for chunk in batch.prefill if chunk.yields_token}
         tokens.update([(sequence.request.id, 0) for sequence in batch.decode])
         return tokens
@@ -115,6 +120,7 @@ class CostModelFactory:
             block_size=self.block_size,
             max_context_tokens=shape.max_context_tokens,
             block_bytes=block_bytes,
+            num_layers=shape.num_layers,
             device=hardware.name,
             dtype=f"{8 * hardware.bytes_per_value} bit",
             num_parameters=shape.num_parameters,

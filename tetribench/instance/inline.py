@@ -40,25 +40,26 @@ class InlineLauncher:
 
     async def start(self, specs: list[InstanceSpec], on_message: Callable[[Message], None]) -> dict[str, Ready]:
         self._on_message = on_message
-        ready = {spec.name: self._build(spec) for spec in specs}
+        ready = {spec.name: await self._build(spec) for spec in specs}
         for name in ready:
             self._begin(name)
         return ready
 
     async def join(self, spec: InstanceSpec) -> Ready:
         try:
-            ready = self._build(spec)
+            ready = await self._build(spec)
         except Exception as error:
             raise InstanceFailed(_reason(error)) from error
         for name in self._instances:
-            if ready.pool_handle and name != spec.name:
-                self.send(name, Peers({spec.name: ready.pool_handle}))
+            if name != spec.name:
+                self.send(name, Peers({spec.name: ready.link_handle}))
         self._begin(spec.name)
         return ready
 
-    def _build(self, spec: InstanceSpec) -> Ready:
+    async def _build(self, spec: InstanceSpec) -> Ready:
         engine = spec.engine.build(self._clock, spec.index)
         link = link_for(engine, spec.link, self._clock)
+        await link.open()
         loop = InstanceLoop(
             name=spec.name,
             role=spec.role,
@@ -71,10 +72,8 @@ class InlineLauncher:
         )
         self._instances[spec.name] = _Instance(loop, engine, link)
         self._open.append(self._instances[spec.name])
-        handle = engine.pool.handle() if engine.pool is not None else b""
-        if handle:
-            self._handles[spec.name] = handle
-        return Ready(spec.name, engine.info.as_dict(), handle)
+        self._handles[spec.name] = link.handle()
+        return Ready(spec.name, spec.facts(engine), link.handle())
 
     def _begin(self, name: str) -> None:
         instance = self._instances[name]

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from tetribench.core.messages import Message, Ready
 from tetribench.core.roles import Role
-from tetribench.engine.base import EngineFactory
+from tetribench.engine.base import Engine, EngineFactory
 from tetribench.instance.scheduler import SchedulerFactory
-from tetribench.kv.links import LinkSpeed
+from tetribench.kv.links import Medium
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +23,13 @@ class InstanceSpec:
     role: Role
     schedulers: dict[Role, SchedulerFactory]
     engine: EngineFactory
-    link: LinkSpeed
+    link: Medium
     report_period_s: float
+
+    def facts(self, engine: Engine) -> dict[str, Any]:
+        """What a run records of the instance: its engine, and the link that its KV leaves by."""
+        link = {} if self.role is Role.colocated else {"link": self.link.name}
+        return {**engine.info.as_dict(), **link}
 
 
 class InstanceFailed(RuntimeError):

@@ -45,6 +45,8 @@ class InstanceLoop:
         self._report_period_s = report_period_s
         self._work = asyncio.Event()
         self._pushes: deque[Push] = deque()
+        self._held: list[Push] = []
+        self._num_layers_done = 0
         self._pushable = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
@@ -59,8 +61,8 @@ class InstanceLoop:
         match message:
             case Stop():
                 self._is_stopping = True
-            case Peers(pool_handles):
-                self._link.connect(pool_handles)
+            case Peers(link_handles):
+                self._link.connect(link_handles)
             case _:
                 self._note(message)
                 self.scheduler.receive(message, self._clock.now())
@@ -95,6 +97,7 @@ class InstanceLoop:
     async def _iterate(self) -> None:
         while not self._is_stopping:
             self._finish_drain()
+            self._num_layers_done = 0
             batch = self.scheduler.next_batch(self._clock.now())
             if batch is None:
                 self._flush()
@@ -105,10 +108,11 @@ class InstanceLoop:
             num_used_blocks = self.scheduler.num_used_blocks
             self._flush()  # before the engine runs, which may fail
             self._busy_from_s = started_s
-            tokens = await self._engine.run(batch)
+            tokens = await self._engine.run(batch, self._on_layer if batch.by_layer else None)
             now_s = self._clock.now()
             self._count_busy(now_s)
             self._busy_from_s = None
+            self._on_layer(self._engine.info.num_layers - 1)
             self.scheduler.outbox.events.append(self._iteration(batch, started_s, now_s, num_used_blocks))
             self.scheduler.complete(batch, tokens, now_s)
             self._flush()
@@ -130,6 +134,23 @@ class InstanceLoop:
             self.scheduler = self._scheduler_for(to)
         self._post.send(CONTROL, Drained(self.name, to, self._notified_s, empty_s))
 
+    def _on_layer(self, layer: int) -> None:
+        """The batch is computed up to this layer."""
+        self._num_layers_done = layer + 1
+        self._release()
+
+    def _release(self) -> None:
+        """Hand over to `_push` what need not wait: whole blocks, and the layers of blocks that are computed."""
+        held: list[Push] = []
+        num_pushes = len(self._pushes)
+        for push in self._held:
+            must_wait = push.layer is not None and push.layer >= self._num_layers_done
+            (held if must_wait else self._pushes).append(push)
+        self._held = held
+        if len(self._pushes) > num_pushes:
+            self._settled.clear()
+            self._pushable.set()
+
     def _iteration(self, batch: Batch, started_s: float, now_s: float, num_used_blocks: int) -> Event:
         details = {
             "started_s": started_s,
@@ -146,9 +167,10 @@ class InstanceLoop:
             while self._pushes:
                 push = self._pushes.popleft()
                 started_s = self._clock.now()
+                part = None if push.layer is None else self._engine.info.part_of(push.layer)
                 num_bytes, error = 0, None
                 try:
-                    num_bytes = await self._link.write(push.to, push.source_ids, push.target_ids)
+                    num_bytes = await self._link.move(push.to, push.source_ids, push.target_ids, part)
                 except LinkFailed as failure:
                     error = str(failure)
                 now_s = self._clock.now()
@@ -182,8 +204,6 @@ class InstanceLoop:
         for to, message in outbox.messages:
             self._post.send(to, message)
         outbox.messages.clear()
-        if outbox.pushes:
-            self._pushes.extend(outbox.pushes)
-            outbox.pushes.clear()
-            self._settled.clear()
-            self._pushable.set()
+        self._held += outbox.pushes
+        outbox.pushes.clear()
+        self._release()

@@ -76,8 +76,7 @@ class ProcessLauncher:
             raise InstanceFailed(f"{missing}: not ready after {self._start_timeout_s:.0f} s") from None
 
     def _introduce(self, name: str, peers: Set[str]) -> None:
-        handles = {peer: self._ready[peer].pool_handle for peer in sorted(peers) if self._ready[peer].pool_handle}
-        self.send(name, Peers(handles))
+        self.send(name, Peers({peer: self._ready[peer].link_handle for peer in sorted(peers)}))
 
     async def _start_one(self, spec: InstanceSpec) -> None:
         cores = cores_of(spec.index % self._num_initial, self._num_initial, sorted(os.sched_getaffinity(0)))

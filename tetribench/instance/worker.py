@@ -63,6 +63,7 @@ async def _run(assignment: Assignment, mail: Mail) -> None:
     spec, clock = assignment.spec, WallClock(assignment.origin_s)
     engine = spec.engine.build(clock, spec.index)
     link = link_for(engine, spec.link, clock)
+    await link.open()
     loop = InstanceLoop(
         name=spec.name,
         role=spec.role,
@@ -73,8 +74,7 @@ async def _run(assignment: Assignment, mail: Mail) -> None:
         clock=clock,
         report_period_s=spec.report_period_s,
     )
-    handle = engine.pool.handle() if engine.pool is not None else b""
-    mail.send(CONTROL, Ready(spec.name, engine.info.as_dict(), handle))
+    mail.send(CONTROL, Ready(spec.name, spec.facts(engine), link.handle()))
     serving, receiving = asyncio.create_task(loop.run()), asyncio.create_task(mail.receive(loop.receive))
     try:
         done, _ = await asyncio.wait([serving, receiving], return_when=asyncio.FIRST_COMPLETED)

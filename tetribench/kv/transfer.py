@@ -1,6 +1,6 @@
 """What of a prefilled request's KV is sent when (paper section 3.3.4). Pure bookkeeping; `kv.links` moves the bytes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from tetribench.core.sequence import Sequence
@@ -13,11 +13,16 @@ class Granularity(Enum):
     """Once, after the last chunk: what the paper built."""
     chunk = "chunk"
     """After every chunk, beside the computation of the next: what the paper leaves to future work."""
+    layer = "layer"
+    """Layer by layer while the chunk is computed, once the target is known; until then as `chunk`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """Copy blocks `source_ids` here to `target_ids` on instance `to`; the request's last push when `is_last`."""
+    """Copy blocks `source_ids` here to `target_ids` on instance `to`; the request's last push when `is_last`.
+
+    With a `layer`, only that layer of them, and not before the batch that runs, or is about to run, has computed it.
+    """
 
     request_id: int
     ticket: int
@@ -25,6 +30,7 @@ class Push:
     source_ids: list[int]
     target_ids: list[int]
     is_last: bool
+    layer: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,8 @@ class Handover:
     num_in_flight: int = 0
     num_moved_bytes: int = 0
     busy_s: float = 0.0
+    has_arrived: bool = False
+    """Its last push has ended, which of the last layer may be before the chunk itself does."""
 
     @property
     def is_prefilled(self) -> bool:
@@ -66,19 +74,36 @@ class Handover:
 
     def next_push(self) -> Push | None:
         """The blocks that are ready and not yet pushed, if the target has made room; marks them as pushed."""
-        if (
-            self.is_cancelled
-            or self.target_ids is None
-            or (self.granularity is Granularity.request and not self.is_prefilled)
-        ):
+        if self.granularity is Granularity.request and not self.is_prefilled:
+            return None
+        push = self._push_until(self.sequence.num_computed)
+        if push is not None:
+            self.num_in_flight += 1
+        return push
+
+    def pushes_of_layers(self, num_computed: int, num_layers: int) -> list[Push]:
+        """One push for each layer of the blocks that an iteration completes, which computes up to position
+        `num_computed`; none without granularity `layer`."""
+        if self.granularity is not Granularity.layer:
+            return []
+        whole = self._push_until(num_computed)
+        if whole is None:
+            return []
+        self.num_in_flight += num_layers
+        last = num_layers - 1
+        return [replace(whole, layer=layer, is_last=whole.is_last and layer == last) for layer in range(num_layers)]
+
+    def _push_until(self, num_computed: int) -> Push | None:
+        """Blocks not yet pushed that are complete once `num_computed` positions are; marks them as pushed."""
+        if self.is_cancelled or self.target_ids is None:
             return None
         num_blocks = len(self.target_ids)
-        num_ready = num_blocks if self.is_prefilled else self.sequence.num_computed // self.block_size
+        is_prefilled = num_computed >= self.num_kv_tokens
+        num_ready = num_blocks if is_prefilled else num_computed // self.block_size
         if num_ready <= self.num_pushed_blocks:
             return None
         window = slice(self.num_pushed_blocks, num_ready)
         self.num_pushed_blocks = num_ready
-        self.num_in_flight += 1
         return Push(
             request_id=self.sequence.request.id,
             ticket=self.ticket,
@@ -93,3 +118,4 @@ class Handover:
         self.num_in_flight -= 1
         self.num_moved_bytes += moved.num_bytes
         self.busy_s += moved.ended_s - moved.started_s
+        self.has_arrived |= moved.push.is_last

@@ -33,12 +33,14 @@ class Handovers:
         *,
         outbox: Outbox,
         kv: BlockAllocator,
+        num_layers: int,
         dispatcher: Dispatcher,
         granularity: Granularity,
         rng: Generator,
     ) -> None:
         self._outbox = outbox
         self._kv = kv
+        self._num_layers = num_layers
         self._dispatcher = dispatcher
         self._granularity = granularity
         self._rng = rng
@@ -51,6 +53,10 @@ class Handovers:
         """By ticket: on their way, or given up with a copy still under way."""
         self._current: dict[int, Handover] = {}
         """By request: on its way."""
+        self._computing: dict[int, int] = {}
+        """By request, up to which position the iteration that runs, or is about to, computes it."""
+        self._failed: list[Handover] = []
+        """Whose link failed since the last broadcast."""
         self._ended: set[int] = set()
         """Requests whose response ended here while a copy may still read their blocks."""
         self._num_failures: dict[int, int] = {}
@@ -59,8 +65,14 @@ class Handovers:
         return len(self._open) + len(self._undispatched)
 
     def update_loads(self, loads: dict[str, InstanceLoad], now_s: float) -> None:
-        """A broadcast came; who could not be dispatched before may be now."""
+        """A broadcast came; who could not be dispatched before may be now.
+
+        Bytes that were on their way when a link failed are taken to have landed or to be lost by now.
+        """
         self._view.update(loads)
+        failed, self._failed = self._failed, []
+        for handover in failed:
+            self._close_if_idle(handover)
         waiting, self._undispatched = self._undispatched, []
         for sequence, num_kv_tokens in waiting:
             self._dispatch(sequence, num_kv_tokens, now_s)
@@ -125,12 +137,25 @@ class Handovers:
         if handover is not None:
             handover.target_ids = block_ids
             self._push(handover)
+            self._push_layers(handover)
 
-    def push(self, sequence: Sequence) -> None:
-        """Send what is ready of a sequence that has come further."""
+    def compute(self, sequence: Sequence, num_computed: int) -> None:
+        """The next iteration computes `sequence` up to `num_computed`: its layers may leave as they are computed."""
+        self._computing[sequence.request.id] = num_computed
+        handover = self._current.get(sequence.request.id)
+        if handover is not None:
+            self._push_layers(handover)
+
+    def computed(self) -> None:
+        """The iteration has ended."""
+        self._computing.clear()
+
+    def push(self, sequence: Sequence, now_s: float) -> None:
+        """Send what is ready of a sequence that has come further; all of it may be there already, layer by layer."""
         handover = self._current.get(sequence.request.id)
         if handover is not None:
             self._push(handover)
+            self._finish(handover, now_s)
         else:
             self._give_back()
 
@@ -138,6 +163,12 @@ class Handovers:
         push = handover.next_push()
         if push is not None:
             self._outbox.pushes.append(push)
+
+    def _push_layers(self, handover: Handover) -> None:
+        """Of the blocks that the running iteration, or the one about to run, completes."""
+        num_computed = self._computing.get(handover.sequence.request.id)
+        if num_computed is not None:
+            self._outbox.pushes += handover.pushes_of_layers(num_computed, self._num_layers)
 
     def cancel(self, sequence: Sequence) -> None:
         """The response has ended here: nothing is to be handed over."""
@@ -159,7 +190,7 @@ class Handovers:
             self._close_if_idle(handover)
         elif moved.error is not None:
             self._fail(handover, moved.error, moved.ended_s)
-        elif push.is_last:
+        else:
             self._finish(handover, moved.ended_s)
 
     def _fail(self, handover: Handover, error: str, now_s: float) -> None:
@@ -167,6 +198,7 @@ class Handovers:
         self._num_failures[request_id] = self._num_failures.get(request_id, 0) + 1
         if self._num_failures[request_id] >= MAX_LINK_FAILURES:
             raise RuntimeError(f"request {request_id}: its KV could not be sent {MAX_LINK_FAILURES} times: {error}")
+        self._failed.append(handover)
         self._give_up(handover)
         self._retry(handover, error, now_s)
 
@@ -183,7 +215,7 @@ class Handovers:
 
     def _close_if_idle(self, handover: Handover) -> None:
         """Let the decode side have its blocks back once no copy touches them."""
-        if not handover.num_in_flight:
+        if not handover.num_in_flight and handover not in self._failed:
             self._outbox.send(handover.to, Released(self._outbox.name, handover.ticket))
             del self._open[handover.ticket]
             self._release_if_unused(handover.sequence)
@@ -195,6 +227,9 @@ class Handovers:
             self._kv.release(sequence)
 
     def _finish(self, handover: Handover, now_s: float) -> None:
+        """Once all of its KV has arrived and its last chunk has ended, whichever comes later."""
+        if handover.is_cancelled or not handover.has_arrived or not handover.is_prefilled:
+            return
         sequence, request_id = handover.sequence, handover.sequence.request.id
         details = {"to": handover.to, "num_bytes": handover.num_moved_bytes, "busy_s": handover.busy_s}
         self._outbox.event(now_s, EventKind.TRANSFER_DONE, request_id, **details)

@@ -74,6 +74,7 @@ class PrefillScheduler:
         self._handovers = Handovers(
             outbox=self.outbox,
             kv=self._kv,
+            num_layers=info.num_layers,
             dispatcher=policies.dispatch,
             granularity=policies.granularity,
             rng=generator(policies.seed, "prefill", name),
@@ -114,9 +115,11 @@ class PrefillScheduler:
         batch = self._policies.chunk.cut(self._scheduled, self._kv)
         if batch is not None:
             self._computing = [chunk.sequence for chunk in batch.prefill]
+            batch.by_layer = self._policies.granularity is Granularity.layer
             for chunk in batch.prefill:
                 if chunk.start == 0:
                     self.outbox.event(now_s, EventKind.PREFILL_STARTED, chunk.sequence.request.id)
+                self._handovers.compute(chunk.sequence, chunk.start + chunk.num_tokens)
         return batch
 
     def _sequence(self, submitted: Submit) -> Sequence:
@@ -131,6 +134,7 @@ class PrefillScheduler:
 
     def complete(self, batch: Batch, tokens: dict[int, int], now_s: float) -> None:
         self._computing = []
+        self._handovers.computed()
         for chunk in batch.prefill:
             sequence = chunk.sequence
             sequence.num_computed += chunk.num_tokens
@@ -138,7 +142,7 @@ class PrefillScheduler:
                 self._handovers.dispatch(sequence, now_s)  # else the token that this instance makes is the last
             if sequence.request.id in tokens:
                 self._finish_prompt(chunk, tokens[sequence.request.id], now_s)
-            self._handovers.push(sequence)
+            self._handovers.push(sequence, now_s)
 
     def _finish_prompt(self, chunk: PrefillChunk, token_id: int, now_s: float) -> None:
         sequence, request_id = chunk.sequence, chunk.sequence.request.id

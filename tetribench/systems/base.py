@@ -14,7 +14,7 @@ from tetribench.core.roles import Role
 from tetribench.engine.base import EngineFactory
 from tetribench.instance.launch import InstanceSpec
 from tetribench.instance.scheduler import SchedulerFactory
-from tetribench.kv.links import LinkSpeed
+from tetribench.kv.links import Medium
 
 Deliver = Callable[[SequenceOf[TokenOutput]], None]
 """Called with the tokens that reach the client together."""
@@ -43,7 +43,7 @@ class Plan:
     num_instances: dict[Role, int]
     schedulers: dict[Role, SchedulerFactory]
     engine: EngineFactory
-    link: LinkSpeed
+    link: Medium
     router: Router
     report_period_s: float
     broadcast_period_s: float

@@ -5,7 +5,7 @@ from tetribench.control.route import Router
 from tetribench.core.roles import Role
 from tetribench.engine.base import EngineFactory
 from tetribench.instance.scheduler import SchedulerFactory
-from tetribench.kv.links import LinkSpeed
+from tetribench.kv.links import Memory
 from tetribench.systems.base import Plan
 
 LOAD_PERIOD_S = 1.0
@@ -38,7 +38,7 @@ class Replicas:
             num_instances=self.num_instances,
             schedulers={Role.colocated: self.scheduler},
             engine=engine,
-            link=LinkSpeed(),
+            link=Memory(),
             router=self.route,
             report_period_s=LOAD_PERIOD_S,
             broadcast_period_s=LOAD_PERIOD_S,

@@ -7,7 +7,7 @@ from tetribench.core.roles import Role
 from tetribench.decode.preempt import Preemption
 from tetribench.decode.scheduler import DecodePolicies
 from tetribench.engine.base import EngineFactory
-from tetribench.kv.links import LinkSpeed
+from tetribench.kv.links import Medium
 from tetribench.prefill.scheduler import PrefillPolicies
 from tetribench.systems.base import Plan
 
@@ -26,7 +26,7 @@ class Tetri:
         prefill: PrefillPolicies,
         decode: DecodePolicies,
         route: Router,
-        link: LinkSpeed,
+        link: Medium,
         flip: FlipPolicy,
         num_prefill: int = 1,
         num_decode: int = 1,

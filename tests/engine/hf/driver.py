@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from tetribench.core.request import Request
 from tetribench.core.sequence import LengthRange, Sequence
 from tetribench.core.units import GIB, MIB, ceil_div
-from tetribench.engine.base import Batch, PrefillChunk
+from tetribench.engine.base import Batch, OnLayer, PrefillChunk
 from tetribench.engine.hf.runner import HFRunner
 from tetribench.engine.hf.schema import Device, HFEngine
 from tetribench.engine.model import Architecture, Model
@@ -60,9 +60,9 @@ class Driver:
         for sequence in sequences:
             self.free_blocks[:0] = sequence.block_ids
 
-    def run(self, batch: Batch) -> dict[int, int]:
+    def run(self, batch: Batch, on_layer: OnLayer | None = None) -> dict[int, int]:
         """One iteration, after which the sequences know what was computed."""
-        tokens = self._loop.run(self.runner.run(batch))
+        tokens = self._loop.run(self.runner.run(batch, on_layer))
         for sequence, num_tokens in [
             *((c.sequence, c.num_tokens) for c in batch.prefill),
             *((s, 1) for s in batch.decode),

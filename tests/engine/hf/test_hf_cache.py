@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tetribench.engine.hf.cache import TorchKVPool
 from tetribench.engine.model import Model
+from tetribench.engine.spans import spans
 
 SHAPE = Model(name="small", num_layers=2, hidden_size=8, num_heads=2, num_kv_heads=1).shape()
 
@@ -30,7 +31,7 @@ def test_copy_moves_the_named_blocks_and_no_other(data: st.DataObject) -> None:
     if data.draw(st.booleans()):
         source_ids, target_ids = sorted(source_ids), sorted(target_ids)
     source, target = new_pool(12), new_pool(12, fill=-1.0)
-    source.copy_to(target, source_ids, target_ids)
+    source.copy_to(target, spans(source_ids, target_ids, source.block_bytes))
     expected = torch.full_like(target.memory, -1.0)
     for one, other in zip(source_ids, target_ids, strict=True):
         expected[other] = source.memory[one]
@@ -41,7 +42,7 @@ def test_a_block_outside_the_pool_or_the_scratch_block_is_refused() -> None:
     source, target = new_pool(3), new_pool(3)
     for source_id, target_id in ((3, 0), (0, 3), (-1, 0)):
         with pytest.raises(AssertionError):
-            source.copy_to(target, [source_id], [target_id])
+            source.copy_to(target, spans([source_id], [target_id], source.block_bytes))
 
 
 def test_block_bytes_are_those_of_the_shape() -> None:
@@ -57,7 +58,7 @@ def test_a_pool_of_this_process_is_itself() -> None:
 
 def write_from_another_process(handle: bytes, target_ids: list[int]) -> None:
     mine = new_pool(6, fill=2.5)
-    mine.copy_to(mine.attach(handle), list(range(len(target_ids))), target_ids)
+    mine.copy_to(mine.attach(handle), spans(range(len(target_ids)), target_ids, mine.block_bytes))
 
 
 def test_another_process_writes_into_the_pool() -> None:

@@ -1,6 +1,7 @@
 import asyncio
 import itertools
 import random
+import threading
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 
@@ -13,6 +14,7 @@ from tests.engine.hf.driver import MODELS, Driver, tiny_engine
 from tetribench.engine.base import Batch, PrefillChunk
 from tetribench.engine.hf.schema import Device, DType, HFEngine
 from tetribench.engine.model import Model
+from tetribench.engine.spans import spans
 
 Reference = Callable[[SequenceOf[int], int], list[int]]
 MakeDriver = Callable[[HFEngine], Driver]
@@ -96,6 +98,24 @@ def test_recomputing_prompt_and_response_gives_the_same_next_token(driver: Drive
     assert sequence.output_ids == reference(prompt, 9)
 
 
+def test_a_layer_is_told_of_when_it_is_in_its_blocks_and_on_the_event_loop(driver: Driver) -> None:
+    runner, (prompt,) = driver.runner, prompts([40])
+    sequence = driver.sequence(0, prompt, 1)
+    blocks = torch.tensor(sequence.block_ids[:2])  # full ones
+    runner.pool.memory[blocks] = 0
+    told: list[tuple[int, bool, torch.Tensor]] = []
+
+    def on_layer(layer: int) -> None:
+        here = threading.current_thread() is threading.main_thread()
+        told.append((layer, here, runner.pool.memory[blocks, layer].clone()))
+
+    driver.run(Batch(prefill=[PrefillChunk(sequence, 0, 40)], by_layer=True), on_layer)
+    assert [(layer, here) for layer, here, _ in told] == [(layer, True) for layer in range(runner.info.num_layers)]
+    for layer, _, written in told:
+        assert written.any() and torch.equal(written, runner.pool.memory[blocks, layer])
+    driver.give_back([sequence])
+
+
 def test_decoding_goes_on_in_another_pool(
     model: Model, driver: Driver, reference: Reference, make_driver: MakeDriver
 ) -> None:
@@ -106,7 +126,7 @@ def test_decoding_goes_on_in_another_pool(
         driver.run(Batch(decode=[sequence]) if sequence.output_ids else Batch(prefill=[PrefillChunk(sequence, 0, 77)]))
     there = other.take_blocks(97)
     peer = driver.runner.pool.attach(other.runner.pool.handle())
-    driver.runner.pool.copy_to(peer, sequence.block_ids, there)
+    driver.runner.pool.copy_to(peer, spans(sequence.block_ids, there, peer.block_bytes))
     driver.runner.pool.memory[torch.tensor(sequence.block_ids)] = 0
     driver.give_back([sequence])
     sequence.block_ids = there

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from tetribench.engine.base import OnLayer
 from tetribench.engine.hf.cache import TorchKVPool
 
 ATTENTION_NAME = "tetri_paged"
@@ -84,6 +85,9 @@ class PagedRows:
 paged_rows: ContextVar[PagedRows] = ContextVar("paged_rows")
 """The forward pass that runs in this thread: not every model hands unknown arguments down to its attention."""
 
+layer_written: ContextVar[OnLayer | None] = ContextVar("layer_written", default=None)
+"""Called with each layer of that forward pass whose keys and values are in the pool, where someone waits for them."""
+
 
 def paged_attention(
     module: torch.nn.Module,
@@ -105,6 +109,10 @@ def paged_attention(
     vectors = rows.pool.vectors
     vectors.index_copy_(0, rows.slots[2 * layer], keys.reshape(keys.shape[0], -1))
     vectors.index_copy_(0, rows.slots[2 * layer + 1], values.reshape(keys.shape[0], -1))
+
+    tell = layer_written.get()
+    if tell is not None:
+        tell(layer)
 
     layer_blocks = rows.pool.layers[layer]
     parts = [_decode(query, layer_blocks, group, scaling) for group in rows.decode]

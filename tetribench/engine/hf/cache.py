@@ -4,15 +4,16 @@ import itertools
 import os
 import pickle
 import weakref
-from collections.abc import Iterator
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Callable, Iterable
+from functools import partial
 from multiprocessing.reduction import ForkingPickler
+from typing import Any
 
 import msgspec
 import torch
 from torch import Tensor
 
-from tetribench.engine.base import KVPool
+from tetribench.engine.base import KVPool, Region, Span
 from tetribench.engine.model import ModelShape
 
 _PAGE_BYTES = 4096
@@ -39,7 +40,8 @@ class TorchKVPool(KVPool):
     OPT, while gathering one layer's blocks for attention takes the same time in both layouts.
 
     The last block is scratch: padding rows write there, short block tables are filled up with it, and it is never
-    handed out. `layers` are views of each layer's keys and values, `vectors` of all key and value vectors of a token.
+    handed out. `layers` are views of each layer's keys and values, `vectors` of all key and value vectors of a token,
+    `flat` of all but the scratch block as bytes.
 
     On the CPU the memory is an anonymous shared file (memfd), which ends with the processes that use it.
     """
@@ -50,6 +52,7 @@ class TorchKVPool(KVPool):
         self.block_size = memory.shape[3]
         self.block_bytes = memory[0].nbytes
         self.vectors = memory.view(-1, memory.shape[4] * memory.shape[5])
+        self.flat = memory[: self.num_blocks].view(-1).view(torch.uint8)
         self.layers = [(memory[:, layer, 0], memory[:, layer, 1]) for layer in range(memory.shape[1])]
         self._name = name
         self._pid = pid
@@ -99,35 +102,46 @@ class TorchKVPool(KVPool):
         memory.view(-1)[:: _PAGE_BYTES // memory.element_size()].sum()  # fault the pages in now, not in a transfer
         return TorchKVPool(memory, peer.name, peer.pid, peer.file_descriptor)
 
-    def copy_to(self, peer: KVPool, source_ids: SequenceOf[int], target_ids: SequenceOf[int]) -> None:
+    @property
+    def region(self) -> Region:
+        memory = self.memory
+        device = memory.device.index if memory.is_cuda else None
+        return Region(memory.data_ptr(), self.num_blocks * self.block_bytes, device)
+
+    def copy_to(self, peer: KVPool, spans: Iterable[Span]) -> None:
         assert isinstance(peer, TorchKVPool), "both ends of a copy are pools of this engine"
         assert peer.memory.shape[1:] == self.memory.shape[1:], "both ends of a copy serve the same model"
-        assert len(source_ids) == len(target_ids)
+        self._copy(self.flat, peer.flat, spans)
+
+    def gather(self, buffer: memoryview, spans: Iterable[Span]) -> None:
+        self._copy(self.flat, torch.frombuffer(buffer, dtype=torch.uint8), spans)
+
+    def scatter(self, buffer: memoryview, spans: Iterable[Span]) -> None:
+        self._copy(torch.frombuffer(buffer, dtype=torch.uint8), self.flat, spans)
+
+    def _copy(self, source: Tensor, target: Tensor, spans: Iterable[Span]) -> None:
         if self._copy_stream is None:
-            self._copy_runs(peer, source_ids, target_ids)
+            copy_spans(source, target, spans)
             return
         with torch.cuda.stream(self._copy_stream):  # not behind the forward passes, which are on another stream
-            self._copy_runs(peer, source_ids, target_ids)
+            copy_spans(source, target, spans)
         self._copy_stream.synchronize()
 
-    def _copy_runs(self, peer: "TorchKVPool", source_ids: SequenceOf[int], target_ids: SequenceOf[int]) -> None:
-        for source, target, length in runs(source_ids, target_ids):
-            assert source >= 0 and source + length <= self.num_blocks
-            assert target >= 0 and target + length <= peer.num_blocks
-            peer.memory[target : target + length].copy_(self.memory[source : source + length], non_blocking=True)
+    def pin(self, buffer: memoryview) -> Callable[[], None]:
+        if not self.memory.is_cuda:
+            return lambda: None
+        runtime: Any = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+        address = torch.frombuffer(buffer, dtype=torch.uint8).data_ptr()
+        torch.cuda.check_error(int(runtime.cudaHostRegister(address, buffer.nbytes, 0)))
+        return partial(runtime.cudaHostUnregister, address)
 
 
-def runs(source_ids: SequenceOf[int], target_ids: SequenceOf[int]) -> Iterator[tuple[int, int, int]]:
-    """`(source, target, length)` of the longest pieces that are neighbours on both sides."""
-    start = 0
-    for index in range(1, len(source_ids) + 1):
-        if (
-            index == len(source_ids)
-            or source_ids[index] != source_ids[index - 1] + 1
-            or target_ids[index] != target_ids[index - 1] + 1
-        ):
-            yield source_ids[start], target_ids[start], index - start
-            start = index
+def copy_spans(source: Tensor, target: Tensor, spans: Iterable[Span]) -> None:
+    """Between two memories as bytes; on CUDA the copies are only launched."""
+    for start, to, num_bytes in spans:
+        assert start >= 0 and start + num_bytes <= source.numel(), "a copy from outside of the memory"
+        assert to >= 0 and to + num_bytes <= target.numel(), "a copy to outside of the memory"
+        target[to : to + num_bytes].copy_(source[start : start + num_bytes], non_blocking=True)
 
 
 def _new_stream(device: torch.device) -> torch.cuda.Stream:
@@ -141,4 +155,6 @@ def _num_values(sizes: tuple[int, ...]) -> int:
 
 def _map_file(pid: int, file_descriptor: int, sizes: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     path = f"/proc/{pid}/fd/{file_descriptor}"
+    if not os.path.exists(path):  # noqa: PTH110 - Path.exists resolves the link, which leads to no file
+        raise ProcessLookupError(f"process {pid} and its KV memory are gone")
     return torch.from_file(path, shared=True, size=_num_values(sizes), dtype=dtype).view(sizes)

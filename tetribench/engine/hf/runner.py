@@ -10,8 +10,8 @@ from transformers import PreTrainedModel
 
 from tetribench.core.request import Request
 from tetribench.core.sequence import LengthRange, Sequence
-from tetribench.engine.base import Batch, Engine, EngineInfo, PrefillChunk
-from tetribench.engine.hf.attention import paged_rows
+from tetribench.engine.base import Batch, Engine, EngineInfo, OnLayer, PrefillChunk
+from tetribench.engine.hf.attention import layer_written, paged_rows
 from tetribench.engine.hf.cache import TorchKVPool
 from tetribench.engine.hf.host import HostMemory
 from tetribench.engine.hf.pack import PackedBatch, Packer
@@ -41,25 +41,36 @@ class HFRunner(Engine):
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         self._worker.submit(self._warm_up).result()
 
-    async def run(self, batch: Batch) -> dict[int, int]:
+    async def run(self, batch: Batch, on_layer: OnLayer | None = None) -> dict[int, int]:
+        """On CUDA nothing is told of layers: they are in their blocks when the device gets there, not when they are
+        launched."""
         packed = self._packer.pack(batch)  # here, as the sequences belong to the event loop's thread
-        return await asyncio.get_running_loop().run_in_executor(self._worker, self._step, packed, batch)
+        await asyncio.sleep(0)  # the KV of the batch before sets out before this one takes the processor
+        loop = asyncio.get_running_loop()
+        tell = None
+        if on_layer is not None and not self.pool.memory.is_cuda:
+
+            def tell(layer: int) -> None:
+                loop.call_soon_threadsafe(on_layer, layer)
+
+        return await loop.run_in_executor(self._worker, self._step, packed, batch, tell)
 
     def close(self) -> None:
         self._worker.shutdown()
         del self._model, self.pool, self._packer, self._host
 
     @torch.inference_mode()
-    def _step(self, packed: PackedBatch, batch: Batch) -> dict[int, int]:
+    def _step(self, packed: PackedBatch, batch: Batch, on_layer: OnLayer | None = None) -> dict[int, int]:
         self._host.swap(batch)
-        chosen = self._forward(packed) if packed.input_ids.shape[1] else []
+        chosen = self._forward(packed, on_layer) if packed.input_ids.shape[1] else []
         if packed.input_ids.is_cuda:
             # copies, keys and values are there before anyone is told
             torch.cuda.current_stream(packed.input_ids.device).synchronize()
         return dict(zip(packed.request_ids, chosen, strict=True))
 
-    def _forward(self, packed: PackedBatch) -> list[int]:
+    def _forward(self, packed: PackedBatch, on_layer: OnLayer | None) -> list[int]:
         paged_rows.set(packed.paged)
+        layer_written.set(on_layer)
         output = self._model(
             input_ids=packed.input_ids,
             position_ids=packed.position_ids,
@@ -101,6 +112,7 @@ def _read_back(
         max_context_tokens=max_context_tokens,
         stop_token_ids=stop_token_ids,
         block_bytes=pool.block_bytes,
+        num_layers=len(pool.layers),
         device=str(weight.device),
         dtype=str(weight.dtype).removeprefix("torch."),
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),

@@ -1,0 +1,51 @@
+import asyncio
+
+import pytest
+
+from tetribench.core.clock import VirtualClock, run_virtual
+from tetribench.kv.links import LinkFailed, LinkSpeed, VirtualLink
+
+
+def link_of(clock: VirtualClock, speed: LinkSpeed) -> VirtualLink:
+    link = VirtualLink(speed, clock, block_bytes=1000, copy_bytes_per_s=2000.0)
+    link.connect({"decode-0": b"virtual"})
+    return link
+
+
+@pytest.mark.parametrize(
+    ("speed", "expected_s"),
+    [
+        (LinkSpeed(bandwidth_bytes_per_s=1000.0, latency_s=0.25), 0.25 + 3.0),
+        (LinkSpeed(bandwidth_bytes_per_s=1e9), 1.5),
+        (LinkSpeed(), 1.5),
+    ],
+)
+def test_in_virtual_time_the_slower_of_link_and_copy_counts(speed: LinkSpeed, expected_s: float) -> None:
+    clock = VirtualClock()
+    link = link_of(clock, speed)
+
+    async def main() -> None:
+        await link.open()
+        assert await link.move("decode-0", [0, 1, 2], [3, 4, 5]) == 3000
+        link.close()
+
+    run_virtual(clock, main())
+    assert clock.now() == expected_s
+
+
+def test_a_peer_that_is_not_known_or_goes_away_meanwhile_fails_the_move() -> None:
+    clock = VirtualClock()
+    link = link_of(clock, LinkSpeed())
+    link.connect({"decode-1": link.handle()})
+
+    async def main() -> None:
+        with pytest.raises(LinkFailed, match="decode-2: no such peer"):
+            await link.move("decode-2", [0], [0])
+        moving = asyncio.ensure_future(link.move("decode-0", [0], [0]))
+        await clock.sleep(0.1)
+        link.disconnect("decode-0")
+        with pytest.raises(LinkFailed, match="decode-0"):
+            await moving
+        assert await link.move("decode-1", [0], [0]) == 1000
+
+    run_virtual(clock, main())

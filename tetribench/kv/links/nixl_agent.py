@@ -1,0 +1,105 @@
+"""NIXL's agent as the link uses it. NVIDIA's library is imported when the first agent is made."""
+
+import importlib
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import msgspec
+
+from tetribench.engine.base import KVPool, Region, Span
+
+_BACKEND = "UCX"
+
+
+class Reachable(msgspec.Struct, frozen=True):
+    """A pool as a peer's agent can reach it."""
+
+    metadata: bytes
+    address: int
+    num_bytes: int
+    cuda_device: int | None
+
+    @property
+    def region(self) -> Region:
+        return Region(self.address, self.num_bytes, self.cuda_device)
+
+
+class Agent:
+    """The agent of one pool. Its calls block, so they are made on the link's thread, one after the other.
+
+    NIXL's errors become ConnectionError.
+    """
+
+    def __init__(self, pool: KVPool) -> None:
+        logging.getLogger("nixl").setLevel(logging.WARNING)
+        from nixl_cu13 import nixl_agent, nixl_agent_config, nixl_thread_sync_t
+
+        strict = nixl_thread_sync_t.NIXL_THREAD_SYNC_STRICT  # a forgotten transfer is released by any thread
+        config = nixl_agent_config(enable_prog_thread=True, backends=[_BACKEND], sync_mode=strict)
+        self._agent: Any = nixl_agent(f"{os.getpid()}-{os.urandom(8).hex()}", config)
+        self._region = region = pool.region
+        described = [(region.address, region.num_bytes, region.cuda_device or 0, "")]
+        self._registered = self._agent.register_memory(described, _kind(region), backends=[_BACKEND])
+        metadata = self._agent.get_agent_metadata()
+        self.reachable = Reachable(metadata, region.address, region.num_bytes, region.cuda_device)
+
+    def meet(self, peer: Reachable) -> str:
+        """The peer's name, once this agent knows it."""
+        with _as_connection_errors():
+            name: bytes = self._agent.add_remote_agent(peer.metadata)
+        return name.decode()
+
+    def leave(self, name: str) -> None:
+        """Forget a peer. NIXL may have done so itself, when the peer died."""
+        with suppress(ConnectionError), _as_connection_errors():
+            self._agent.remove_remote_agent(name)
+
+    def post(self, verb: str, name: str, peer: Region, pieces: list[Span]) -> Any:
+        """Begin a `WRITE` or `READ` between `source` here and `target` there: the transfer."""
+        here = _descriptors(self._agent, self._region, [(piece.source, piece.num_bytes) for piece in pieces])
+        there = _descriptors(self._agent, peer, [(piece.target, piece.num_bytes) for piece in pieces])
+        with _as_connection_errors():
+            transfer = self._agent.initialize_xfer(verb, here, there, name)
+            _check(self._agent.transfer(transfer))
+        return transfer
+
+    def is_under_way(self, transfer: Any) -> bool:
+        with _as_connection_errors():
+            return _check(self._agent.check_xfer_state(transfer)) == "PROC"
+
+    def release(self, transfer: Any) -> None:
+        """Give a transfer back; one that is under way is aborted, or, where it cannot be, kept until the end."""
+        with suppress(ConnectionError), _as_connection_errors():
+            self._agent.release_xfer_handle(transfer)
+
+    def close(self) -> None:
+        self._agent.deregister_memory(self._registered, backends=[_BACKEND])
+
+
+def _check(state: str) -> str:
+    if state not in ("DONE", "PROC"):
+        raise ConnectionError(f"NIXL: the transfer ended with {state}")
+    return state
+
+
+@contextmanager
+def _as_connection_errors() -> Iterator[None]:
+    known = vars(importlib.import_module("nixl_cu13._bindings")).values()
+    errors = tuple(kind for kind in known if isinstance(kind, type) and issubclass(kind, Exception))
+    try:
+        yield
+    except errors as error:
+        raise ConnectionError(f"NIXL: {error}") from error
+
+
+def _kind(region: Region) -> str:
+    return "DRAM" if region.cuda_device is None else "VRAM"
+
+
+def _descriptors(agent: Any, region: Region, pieces: list[tuple[int, int]]) -> Any:
+    """Of pieces `(offset, number of bytes)` of `region`."""
+    rows = [(region.address + offset, num_bytes, region.cuda_device or 0) for offset, num_bytes in pieces]
+    return agent.get_xfer_descs(rows, _kind(region))

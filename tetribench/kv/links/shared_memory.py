@@ -1,0 +1,97 @@
+"""Indirect: a bounce through host memory that both instances map, for pools that cannot be mapped by each other."""
+
+import asyncio
+from functools import partial
+
+import msgspec
+
+from tetribench.core.clock import Clock
+from tetribench.engine.base import KVPool, Span
+from tetribench.engine.spans import loads, packed
+from tetribench.kv.links.base import DEFAULT_TIMEOUT_S, Link, Operation, check_operation, check_timeout, describe
+from tetribench.kv.links.real import SocketLink
+from tetribench.kv.links.segment import SEGMENT_BYTES, Segment, Staging
+from tetribench.kv.links.speed import AS_FAST_AS_THE_MEDIUM, LinkSpeed
+from tetribench.kv.links.view import check_places
+from tetribench.kv.links.wire import Connection, Session
+
+
+class SharedMemory:
+    """Link option `shared_memory`: the sender copies into a segment of host memory, the receiver out of it."""
+
+    def __init__(
+        self,
+        *,
+        speed: LinkSpeed = AS_FAST_AS_THE_MEDIUM,
+        operation: Operation = Operation.send,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> None:
+        check_operation("shared_memory", operation, (Operation.send,))
+        check_timeout(timeout_s)
+        self.speed = speed
+        self.operation = operation
+        self.timeout_s = timeout_s
+
+    @property
+    def name(self) -> str:
+        return describe("shared_memory", self.operation, self.speed)
+
+    def check(self) -> None:
+        """Every machine has it."""
+
+    def build(self, pool: KVPool, clock: Clock) -> Link:
+        return SharedMemoryLink(pool, clock, self.speed, self.timeout_s)
+
+
+class _Filled(msgspec.Struct, frozen=True):
+    """Sender to receiver: copy these spans out of my segment."""
+
+    segment: bytes
+    spans: list[Span]
+
+
+class SharedMemoryLink(SocketLink):
+    """Every sender has one segment for all its peers, filled for one move at a time."""
+
+    def __init__(
+        self, pool: KVPool, clock: Clock, speed: LinkSpeed, timeout_s: float, num_bytes: int = SEGMENT_BYTES
+    ) -> None:
+        super().__init__(pool, clock, speed, timeout_s)
+        self._staging = Staging(pool, num_bytes)
+        self._one_at_a_time = asyncio.Lock()
+
+    async def _carry(self, peer: Connection, pieces: list[Span]) -> None:
+        async with self._one_at_a_time:
+            for load in loads(pieces, self._staging.view.nbytes):
+                into, out = packed(load)
+                await self.in_thread(partial(self.pool.gather, self._staging.view, into))
+                await peer.call(msgspec.msgpack.encode(_Filled(self._staging.handle(), out)))
+
+    def _new_session(self) -> Session:
+        return _Emptier(self)
+
+    def close(self) -> None:
+        super().close()
+        self._staging.close()
+
+
+class _Emptier:
+    """Empties one sender's segment, which stays mapped while it is connected."""
+
+    def __init__(self, link: SharedMemoryLink) -> None:
+        self._link = link
+        self._segment: Segment | None = None
+
+    def places(self, head: bytes) -> list[memoryview]:
+        return []
+
+    async def finish(self, head: bytes) -> None:
+        request = msgspec.msgpack.decode(head, type=_Filled)
+        pool = self._link.pool
+        check_places([(span.target, span.num_bytes) for span in request.spans], pool.region.num_bytes)
+        if self._segment is None:
+            self._segment = Segment.attach(request.segment)
+        await self._link.in_thread(partial(pool.scatter, self._segment.view, request.spans))
+
+    def close(self) -> None:
+        self._segment = None

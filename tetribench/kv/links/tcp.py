@@ -1,0 +1,145 @@
+"""Indirect: sockets, for instances on different machines. On the CPU the bytes go straight from pool to pool."""
+
+import asyncio
+import socket
+from functools import partial
+
+import msgspec
+
+from tetribench.core.clock import Clock
+from tetribench.engine.base import KVPool, Span
+from tetribench.engine.spans import loads, packed
+from tetribench.kv.links.base import DEFAULT_TIMEOUT_S, Link, Operation, check_operation, check_timeout, describe
+from tetribench.kv.links.real import LOOPBACK, SocketLink
+from tetribench.kv.links.segment import SEGMENT_BYTES, Staging
+from tetribench.kv.links.speed import AS_FAST_AS_THE_MEDIUM, LinkSpeed
+from tetribench.kv.links.view import check_places, view_of
+from tetribench.kv.links.wire import Connection, Session
+
+
+class Tcp:
+    """Link option `tcp`. `host` is the address of this machine that instances listen on and that peers connect to."""
+
+    def __init__(
+        self,
+        *,
+        speed: LinkSpeed = AS_FAST_AS_THE_MEDIUM,
+        operation: Operation = Operation.send,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        host: str = LOOPBACK,
+    ) -> None:
+        check_operation("tcp", operation, (Operation.send,))
+        check_timeout(timeout_s)
+        self.speed = speed
+        self.operation = operation
+        self.timeout_s = timeout_s
+        self.host = host
+
+    @property
+    def name(self) -> str:
+        return describe("tcp", self.operation, self.speed)
+
+    def check(self) -> None:
+        try:
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as trial:
+                trial.bind((self.host, 0))
+        except OSError as error:
+            raise ValueError(f"kv.link.host={self.host}: must be an address of this machine ({error})") from error
+
+    def build(self, pool: KVPool, clock: Clock) -> Link:
+        bounces = pool.region.cuda_device is not None
+        return TcpLink(pool, clock, self.speed, self.timeout_s, self.host, SEGMENT_BYTES if bounces else None)
+
+
+class TcpLink(SocketLink):
+    """Sockets reach host memory only. With `bounce_bytes` the bytes go by way of a buffer of that size at both ends:
+    for pools on an accelerator, whose copies need pinned host memory."""
+
+    def __init__(
+        self,
+        pool: KVPool,
+        clock: Clock,
+        speed: LinkSpeed,
+        timeout_s: float,
+        host: str = LOOPBACK,
+        bounce_bytes: int | None = None,
+    ) -> None:
+        super().__init__(pool, clock, speed, timeout_s, host)
+        self._bounce_bytes = bounce_bytes
+        self._staging = None if bounce_bytes is None else Staging(pool, bounce_bytes)
+        self._one_at_a_time = asyncio.Lock()
+
+    async def _carry(self, peer: Connection, pieces: list[Span]) -> None:
+        if self._staging is None:
+            await _send(peer, view_of(self.pool.region), pieces)
+            return
+        async with self._one_at_a_time:
+            for load in loads(pieces, self._staging.view.nbytes):
+                into, out = packed(load)
+                await self.in_thread(partial(self.pool.gather, self._staging.view, into))
+                await _send(peer, self._staging.view, out)
+
+    def _new_session(self) -> Session:
+        return _Direct(self.pool) if self._bounce_bytes is None else _Bounced(self, self._bounce_bytes)
+
+    def close(self) -> None:
+        super().close()
+        if self._staging is not None:
+            self._staging.close()
+
+
+class _Message(msgspec.Struct, frozen=True):
+    """What a payload is made of: `(offset in the receiver's pool, number of bytes)`, in order."""
+
+    places: list[tuple[int, int]]
+
+
+async def _send(peer: Connection, memory: memoryview, pieces: list[Span]) -> None:
+    head = msgspec.msgpack.encode(_Message([(piece.target, piece.num_bytes) for piece in pieces]))
+    await peer.call(head, [memory[piece.source : piece.source + piece.num_bytes] for piece in pieces])
+
+
+def _places(head: bytes, pool: KVPool) -> list[tuple[int, int]]:
+    places = msgspec.msgpack.decode(head, type=_Message).places
+    check_places(places, pool.region.num_bytes)
+    return places
+
+
+class _Direct:
+    """Receives into the pool."""
+
+    def __init__(self, pool: KVPool) -> None:
+        self._pool = pool
+        self._memory = view_of(pool.region)
+
+    def places(self, head: bytes) -> list[memoryview]:
+        return [self._memory[start : start + size] for start, size in _places(head, self._pool)]
+
+    async def finish(self, head: bytes) -> None:
+        """The bytes are where they belong."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class _Bounced:
+    """Receives into a buffer, and copies into the pool from there."""
+
+    def __init__(self, link: TcpLink, num_bytes: int) -> None:
+        self._link = link
+        self._staging = Staging(link.pool, num_bytes)
+
+    def places(self, head: bytes) -> list[memoryview]:
+        num_bytes = sum(size for _, size in _places(head, self._link.pool))
+        check_places([(0, num_bytes)], self._staging.view.nbytes)
+        return [self._staging.view[:num_bytes]]
+
+    async def finish(self, head: bytes) -> None:
+        pieces, offset = [], 0
+        for start, size in _places(head, self._link.pool):
+            pieces.append(Span(offset, start, size))
+            offset += size
+        await self._link.in_thread(partial(self._link.pool.scatter, self._staging.view, pieces))
+
+    def close(self) -> None:
+        self._staging.close()

@@ -1,0 +1,52 @@
+"""The link of virtual time: it moves nothing and takes as long as a link would."""
+
+from collections.abc import Sequence as SequenceOf
+
+from tetribench.core.clock import Clock
+from tetribench.engine.base import Part
+from tetribench.kv.links.base import LinkFailed
+from tetribench.kv.links.speed import LinkSpeed
+
+
+class VirtualLink:
+    """Sleeps for the slower of the machine's own copy (`hardware.copy_bytes_per_s`) and the link's speed.
+
+    A medium is not modelled: for one that is slower than a copy, choose what was measured of it as
+    `kv.speed.bandwidth_bytes_per_s` and `kv.speed.latency_s`.
+    """
+
+    def __init__(self, speed: LinkSpeed, clock: Clock, block_bytes: int, copy_bytes_per_s: float) -> None:
+        self._speed = speed
+        self._clock = clock
+        self._block_bytes = block_bytes
+        self._copy_bytes_per_s = copy_bytes_per_s
+        self._handles: dict[str, bytes] = {}
+
+    async def open(self) -> None:
+        """There is nothing to reach."""
+
+    def handle(self) -> bytes:
+        return b"virtual"
+
+    def connect(self, handles: dict[str, bytes]) -> None:
+        self._handles.update(handles)
+
+    def disconnect(self, name: str) -> None:
+        self._handles.pop(name, None)
+
+    async def move(
+        self, to: str, source_ids: SequenceOf[int], target_ids: SequenceOf[int], part: Part | None = None
+    ) -> int:
+        """Fails, as a real one does, for a peer that is not known or is forgotten meanwhile."""
+        self._check(to)
+        num_bytes = len(source_ids) * (part.num_bytes if part is not None else self._block_bytes)
+        await self._clock.sleep(max(num_bytes / self._copy_bytes_per_s, self._speed.seconds(num_bytes)))
+        self._check(to)
+        return num_bytes
+
+    def _check(self, name: str) -> None:
+        if name not in self._handles:
+            raise LinkFailed(f"{name}: no such peer")
+
+    def close(self) -> None:
+        """Nothing is held."""
