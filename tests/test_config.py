@@ -24,6 +24,8 @@ NEEDS = {
     "arrivals/poisson": ["workload.request_rate=1"],
     "arrivals/gamma": ["workload.request_rate=1"],
     "task/generate": ["task.out=x"],
+    "task/collect_lengths": ["task.out=x"],
+    "workload/text_mix": ["workload.paths=[{text}]"],
 }
 """Values that an option cannot do without."""
 

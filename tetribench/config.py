@@ -29,6 +29,7 @@ COMPONENTS = {
     "workload/class": "tetribench.workload.classes.ClassWorkload",
     "workload/trace": "tetribench.workload.traces.TraceWorkload",
     "workload/text": "tetribench.workload.text.TextWorkload",
+    "workload/text_mix": "tetribench.workload.text_mix.TextMixWorkload",
     "workload/file": "tetribench.workload.files.FileWorkload",
     "model/model": "tetribench.engine.model.Model",
     "hardware/hardware": "tetribench.engine.hardware.Hardware",
@@ -66,6 +67,7 @@ COMPONENTS = {
     "task/run": "tetribench.tasks.Run",
     "task/report": "tetribench.tasks.Report",
     "task/generate": "tetribench.tasks.Generate",
+    "task/collect_lengths": "tetribench.training.collect.CollectLengths",
 }
 
 

@@ -84,8 +84,10 @@ def prepare(setup: Setup) -> Prepared:
 def _tokenizer(setup: Setup) -> Any:
     """Loaded only for real weights, and in virtual time only for a workload of texts."""
     from tetribench.workload.text import TextWorkload
+    from tetribench.workload.text_mix import TextMixWorkload
 
-    if setup.model.is_random or (setup.runtime.is_virtual and not isinstance(setup.workload, TextWorkload)):
+    is_text = isinstance(setup.workload, TextWorkload | TextMixWorkload)
+    if setup.model.is_random or (setup.runtime.is_virtual and not is_text):
         return None
     from tetribench.engine.hf.tokenizer import load_tokenizer
 

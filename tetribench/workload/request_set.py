@@ -15,7 +15,8 @@ class RequestSet:
     """Requests in order of arrival, with ids 0, 1, 2, ...
 
     `num_cut` of them were cut to the model's context; `num_skipped` rows of the source were failures, not requests.
-    `texts` holds the prompts of a text workload by request id, for display: what is sent is `prompt_ids`.
+    `texts` holds the prompts of a text workload by request id, for display: what is sent is `prompt_ids`. `sources`
+    says which file each came from, where there are several.
     """
 
     name: str
@@ -23,6 +24,7 @@ class RequestSet:
     num_cut: int = 0
     num_skipped: int = 0
     texts: dict[int, str] = field(default_factory=dict)
+    sources: dict[int, str] = field(default_factory=dict)
 
     def fingerprint(self, *, prompts: bool = True) -> str:
         """SHA-256 (hex) over arrivals, lengths, stops and labels, and with `prompts` over the prompt ids there are.
