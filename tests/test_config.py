@@ -25,6 +25,7 @@ NEEDS = {
     "arrivals/gamma": ["workload.request_rate=1"],
     "task/generate": ["task.out=x"],
     "task/collect_lengths": ["task.out=x"],
+    "task/train_predictor": ["task.lengths={text}"],
     "workload/text_mix": ["workload.paths=[{text}]"],
 }
 """Values that an option cannot do without."""

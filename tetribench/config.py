@@ -68,6 +68,7 @@ COMPONENTS = {
     "task/report": "tetribench.tasks.Report",
     "task/generate": "tetribench.tasks.Generate",
     "task/collect_lengths": "tetribench.training.collect.CollectLengths",
+    "task/train_predictor": "tetribench.training.train.TrainPredictor",
 }
 
 
