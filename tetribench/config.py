@@ -47,6 +47,9 @@ COMPONENTS = {
     "prefill/predict/none": "tetribench.prefill.predict.NoPrediction",
     "prefill/predict/oracle": "tetribench.prefill.predict.Oracle",
     "prefill/predict/noisy_oracle": "tetribench.prefill.predict.NoisyOracle",
+    "prefill/predict/learned": "tetribench.prefill.predict.Learned",
+    "prefill/predict_mode/sequential": "tetribench.prefill.predict_mode.Sequential",
+    "prefill/predict_mode/parallel": "tetribench.prefill.predict_mode.Parallel",
     "prefill/dispatch/power_of_two": "tetribench.prefill.dispatch.PowerOfTwo",
     "prefill/dispatch/random": "tetribench.prefill.dispatch.RandomDispatch",
     "prefill/dispatch/imbalance": "tetribench.prefill.dispatch.Imbalance",
@@ -84,6 +87,7 @@ class Prefill:
     order: Component = MISSING
     chunk: Component = MISSING
     predict: Component = MISSING
+    predict_mode: Component = MISSING
     dispatch: Component = MISSING
 
 

@@ -64,7 +64,8 @@ class Prepared:
 
 def prepare(setup: Setup) -> Prepared:
     """Raises ValueError when anything cannot work; nothing has been started or written by then."""
-    engine = setup.engine.sized(max(len(system.plan(setup.engine).instances) for system in setup.systems.values()))
+    plans = [system.plan(setup.engine) for system in setup.systems.values()]
+    engine = setup.engine.sized(max(len(plan.instances) for plan in plans))
     shape = setup.model.shape()
     tokenizer = _tokenizer(setup)
     requests = generate(setup.workload, setup.seed, shape.max_context_tokens, tokenizer)
@@ -77,6 +78,11 @@ def prepare(setup: Setup) -> Prepared:
             requests = with_prose(requests, tokenizer, setup.seed)
         else:
             requests = requests.with_prompts(shape.vocab_size, setup.seed)
+    if tokenizer is not None:
+        requests = requests.with_words(tokenizer.decode)
+    for plan in plans:
+        for spec in plan.instances:
+            spec.predictor.check(requests.requests)
     _check_capacity(engine, requests)
     return Prepared(requests, engine, tokenizer)
 

@@ -10,6 +10,7 @@ from tetribench.core.clock import run_virtual
 from tetribench.core.events import EventKind
 from tetribench.core.load import InstanceLoad
 from tetribench.core.messages import LoadReport, Message, Peers, Progress, Released, Stop, Submit, TokenOutput
+from tetribench.core.request import Request
 from tetribench.core.sequence import LengthRange, Sequence
 from tetribench.engine.base import Batch, EngineInfo, KVPool, PrefillChunk
 from tetribench.instance.loop import InstanceLoop
@@ -20,7 +21,13 @@ from tetribench.kv.transfer import Moved, Push
 class Scripted:
     """A scheduler, an engine, a link and a post in one: hands out `batches` and writes down every call."""
 
-    def __init__(self, batches: SequenceOf[Batch | None] = (), trouble: str = "") -> None:
+    def __init__(
+        self,
+        batches: SequenceOf[Batch | None] = (),
+        trouble: str = "",
+        to_predict: SequenceOf[Request] = (),
+        is_parallel: bool = True,
+    ) -> None:
         self.clock = BoundedClock(limit_s=100.0)
         self.outbox = Outbox("one")
         self.info: EngineInfo = info()
@@ -29,9 +36,19 @@ class Scripted:
         self.calls: list[tuple[Any, ...]] = []
         self.sent: list[tuple[str, Message]] = []
         self._batches = list(batches)
+        self._to_predict = list(to_predict)
+        self.description = "scripted"
+        self.is_parallel = is_parallel
         self._trouble = trouble
         self.loop = InstanceLoop(
-            name="one", scheduler=self, engine=self, link=self, post=self, clock=self.clock, report_period_s=30.0
+            name="one",
+            scheduler=self,
+            engine=self,
+            predictor=self,
+            link=self,
+            post=self,
+            clock=self.clock,
+            report_period_s=30.0,
         )
 
     def _note(self, call: str, *arguments: Any) -> None:
@@ -42,6 +59,17 @@ class Scripted:
     def receive(self, message: Message, now_s: float) -> None:
         self._note("receive", message)
         self.outbox.send("two", Released(0))
+
+    def next_prediction(self) -> list[Request]:
+        return [self._to_predict.pop(0)] if self._to_predict else []
+
+    async def predict(self, requests: list[Request]) -> dict[int, LengthRange]:
+        self._note("predict", requests[0].id)
+        await self.clock.sleep(0.25)
+        return {one.id: LengthRange(0, 1) for one in requests}
+
+    def predicted(self, ranges: dict[int, LengthRange], started_s: float, now_s: float) -> None:
+        self._note("predicted", started_s, *ranges)
 
     def next_batch(self, now_s: float) -> Batch | None:
         self._note("next_batch")

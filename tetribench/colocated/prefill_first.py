@@ -8,7 +8,7 @@ from tetribench.core.messages import Message, Submit, TokenOutput
 from tetribench.core.sequence import LengthRange, Sequence
 from tetribench.decode.running import RunningBatch
 from tetribench.engine.base import Batch, EngineInfo, PrefillChunk
-from tetribench.instance.scheduler import Outbox
+from tetribench.instance.scheduler import Outbox, PredictsNothing
 from tetribench.kv.blocks import BlockAllocator
 from tetribench.kv.transfer import Moved
 
@@ -37,7 +37,7 @@ class PrefillFirstPolicies:
         return PrefillFirstScheduler(name, self, info)
 
 
-class PrefillFirstScheduler:
+class PrefillFirstScheduler(PredictsNothing):
     """An iteration holds whole prompts or decodes, never both; prompts go first, in order of arrival.
 
     When memory runs out the sequence admitted last is preempted and recomputed: prompt and response so far become its

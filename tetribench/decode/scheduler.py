@@ -10,7 +10,7 @@ from tetribench.core.sequence import Sequence
 from tetribench.decode.admit import Admission, KVView
 from tetribench.decode.running import RunningBatch
 from tetribench.engine.base import Batch, EngineInfo, PrefillChunk
-from tetribench.instance.scheduler import Outbox
+from tetribench.instance.scheduler import Outbox, PredictsNothing
 from tetribench.kv.blocks import BlockAllocator
 from tetribench.kv.transfer import Moved
 
@@ -43,7 +43,7 @@ class _Asking:
     reply_to: str
 
 
-class DecodeScheduler:
+class DecodeScheduler(PredictsNothing):
     """Requests ask for memory (`Reserve`), get it (`Granted`), arrive with their KV (`Arrived`), and decode.
 
     The admission policy decides at the first of these steps, before any byte moves: a request that it holds back waits

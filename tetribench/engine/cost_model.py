@@ -3,7 +3,7 @@
 from tetribench.core.clock import Clock
 from tetribench.engine.base import Batch, EngineInfo, KVPool
 from tetribench.engine.hardware import Hardware
-from tetribench.engine.model import Model, ModelShape
+from tetribench.engine.model import OPT_125M, Model, ModelShape
 
 
 class CostModel:
@@ -34,18 +34,47 @@ class CostModel:
         )
 
 
+class SharedDevice:
+    """A device that an engine and a length predictor may use at once, each then `slowdown` times as slow.
+
+    What overlaps something else at all is slowed as a whole: the paper gives one duration of a chunk beside a
+    prediction (0.25 s for 0.152 s), and not how much of it the prediction takes.
+    """
+
+    def __init__(self, clock: Clock, slowdown: float) -> None:
+        self._clock = clock
+        self._slowdown = slowdown
+        self._num_running = 0
+        self._num_started = 0
+
+    async def run(self, seconds: float) -> None:
+        """Something that takes `seconds` by itself."""
+        is_beside = self._num_running > 0
+        self._num_running += 1
+        self._num_started += 1
+        num_started = self._num_started
+        await self._clock.sleep(seconds)
+        if is_beside or self._num_started > num_started:
+            await self._clock.sleep(seconds * (self._slowdown - 1))
+        self._num_running -= 1
+
+
 class CostModelEngine:
     """Sleeps for the predicted time and yields token 0 for every sequence that has one due."""
 
     pool: KVPool | None = None
 
-    def __init__(self, cost: CostModel, info: EngineInfo, clock: Clock) -> None:
+    def __init__(
+        self, cost: CostModel, info: EngineInfo, device: SharedDevice, predictor_cost: CostModel | None
+    ) -> None:
         self.info = info
+        self.device = device
+        self.predictor_cost = predictor_cost
+        """Of a length predictor on the same device; None where the hardware's profile knows nothing of one."""
         self._cost = cost
-        self._clock = clock
 
     async def run(self, batch: Batch) -> dict[int, int]:
-        await self._clock.sleep(self._cost.seconds(batch))
+        await self.device.run(self._cost.seconds(batch))
         tokens = {chunk.sequence.request.id: 0 for chunk in batch.prefill if chunk.yields_token}
         tokens.update((sequence.request.id, 0) for sequence in batch.decode)
         return tokens
@@ -115,5 +144,7 @@ class CostModelFactory:
         return self.info().num_blocks
 
     def build(self, clock: Clock, core: int | None) -> CostModelEngine:
-        cost = CostModel(self.model.shape(), self.hardware)
-        return CostModelEngine(cost, self.info(), clock)
+        slowdown = self.hardware.co_run_slowdown
+        device = SharedDevice(clock, 1.0 if slowdown is None else slowdown)
+        predictor_cost = None if slowdown is None else CostModel(OPT_125M, self.hardware)
+        return CostModelEngine(CostModel(self.model.shape(), self.hardware), self.info(), device, predictor_cost)

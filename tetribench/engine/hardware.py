@@ -7,6 +7,8 @@ class Hardware:
     An iteration costs, in seconds: `overhead_s`, plus the weights and the KV that it reads over `bytes_per_s`, plus its
     floating-point operations over `flops_per_s`, plus `per_sequence_s` for each decoding sequence. `copy_bytes_per_s`
     is the speed of a KV copy where the link sets none. `bytes_per_value` is the size of a weight and of a KV value.
+    `co_run_slowdown` is by how much an iteration and a prediction of response lengths slow each other down while both
+    run; without it the profile knows nothing of predictors, and predictions take no time.
     `kv_memory_gib` is the KV memory of one instance where it is not simply what the weights leave.
     """
 
@@ -24,6 +26,7 @@ class Hardware:
         copy_bytes_per_s: float,
         bytes_per_value: int = 2,
         kv_memory_gib: float | None = None,
+        co_run_slowdown: float | None = None,
     ) -> None:
         positive = {
             "num_devices": num_devices,
@@ -39,6 +42,8 @@ class Hardware:
         for option, value in {"overhead_s": overhead_s, "per_sequence_s": per_sequence_s}.items():
             if value < 0:
                 raise ValueError(f"hardware.{option}={value}: must not be negative")
+        if co_run_slowdown is not None and co_run_slowdown < 1:
+            raise ValueError(f"hardware.co_run_slowdown={co_run_slowdown}: must be at least 1, or null")
         self.name = name
         self.source = source
         self.num_devices = num_devices
@@ -50,3 +55,4 @@ class Hardware:
         self.copy_bytes_per_s = copy_bytes_per_s
         self.bytes_per_value = bytes_per_value
         self.kv_memory_gib = kv_memory_gib
+        self.co_run_slowdown = co_run_slowdown

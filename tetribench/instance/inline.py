@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from tetribench.core.clock import Clock
 from tetribench.core.messages import Broken, Message, Peers, Ready, Stop
-from tetribench.engine.base import Engine
+from tetribench.engine.base import Engine, LengthPredictor, with_predictor
 from tetribench.instance.launch import InstanceSpec
 from tetribench.instance.loop import InstanceLoop
 from tetribench.instance.post import CONTROL
@@ -19,7 +19,7 @@ class InlineLauncher:
         self._clock = clock
         self._instances: dict[str, InstanceLoop] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._resources: list[Engine | Link] = []
+        self._resources: list[Engine | Link | LengthPredictor] = []
         self._on_message: Callable[[Message], None] = lambda message: None
 
     async def start(self, specs: list[InstanceSpec], on_message: Callable[[Message], None]) -> dict[str, Ready]:
@@ -28,18 +28,21 @@ class InlineLauncher:
         for spec in specs:
             engine = spec.engine.build(self._clock, spec.index)
             link = link_for(engine, spec.link, self._clock)
-            self._resources += [link, engine]
+            predictor = spec.predictor.build(engine, self._clock, None)
+            info = with_predictor(engine.info, predictor)
+            self._resources += [link, predictor, engine]
             self._instances[spec.name] = InstanceLoop(
                 name=spec.name,
-                scheduler=spec.scheduler.build(spec.name, engine.info),
+                scheduler=spec.scheduler.build(spec.name, info),
                 engine=engine,
+                predictor=predictor,
                 link=link,
                 post=self,
                 clock=self._clock,
                 report_period_s=spec.report_period_s,
             )
             handle = engine.pool.handle() if engine.pool is not None else b""
-            ready[spec.name] = Ready(spec.name, engine.info.as_dict(), handle)
+            ready[spec.name] = Ready(spec.name, info.as_dict(), handle)
         handles = {name: one.pool_handle for name, one in ready.items() if one.pool_handle}
         for name, loop in self._instances.items():
             loop.receive(Peers(handles))

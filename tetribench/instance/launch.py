@@ -6,9 +6,12 @@ from enum import StrEnum
 from typing import Protocol
 
 from tetribench.core.messages import Message, Ready
-from tetribench.engine.base import EngineFactory
+from tetribench.engine.base import EngineFactory, PredictorFactory
+from tetribench.engine.predictor import NothingToPredict
 from tetribench.instance.scheduler import SchedulerFactory
 from tetribench.kv.links import LinkSpeed
+
+NOTHING_TO_PREDICT = NothingToPredict()
 
 
 class Role(StrEnum):
@@ -28,6 +31,7 @@ class InstanceSpec:
     engine: EngineFactory
     link: LinkSpeed
     report_period_s: float
+    predictor: PredictorFactory = NOTHING_TO_PREDICT
 
 
 class InstanceFailed(RuntimeError):

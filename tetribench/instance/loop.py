@@ -2,11 +2,13 @@
 
 import asyncio
 from collections import deque
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any
 
 from tetribench.core.clock import Clock
 from tetribench.core.events import Event, EventKind
 from tetribench.core.messages import LoadReport, Message, Peers, Progress, Stop
-from tetribench.engine.base import Batch, Engine
+from tetribench.engine.base import Batch, Engine, LengthPredictor
 from tetribench.instance.post import CONTROL, Post
 from tetribench.instance.scheduler import Scheduler
 from tetribench.kv.links import Link
@@ -22,6 +24,7 @@ class InstanceLoop:
         name: str,
         scheduler: Scheduler,
         engine: Engine,
+        predictor: LengthPredictor,
         link: Link,
         post: Post,
         clock: Clock,
@@ -30,11 +33,15 @@ class InstanceLoop:
         self.name = name
         self.scheduler = scheduler
         self._engine = engine
+        self._predictor = predictor
         self._link = link
         self._post = post
         self._clock = clock
         self._report_period_s = report_period_s
         self._work = asyncio.Event()
+        self._predictable = asyncio.Event()
+        self._device: AbstractAsyncContextManager[Any] = nullcontext() if predictor.is_parallel else asyncio.Lock()
+        """Held by an iteration or by a prediction where these take turns."""
         self._pushes: deque[Push] = deque()
         self._pushable = asyncio.Event()
         self._settled = asyncio.Event()
@@ -51,6 +58,7 @@ class InstanceLoop:
             self.scheduler.receive(message, self._clock.now())
             self._flush()
         self._work.set()
+        self._predictable.set()
 
     async def settle(self) -> None:
         """Until no KV is on its way out, and what that set off has been sent."""
@@ -58,7 +66,7 @@ class InstanceLoop:
 
     async def run(self) -> None:
         """Until `Stop`. An exception in any part ends all of them and is raised."""
-        others = [asyncio.ensure_future(self._push()), asyncio.ensure_future(self._report())]
+        others = [asyncio.ensure_future(one) for one in (self._push(), self._report(), self._predict())]
         iterate = asyncio.ensure_future(self._iterate())
         try:
             done, _ = await asyncio.wait([iterate, *others], return_when=asyncio.FIRST_COMPLETED)
@@ -71,21 +79,49 @@ class InstanceLoop:
 
     async def _iterate(self) -> None:
         while not self._is_stopping:
-            batch = self.scheduler.next_batch(self._clock.now())
-            if batch is None:
-                self._flush()
+            async with self._device:
+                has_run = await self._run_next_batch()
+            if not has_run:
                 self._work.clear()
                 await self._work.wait()
-                continue
-            started_s = self._clock.now()
-            num_used_blocks = self.scheduler.num_used_blocks
-            self._flush()  # before the engine runs, which may fail
-            tokens = await self._engine.run(batch)
-            now_s = self._clock.now()
-            self.scheduler.outbox.events.append(self._iteration(batch, started_s, now_s, num_used_blocks))
-            self.scheduler.complete(batch, tokens, now_s)
-            self._flush()
         await self.settle()
+
+    async def _run_next_batch(self) -> bool:
+        """Whether there was one."""
+        batch = self.scheduler.next_batch(self._clock.now())
+        started_s = self._clock.now()
+        num_used_blocks = self.scheduler.num_used_blocks
+        self._flush()  # before the engine runs, which may fail
+        if batch is None:
+            return False
+        tokens = await self._engine.run(batch)
+        now_s = self._clock.now()
+        self.scheduler.outbox.events.append(self._iteration(batch, started_s, now_s, num_used_blocks))
+        self.scheduler.complete(batch, tokens, now_s)
+        self._flush()
+        return True
+
+    async def _predict(self) -> None:
+        """One group of requests after the other, beside the iterations or between them."""
+        while True:
+            self._predictable.clear()
+            has_run = True
+            while has_run:
+                async with self._device:
+                    has_run = await self._run_next_prediction()
+            await self._predictable.wait()
+
+    async def _run_next_prediction(self) -> bool:
+        """Whether there was one."""
+        requests = self.scheduler.next_prediction()
+        if not requests:
+            return False
+        started_s = self._clock.now()
+        ranges = await self._predictor.predict(requests)
+        self.scheduler.predicted(ranges, started_s, self._clock.now())
+        self._flush()
+        self._work.set()
+        return True
 
     def _iteration(self, batch: Batch, started_s: float, now_s: float, num_used_blocks: int) -> Event:
         details = {

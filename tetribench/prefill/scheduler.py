@@ -15,8 +15,13 @@ from tetribench.kv.transfer import Granularity, Handover, Moved
 from tetribench.prefill.chunk import Chunker
 from tetribench.prefill.dispatch import Dispatcher
 from tetribench.prefill.order import Order
-from tetribench.prefill.predict import Predictor
+from tetribench.prefill.predict import Learned, Predictor
+from tetribench.prefill.predict_mode import Parallel, PredictMode
+from tetribench.prefill.predictor import PrefillPredictor
 from tetribench.prefill.view import LoadView
+
+PARALLEL = Parallel()
+"""The paper's choice."""
 
 
 class PrefillPolicies:
@@ -27,8 +32,9 @@ class PrefillPolicies:
         *,
         order: Order,
         chunk: Chunker,
-        predict: Predictor,
+        predict: Predictor | Learned,
         dispatch: Dispatcher,
+        predict_mode: PredictMode = PARALLEL,
         granularity: Granularity = Granularity.chunk,
         seed: int = 0,
     ) -> None:
@@ -36,8 +42,13 @@ class PrefillPolicies:
         self.chunk = chunk
         self.predict = predict
         self.dispatch = dispatch
+        self.predict_mode = predict_mode
         self.granularity = granularity
         self.seed = seed
+
+    def predictor(self) -> PrefillPredictor:
+        """What predicts for the scheduler."""
+        return PrefillPredictor(self.predict, self.predict_mode, self.seed)
 
     def build(self, name: str, info: EngineInfo) -> "PrefillScheduler":
         return PrefillScheduler(name, self, info)
@@ -46,8 +57,9 @@ class PrefillPolicies:
 class PrefillScheduler:
     """A prompt's way: raw queue, scheduled queue, chunks.
 
-    After its first chunk a decode instance is chosen and asked for room; after its last its first token goes to the
-    client, and its KV, at once or chunk by chunk, to that instance.
+    Its response length is predicted before the raw queue, or beside all this (see `Parallel`). After its first chunk,
+    and once its prediction is there, a decode instance is chosen and asked for room; after its last its first token
+    goes to the client, and its KV, at once or chunk by chunk, to that instance.
 
     It keeps a prompt's blocks until the last of them has arrived: when the decode side is full, KV piles up here, this
     instance runs out of blocks and stops taking prompts. That is the back-pressure; nothing is dropped.
@@ -59,6 +71,15 @@ class PrefillScheduler:
         self._kv = BlockAllocator(num_blocks=info.num_blocks, block_size=info.block_size)
         self._stop_token_ids = frozenset(info.stop_token_ids)
         self._rng = generator(policies.seed, "prefill", name)
+        self._predicts_in_parallel = info.predicts_in_parallel
+        self._unpredicted: deque[Request] = deque()
+        """Not yet handed to the length predictor."""
+        self._predictions: dict[int, LengthRange | None] = {}
+        """Of all requests that are not dispatched yet; None while a prediction is not there."""
+        self._held: dict[int, Request] = {}
+        """Kept out of the raw queue until they are predicted."""
+        self._undispatched: dict[int, Sequence] = {}
+        """Their first chunk was prefilled before their prediction was there."""
         self._raw: deque[Request] = deque()
         self._scheduled: deque[Sequence] = deque()
         self._view = LoadView()
@@ -71,7 +92,12 @@ class PrefillScheduler:
     def receive(self, message: Message, now_s: float) -> None:
         match message:
             case Submit(request):
-                self._raw.append(request)
+                self._unpredicted.append(request)
+                self._predictions[request.id] = None
+                if self._predicts_in_parallel:
+                    self._raw.append(request)
+                else:
+                    self._held[request.id] = request
             case LoadBroadcast(loads):
                 self._view.update(loads)
             case Granted(request_id, block_ids):
@@ -82,11 +108,27 @@ class PrefillScheduler:
             case _:
                 raise AssertionError(f"a prefill instance got {message}")
 
+    def next_prediction(self) -> list[Request]:
+        while self._unpredicted and self._unpredicted[0].id not in self._predictions:
+            self._unpredicted.popleft()  # its response has ended with its first token
+        return self._policies.predict_mode.next_group(self._unpredicted)
+
+    def predicted(self, ranges: dict[int, LengthRange], started_s: float, now_s: float) -> None:
+        for request_id, found in ranges.items():
+            details = {"low": found.low, "high": found.high, "duration_s": now_s - started_s}
+            self.outbox.event(now_s, EventKind.PREDICTED, request_id, **details)
+            if request_id in self._held:
+                self._raw.append(self._held.pop(request_id))
+            if request_id in self._predictions:
+                self._predictions[request_id] = found
+            if request_id in self._undispatched:
+                self._dispatch(self._undispatched.pop(request_id), now_s)
+
     def next_batch(self, now_s: float) -> Batch | None:
         num_waiting_tokens = sum(sequence.num_uncomputed for sequence in self._scheduled)
         while self._raw and num_waiting_tokens < self._policies.chunk.chunk_size:
             group = self._policies.order.next_group(self._raw)
-            self._scheduled.extend(Sequence(request, self._predict(request)) for request in group)
+            self._scheduled.extend(Sequence(request, _anything(request)) for request in group)
             num_waiting_tokens += sum(request.num_prompt_tokens for request in group)
         batch = self._policies.chunk.cut(self._scheduled, self._kv)
         if batch is not None:
@@ -94,10 +136,6 @@ class PrefillScheduler:
                 if chunk.start == 0:
                     self.outbox.event(now_s, EventKind.PREFILL_STARTED, chunk.sequence.request.id)
         return batch
-
-    def _predict(self, request: Request) -> LengthRange:
-        rng = generator(self._policies.seed, "predict", request.id)
-        return self._policies.predict.predict(request, rng)
 
     def complete(self, batch: Batch, tokens: dict[int, int], now_s: float) -> None:
         for chunk in batch.prefill:
@@ -111,9 +149,15 @@ class PrefillScheduler:
                 self._push(handover)
 
     def _dispatch(self, sequence: Sequence, now_s: float) -> None:
-        request, predicted = sequence.request, sequence.predicted
+        request, predicted = sequence.request, self._predictions[sequence.request.id]
         if request.max_output_tokens == 1:
+            del self._predictions[request.id]
             return  # its first token, which this instance makes, is all of it
+        if predicted is None:
+            self._undispatched[request.id] = sequence
+            return
+        del self._predictions[request.id]
+        sequence.predicted = predicted
         choice = self._policies.dispatch.choose(request, predicted, self._view.loads, self._rng)
         self.outbox.event(
             now_s,
@@ -138,6 +182,8 @@ class PrefillScheduler:
             return
         handover = self._handovers.get(request_id)
         if handover is None:
+            self._predictions.pop(request_id, None)
+            self._undispatched.pop(request_id, None)
             self._kv.release(sequence)
         else:
             handover.is_cancelled = True
@@ -177,19 +223,23 @@ class PrefillScheduler:
         self._kv.release(sequence)
 
     def load(self, now_s: float) -> InstanceLoad:
-        num_queued_tokens = sum(request.num_prompt_tokens for request in self._raw)
+        num_queued_tokens = sum(request.num_prompt_tokens for request in (*self._held.values(), *self._raw))
         num_queued_tokens += sum(sequence.num_uncomputed for sequence in self._scheduled)
         return InstanceLoad(
             time_s=now_s,
             num_total_tokens=self._kv.num_total_tokens,
             num_free_tokens=self._kv.num_free_tokens,
             num_queued_tokens=num_queued_tokens,
-            num_waiting=len(self._raw) + len(self._scheduled),
+            num_waiting=len(self._held) + len(self._raw) + len(self._scheduled),
             num_running=len(self._handovers),
         )
 
     def check(self) -> None:
-        assert not self._raw and not self._scheduled and not self._handovers, (
-            "an idle prefill instance forgot a request"
-        )
+        queues = (self._raw, self._scheduled, self._handovers, self._held, self._predictions, self._undispatched)
+        assert not any(queues), "an idle prefill instance forgot a request"
         self._kv.check([])
+
+
+def _anything(request: Request) -> LengthRange:
+    """What is known of a response before its prediction."""
+    return LengthRange(0, request.max_output_tokens + 1)

@@ -3,7 +3,7 @@
 from tetribench.control.route import Router
 from tetribench.decode.scheduler import DecodePolicies
 from tetribench.engine.base import EngineFactory
-from tetribench.instance.launch import InstanceSpec, Role
+from tetribench.instance.launch import NOTHING_TO_PREDICT, InstanceSpec, Role
 from tetribench.kv.links import LinkSpeed
 from tetribench.prefill.scheduler import PrefillPolicies
 from tetribench.systems.base import Plan
@@ -56,6 +56,7 @@ class Tetri:
                 engine=engine,
                 link=self.link,
                 report_period_s=self.report_period_s,
+                predictor=self.prefill.predictor() if role is Role.prefill else NOTHING_TO_PREDICT,
             )
             for index, (name, role) in enumerate(roles.items())
         ]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -45,6 +46,14 @@ class RequestSet:
                 content.append(request.prompt_ids)
             digest.update(json.dumps(content, separators=(",", ":")).encode() + b"\n")
         return digest.hexdigest()
+
+    def with_words(self, decode: Callable[[list[int]], str]) -> "RequestSet":
+        """The same set, each request with its prompt in words: the text it was drawn as, else what its ids say."""
+        requests = [
+            replace(request, text=self.texts.get(request.id) or decode(list(request.prompt_ids)))
+            for request in self.requests
+        ]
+        return replace(self, requests=requests)
 
     def with_prompts(self, vocab_size: int, seed: int) -> "RequestSet":
         """The same set with random prompts where there were none.
