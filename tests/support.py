@@ -94,7 +94,7 @@ def tetri(**changes: Any) -> Tetri:
     decode: dict[str, Any] = {"admit": Greedy()}
     rest: dict[str, Any] = {"route": LeastQueuedTokens(), "link": LinkSpeed(bandwidth_bytes_per_s=1e6, latency_s=1e-4)}
     for name, value in changes.items():
-        part = prefill if name in (*prefill, "granularity", "seed") else rest
+        part = prefill if name in (*prefill, "granularity", "seed", "predict_mode") else rest
         part = decode if name in ("admit", "max_num_seqs", "recompute_chunk_size") else part
         part[name] = value
     return Tetri(prefill=PrefillPolicies(**prefill), decode=DecodePolicies(**decode), **rest)
@@ -396,6 +396,7 @@ def _assert_life(one: Request, life: list[Event]) -> None:
     _assert_order(first, [EventKind.PREFILL_STARTED, EventKind.PREFILL_DONE, EventKind.FIRST_TOKEN, EventKind.FINISHED])
     if was_handed_over:
         _assert_order(first, [EventKind.PREFILL_DONE, EventKind.TRANSFER_DONE])
+        _assert_order(first, [EventKind.ROUTED, EventKind.PREDICTED, EventKind.DISPATCHED])
 
     deliveries = [event for event in life if event.kind in (EventKind.FIRST_TOKEN, EventKind.TOKEN)]
     assert all(event.source == CLIENT for event in deliveries)

@@ -120,7 +120,7 @@ def run(setup: Setup, console: Console) -> Path:
         _describe(setup, requests, folder)
         for name in setup.systems:
             with progress(console, name, len(requests.requests)) if setup.show_progress else _silent() as on_progress:
-                outputs = serve(setup, name, prepared, folder, on_progress)
+                outputs = serve(setup, name, prepared, folder, on_progress, console)
             if not setup.runtime.is_virtual:
                 write_outputs(folder.system(name), requests, outputs, prepared.tokenizer)
     return folder.path
@@ -154,7 +154,9 @@ def _describe(setup: Setup, requests: RequestSet, folder: RunFolder) -> None:
     folder.write_json("run.json", facts)
 
 
-def serve(setup: Setup, name: str, prepared: Prepared, folder: RunFolder, on_progress: Any) -> dict[int, list[int]]:
+def serve(
+    setup: Setup, name: str, prepared: Prepared, folder: RunFolder, on_progress: Any, console: Console
+) -> dict[int, list[int]]:
     """One system, fresh, from start-up to stop; events go to the run folder as they come. Token ids by request."""
     system_folder = folder.system(name)
     outputs: dict[int, list[int]] = {}
@@ -172,6 +174,7 @@ def serve(setup: Setup, name: str, prepared: Prepared, folder: RunFolder, on_pro
                 instances = await stack.start(client.deliver, client.fail)
                 manifest = {"instances": instances, "options": _flat(setup.options["system"][name.partition("#")[0]])}
                 folder.write_json(f"systems/{name}/manifest.json", manifest)
+                _say_predictor(name, instances, console)
                 await client.run(prepared.requests.requests, setup.drive, stack)
             finally:
                 await stack.stop()
@@ -179,6 +182,13 @@ def serve(setup: Setup, name: str, prepared: Prepared, folder: RunFolder, on_pro
 
         setup.runtime.run(main, system_folder / "logs")
     return outputs
+
+
+def _say_predictor(system: str, instances: dict[str, dict[str, Any]], console: Console) -> None:
+    """How a classifier runs depends on the machine."""
+    for predictor in sorted({facts["predictor"] for facts in instances.values()}):
+        if predictor.startswith("learned"):
+            console.print(f"{system}: length predictor {predictor}", soft_wrap=True)
 
 
 def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Scripted:
         self.calls: list[tuple[Any, ...]] = []
         self.sent: list[tuple[str, Message]] = []
         self._batches = list(batches)
-        self._to_predict = list(to_predict)
+        self.to_predict = list(to_predict)
         self.description = "scripted"
         self.is_parallel = is_parallel
         self._trouble = trouble
@@ -61,7 +61,7 @@ class Scripted:
         self.outbox.send("two", Released(0))
 
     def next_prediction(self) -> list[Request]:
-        return [self._to_predict.pop(0)] if self._to_predict else []
+        return [self.to_predict.pop(0)] if self.to_predict else []
 
     async def predict(self, requests: list[Request]) -> dict[int, LengthRange]:
         self._note("predict", requests[0].id)
@@ -208,3 +208,38 @@ def test_an_error_in_any_part_ends_the_loop_and_is_raised(part: str) -> None:
     with pytest.raises(RuntimeError, match=f"trouble in {part}"):
         made.serve(made.clock.sleep(50.0))
     assert made.clock.now() <= 50.0
+
+
+def order(one: Scripted) -> list[tuple[str, float]]:
+    return [(call, at) for call, at, *_ in one.of("run", "complete", "predict", "predicted")]
+
+
+def test_predictions_and_iterations_take_turns() -> None:
+    made = Scripted([batch(), batch()], to_predict=[request(0), request(1)], is_parallel=False)
+    made.serve(made.clock.sleep(5.0))
+    assert order(made) == [
+        ("predict", 0.0), ("predicted", 0.25), ("run", 0.25), ("complete", 1.25),
+        ("predict", 1.25), ("predicted", 1.5), ("run", 1.5), ("complete", 2.5),
+    ]  # fmt: skip
+
+
+def test_predictions_run_beside_iterations_and_wake_the_loop() -> None:
+    made = Scripted([None, batch(), None], to_predict=[request(0), request(1)])
+    made.serve(made.clock.sleep(5.0))
+    assert order(made) == [
+        ("predict", 0.0), ("predicted", 0.25), ("predict", 0.25), ("run", 0.25), ("predicted", 0.5), ("complete", 1.25)
+    ]  # fmt: skip
+    assert made.of("predicted") == [("predicted", 0.25, 0.0, 0), ("predicted", 0.5, 0.25, 1)]
+
+
+def test_a_message_may_bring_something_to_predict() -> None:
+    made = Scripted()
+
+    async def meanwhile() -> None:
+        await made.clock.sleep(3.0)
+        made.to_predict.append(request(7))
+        made.loop.receive(Submit(request(7)))
+        await made.clock.sleep(1.0)
+
+    made.serve(meanwhile())
+    assert made.of("predict", "predicted") == [("predict", 3.0, 7), ("predicted", 3.25, 3.0, 7)]

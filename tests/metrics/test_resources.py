@@ -49,6 +49,7 @@ def test_a_disaggregated_system(disaggregated: list[Event]) -> None:
             "kv_occupancy_mean": (0.2 * 0.1 + 0.1 * 0.2 + 1.0 * 0.4 + 0.4 * 0.25) / 1.7,
             "kv_occupancy_max": 0.4,
             "num_preemptions": 0,
+            "prediction_accuracy": 0.5,
             "transfer_bytes": 1000,
             "transfer_bandwidth_bytes_per_s": 1000 / 0.10,
             "busy_prefill_instances_s": 1.3,
@@ -59,8 +60,8 @@ def test_a_disaggregated_system(disaggregated: list[Event]) -> None:
 
 def test_a_colocated_system(colocated: list[Event]) -> None:
     metrics = resource_metrics(tables(colocated))
-    bandwidth = metrics.pop("transfer_bandwidth_bytes_per_s")
-    assert isnan(bandwidth), "nothing was sent"
+    undefined = [metrics.pop("transfer_bandwidth_bytes_per_s"), metrics.pop("prediction_accuracy")]
+    assert all(map(isnan, undefined)), "nothing was sent, and nobody predicted"
     assert metrics == pytest.approx(
         {
             "makespan_s": 4.0,
@@ -80,6 +81,19 @@ def test_a_colocated_system(colocated: list[Event]) -> None:
             "busy_colocated_instances_s": 2.0,
         }
     )
+
+
+def test_a_prediction_is_right_when_the_response_is_in_its_range(disaggregated: list[Event], event: Make) -> None:
+    """Request 1 has 4 tokens, 2 has 1; a range holds its low end and not its high one."""
+    unpredicted = [each for each in disaggregated if each.kind != "predicted"]
+    for low, high, expected in [(0, 4, 0.5), (4, 8, 1.0), (0, 5, 1.0), (5, 9, 0.5)]:
+        one = event(1.2, "predicted", "p0", 1, low=low, high=high, duration_s=0.1)
+        two = event(1.2, "predicted", "p0", 2, low=1, high=2, duration_s=0.1)
+        found = tables([*unpredicted, one, two])
+        assert resource_metrics(found)["prediction_accuracy"] == expected
+        assert list(found.requests["predict_s"]) == pytest.approx(
+            [1.2 - routed for routed in found.requests["routed_s"]]
+        )
 
 
 def test_an_instance_with_more_devices_costs_device_seconds_but_no_resource_time(
@@ -145,6 +159,7 @@ def test_nothing_finished(colocated: list[Event]) -> None:
         "total_throughput_tokens_per_s",
         "goodput_per_s",
         "transfer_bandwidth_bytes_per_s",
+        "prediction_accuracy",
     }
     assert metrics["slo_attained_share"] == 0.0
     assert metrics["resource_time_s"] == 3.0, "work for nothing was work"

@@ -26,6 +26,9 @@ class Words:
     def encode(self, text: str, chat: bool) -> list[int]:
         return [sum(map(ord, word)) for word in text.split()]
 
+    def decode(self, ids: list[int]) -> str:
+        return " ".join(map(str, ids))
+
 
 @pytest.fixture
 def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
