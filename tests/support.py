@@ -114,7 +114,7 @@ def tetri(**changes: Any) -> Tetri:
         "flip": NoFlip(),
     }
     for name, value in changes.items():
-        part = prefill if name in (*prefill, "granularity", "seed") else rest
+        part = prefill if name in (*prefill, "granularity", "seed", "predict_mode") else rest
         part = decode if name in DECODE_OPTIONS else part
         part[name] = value
     rest["link"] = Memory(speed=rest["link"])  # what is varied in virtual time is the link's speed
@@ -517,6 +517,7 @@ def _assert_life(one: Request, life: list[Event]) -> None:
     _assert_order(first, [EventKind.PREFILL_STARTED, EventKind.PREFILL_DONE, EventKind.FIRST_TOKEN, EventKind.FINISHED])
     if was_handed_over:
         _assert_order(first, [EventKind.PREFILL_DONE, EventKind.TRANSFER_DONE])
+        _assert_order(first, [EventKind.ROUTED, EventKind.PREDICTED, EventKind.DISPATCHED])
     seats = [event.kind for event in life if event.kind in (EventKind.ADMITTED, EventKind.PREEMPTED)]
     for before, after in pairwise(seats):
         assert (before, after) != (EventKind.ADMITTED, EventKind.ADMITTED), "admitted twice"

@@ -9,6 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from tests.training import tiny
 from tetribench.config import COMPONENTS, build, conf_folder, load_class, register, schema_of
 from tetribench.config_errors import refuse_added_keys
 
@@ -23,8 +24,12 @@ NEEDS = {
     "arrivals/constant": ["workload.request_rate=1"],
     "arrivals/poisson": ["workload.request_rate=1"],
     "arrivals/gamma": ["workload.request_rate=1"],
+    "prefill/predict/learned": ["prefill.predict.checkpoint={checkpoint}"],
     "task/generate": ["task.out=x"],
     **{f"control/flip/{name}": ["system.tetri.num_decode=2"] for name in ("idle", "low_load", "queue_ratio")},
+    "task/collect_lengths": ["task.out=x"],
+    "task/train_predictor": ["task.lengths={text}"],
+    "workload/text_mix": ["workload.paths=[{text}]"],
 }
 """Values that an option cannot do without."""
 
@@ -43,7 +48,8 @@ def files(tmp_path: Path) -> dict[str, str]:
     text = tmp_path / "prompts.txt"
     text.write_text("Hello?\n")
     requests = conf_folder().parent / "workloads" / "lpld.jsonl"
-    return {"trace": str(trace), "text": str(text), "requests": str(requests)}
+    checkpoint = tiny.checkpoint(tmp_path / "checkpoint")
+    return {"trace": str(trace), "text": str(text), "requests": str(requests), "checkpoint": str(checkpoint)}
 
 
 def overrides_for(option: str, files: dict[str, str]) -> list[str]:

@@ -19,6 +19,8 @@ from tetribench.prefill.chunk import Chunker
 from tetribench.prefill.dispatch import PowerOfTwo
 from tetribench.prefill.order import SJF
 from tetribench.prefill.predict import NoisyOracle
+from tetribench.prefill.predict_mode import Parallel
+from tetribench.prefill.scheduler import PrefillScheduler
 
 Command = Callable[..., int]
 
@@ -81,6 +83,8 @@ def test_both_clocks_run_the_same_policies(runtime: str, tetribench: Command, mo
         (SJF, "next_group"),
         (Chunker, "cut"),
         (NoisyOracle, "predict"),
+        (Parallel, "next_group"),
+        (PrefillScheduler, "predicted"),
         (PowerOfTwo, "choose"),
         (ReserveDynamic, "admits"),
         (RunningBatch, "take"),

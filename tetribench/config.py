@@ -31,6 +31,7 @@ COMPONENTS = {
     "workload/shift": "tetribench.workload.shift.ShiftWorkload",
     "workload/trace": "tetribench.workload.traces.TraceWorkload",
     "workload/text": "tetribench.workload.text.TextWorkload",
+    "workload/text_mix": "tetribench.workload.text_mix.TextMixWorkload",
     "workload/file": "tetribench.workload.files.FileWorkload",
     "model/model": "tetribench.engine.model.Model",
     "hardware/hardware": "tetribench.engine.hardware.Hardware",
@@ -48,6 +49,9 @@ COMPONENTS = {
     "prefill/predict/none": "tetribench.prefill.predict.NoPrediction",
     "prefill/predict/oracle": "tetribench.prefill.predict.Oracle",
     "prefill/predict/noisy_oracle": "tetribench.prefill.predict.NoisyOracle",
+    "prefill/predict/learned": "tetribench.prefill.predict.Learned",
+    "prefill/predict_mode/sequential": "tetribench.prefill.predict_mode.Sequential",
+    "prefill/predict_mode/parallel": "tetribench.prefill.predict_mode.Parallel",
     "prefill/dispatch/power_of_two": "tetribench.prefill.dispatch.PowerOfTwo",
     "prefill/dispatch/random": "tetribench.prefill.dispatch.RandomDispatch",
     "prefill/dispatch/imbalance": "tetribench.prefill.dispatch.Imbalance",
@@ -78,6 +82,8 @@ COMPONENTS = {
     "task/run": "tetribench.tasks.Run",
     "task/report": "tetribench.tasks.Report",
     "task/generate": "tetribench.tasks.Generate",
+    "task/collect_lengths": "tetribench.training.collect.CollectLengths",
+    "task/train_predictor": "tetribench.training.train.TrainPredictor",
 }
 
 
@@ -93,6 +99,7 @@ class Prefill:
     order: Component = MISSING
     chunk: Component = MISSING
     predict: Component = MISSING
+    predict_mode: Component = MISSING
     dispatch: Component = MISSING
 
 

@@ -64,7 +64,8 @@ class Prepared:
 
 def prepare(setup: Setup) -> Prepared:
     """Raises ValueError when anything cannot work; nothing has been started or written by then."""
-    engine = setup.engine.sized(max(len(system.plan(setup.engine).instances) for system in setup.systems.values()))
+    plans = [system.plan(setup.engine) for system in setup.systems.values()]
+    engine = setup.engine.sized(max(len(plan.instances) for plan in plans))
     if not setup.runtime.is_virtual:
         _check_links(setup, engine)
     shape = setup.model.shape()
@@ -79,6 +80,10 @@ def prepare(setup: Setup) -> Prepared:
             requests = with_prose(requests, tokenizer, setup.seed)
         else:
             requests = requests.with_prompts(shape.vocab_size, setup.seed)
+    if tokenizer is not None:
+        requests = requests.with_words(tokenizer.decode)
+    for plan in plans:
+        plan.predictor.check(requests.requests)
     _check_capacity(engine, requests)
     return Prepared(requests, engine, tokenizer)
 
@@ -86,8 +91,10 @@ def prepare(setup: Setup) -> Prepared:
 def _tokenizer(setup: Setup) -> Any:
     """Loaded only for real weights, and in virtual time only for a workload of texts."""
     from tetribench.workload.text import TextWorkload
+    from tetribench.workload.text_mix import TextMixWorkload
 
-    if setup.model.is_random or (setup.runtime.is_virtual and not isinstance(setup.workload, TextWorkload)):
+    is_text = isinstance(setup.workload, TextWorkload | TextMixWorkload)
+    if setup.model.is_random or (setup.runtime.is_virtual and not is_text):
         return None
     from tetribench.engine.hf.tokenizer import load_tokenizer
 
@@ -121,7 +128,7 @@ def run(setup: Setup, console: Console) -> Path:
         _describe(setup, requests, folder)
         for name in setup.systems:
             with progress(console, name, len(requests.requests)) if setup.show_progress else _silent() as on_progress:
-                outputs = serve(setup, name, prepared, folder, on_progress)
+                outputs = serve(setup, name, prepared, folder, on_progress, console)
             if not setup.runtime.is_virtual:
                 write_outputs(folder.system(name), requests, outputs, prepared.tokenizer)
     return folder.path
@@ -155,7 +162,9 @@ def _describe(setup: Setup, requests: RequestSet, folder: RunFolder) -> None:
     folder.write_json("run.json", facts)
 
 
-def serve(setup: Setup, name: str, prepared: Prepared, folder: RunFolder, on_progress: Any) -> dict[int, list[int]]:
+def serve(
+    setup: Setup, name: str, prepared: Prepared, folder: RunFolder, on_progress: Any, console: Console
+) -> dict[int, list[int]]:
     """One system, fresh, from start-up to stop; events go to the run folder as they come. Token ids by request."""
     system_folder = folder.system(name)
     outputs: dict[int, list[int]] = {}
@@ -173,6 +182,7 @@ def serve(setup: Setup, name: str, prepared: Prepared, folder: RunFolder, on_pro
                 instances = await stack.start(client.deliver, client.fail)
                 manifest = {"instances": instances, "options": _flat(setup.options["system"][name.partition("#")[0]])}
                 folder.write_json(f"systems/{name}/manifest.json", manifest)
+                _say_predictor(name, instances, console)
                 await client.run(prepared.requests.requests, setup.drive, stack)
             finally:
                 await stack.stop()
@@ -180,6 +190,13 @@ def serve(setup: Setup, name: str, prepared: Prepared, folder: RunFolder, on_pro
 
         setup.runtime.run(main, system_folder / "logs")
     return outputs
+
+
+def _say_predictor(system: str, instances: dict[str, dict[str, Any]], console: Console) -> None:
+    """How a classifier runs depends on the machine."""
+    for predictor in sorted({facts["predictor"] for facts in instances.values()}):
+        if predictor.startswith("learned"):
+            console.print(f"{system}: length predictor {predictor}", soft_wrap=True)
 
 
 def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -32,3 +32,9 @@ def test_costs_may_be_nothing_but_not_less(option: str) -> None:
 def test_values_are_sixteen_bit_on_one_device_unless_said_otherwise() -> None:
     default = hardware()
     assert (default.bytes_per_value, default.num_devices, default.kv_memory_gib) == (2, 1, None)
+
+
+def test_a_predictor_beside_the_engine_cannot_make_it_faster() -> None:
+    assert (hardware().co_run_slowdown, hardware(co_run_slowdown=1.0).co_run_slowdown) == (None, 1.0)
+    with pytest.raises(ValueError, match=r"hardware\.co_run_slowdown=0.9: must be at least 1, or null"):
+        hardware(co_run_slowdown=0.9)

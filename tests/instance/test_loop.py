@@ -10,6 +10,7 @@ from tetribench.core.clock import run_virtual
 from tetribench.core.events import EventKind
 from tetribench.core.load import InstanceLoad
 from tetribench.core.messages import LoadReport, Message, Peers, Progress, Released, Stop, Submit, TokenOutput
+from tetribench.core.request import Request
 from tetribench.core.roles import Role
 from tetribench.core.sequence import LengthRange, Sequence
 from tetribench.engine.base import Batch, EngineInfo, KVPool, OnLayer, Part, PrefillChunk
@@ -21,7 +22,13 @@ from tetribench.kv.transfer import Moved, Push
 class Scripted:
     """A scheduler, an engine, a link and a post in one: hands out `batches` and writes down every call."""
 
-    def __init__(self, batches: SequenceOf[Batch | None] = (), trouble: str = "") -> None:
+    def __init__(
+        self,
+        batches: SequenceOf[Batch | None] = (),
+        trouble: str = "",
+        to_predict: SequenceOf[Request] = (),
+        is_parallel: bool = True,
+    ) -> None:
         self.clock = BoundedClock(limit_s=100.0)
         self.outbox = Outbox("one")
         self.info: EngineInfo = info()
@@ -33,12 +40,16 @@ class Scripted:
         self.roles: list[Role] = []
         self.is_drained = False
         self._batches = list(batches)
+        self.to_predict = list(to_predict)
+        self.description = "scripted"
+        self.is_parallel = is_parallel
         self._trouble = trouble
         self.loop = InstanceLoop(
             name="one",
             role=Role.decode,
             scheduler_for=self._scheduler_for,
             engine=self,
+            predictor=self,
             link=self,
             post=self,
             clock=self.clock,
@@ -57,6 +68,17 @@ class Scripted:
     def receive(self, message: Message, now_s: float) -> None:
         self._note("receive", message)
         self.outbox.send("two", Released("one", 0))
+
+    def next_prediction(self) -> list[Request]:
+        return [self.to_predict.pop(0)] if self.to_predict else []
+
+    async def predict(self, requests: list[Request]) -> dict[int, LengthRange]:
+        self._note("predict", requests[0].id)
+        await self.clock.sleep(0.25)
+        return {one.id: LengthRange(0, 1) for one in requests}
+
+    def predicted(self, ranges: dict[int, LengthRange], started_s: float, now_s: float) -> None:
+        self._note("predicted", started_s, *ranges)
 
     def next_batch(self, now_s: float) -> Batch | None:
         self._note("next_batch")
@@ -227,3 +249,38 @@ def test_an_error_in_any_part_ends_the_loop_and_is_raised(part: str) -> None:
     with pytest.raises(RuntimeError, match=f"trouble in {part}"):
         made.serve(made.clock.sleep(50.0))
     assert made.clock.now() <= 50.0
+
+
+def order(one: Scripted) -> list[tuple[str, float]]:
+    return [(call, at) for call, at, *_ in one.of("run", "complete", "predict", "predicted")]
+
+
+def test_predictions_and_iterations_take_turns() -> None:
+    made = Scripted([batch(), batch()], to_predict=[request(0), request(1)], is_parallel=False)
+    made.serve(made.clock.sleep(5.0))
+    assert order(made) == [
+        ("predict", 0.0), ("predicted", 0.25), ("run", 0.25), ("complete", 1.25),
+        ("predict", 1.25), ("predicted", 1.5), ("run", 1.5), ("complete", 2.5),
+    ]  # fmt: skip
+
+
+def test_predictions_run_beside_iterations_and_wake_the_loop() -> None:
+    made = Scripted([None, batch(), None], to_predict=[request(0), request(1)])
+    made.serve(made.clock.sleep(5.0))
+    assert order(made) == [
+        ("predict", 0.0), ("predicted", 0.25), ("predict", 0.25), ("run", 0.25), ("predicted", 0.5), ("complete", 1.25)
+    ]  # fmt: skip
+    assert made.of("predicted") == [("predicted", 0.25, 0.0, 0), ("predicted", 0.5, 0.25, 1)]
+
+
+def test_a_message_may_bring_something_to_predict() -> None:
+    made = Scripted()
+
+    async def meanwhile() -> None:
+        await made.clock.sleep(3.0)
+        made.to_predict.append(request(7))
+        made.loop.receive(Submit(request(7)))
+        await made.clock.sleep(1.0)
+
+    made.serve(meanwhile())
+    assert made.of("predict", "predicted") == [("predict", 3.0, 7), ("predicted", 3.25, 3.0, 7)]

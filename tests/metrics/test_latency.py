@@ -30,6 +30,7 @@ DISAGGREGATED = {
     "normalised_latency_s": 0.25,
     "send_delay_s": 0.01,
     "route_s": 0.02,
+    "predict_s": 0.17,
     "prefill_queue_s": 0.07,
     "prefill_s": 0.30,
     "reserve_wait_s": 0.05,
@@ -45,6 +46,7 @@ ONE_TOKEN = {
     "normalised_latency_s": 2.0,
     "send_delay_s": 0.0,
     "route_s": 0.0,
+    "predict_s": 0.45,
     "prefill_queue_s": 0.5,
     "prefill_s": 1.0,
 }

@@ -58,6 +58,7 @@ def test_a_disaggregated_system(disaggregated: list[Event]) -> None:
             "num_recomputations": 0,
             "num_recomputed_tokens": 0,
             "swapped_bytes": 0,
+            "prediction_accuracy": 0.5,
             "transfer_bytes": 1000,
             "transfer_bandwidth_bytes_per_s": 1000 / 0.10,
             "busy_prefill_instances_s": 1.3,
@@ -68,8 +69,8 @@ def test_a_disaggregated_system(disaggregated: list[Event]) -> None:
 
 def test_a_colocated_system(colocated: list[Event]) -> None:
     metrics = resource_metrics(tables(colocated))
-    bandwidth = metrics.pop("transfer_bandwidth_bytes_per_s")
-    assert isnan(bandwidth), "nothing was sent"
+    undefined = [metrics.pop("transfer_bandwidth_bytes_per_s"), metrics.pop("prediction_accuracy")]
+    assert all(map(isnan, undefined)), "nothing was sent, and nobody predicted"
     assert metrics == pytest.approx(
         {
             "makespan_s": 4.0,
@@ -111,6 +112,19 @@ def test_swaps_and_recomputations_are_told_apart(disaggregated: list[Event], eve
     assert metrics["num_preemptions"] == 3
     assert (metrics["num_swaps"], metrics["swapped_bytes"]) == (1, 1500)
     assert (metrics["num_recomputations"], metrics["num_recomputed_tokens"]) == (2, 110)
+
+
+def test_a_prediction_is_right_when_the_response_is_in_its_range(disaggregated: list[Event], event: Make) -> None:
+    """Request 1 has 4 tokens, 2 has 1; a range holds its low end and not its high one."""
+    unpredicted = [each for each in disaggregated if each.kind != "predicted"]
+    for low, high, expected in [(0, 4, 0.5), (4, 8, 1.0), (0, 5, 1.0), (5, 9, 0.5)]:
+        one = event(1.2, "predicted", "p0", 1, low=low, high=high, duration_s=0.1)
+        two = event(1.2, "predicted", "p0", 2, low=1, high=2, duration_s=0.1)
+        found = tables([*unpredicted, one, two])
+        assert resource_metrics(found)["prediction_accuracy"] == expected
+        assert list(found.requests["predict_s"]) == pytest.approx(
+            [1.2 - routed for routed in found.requests["routed_s"]]
+        )
 
 
 def test_an_instance_with_more_devices_costs_device_seconds_but_no_resource_time(
@@ -177,6 +191,7 @@ def test_nothing_finished(colocated: list[Event]) -> None:
         "total_throughput_tokens_per_s",
         "goodput_per_s",
         "transfer_bandwidth_bytes_per_s",
+        "prediction_accuracy",
     }
     assert metrics["slo_attained_share"] == 0.0
     assert metrics["resource_time_s"] == 3.0, "work for nothing was work"

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,9 +21,9 @@ from tetribench.core.sequence import LengthRange
 from tetribench.engine.base import Batch
 from tetribench.kv.transfer import Granularity, Moved, Push
 from tetribench.prefill.chunk import Chunker
-from tetribench.prefill.dispatch import PowerOfTwo, RandomDispatch
+from tetribench.prefill.dispatch import PowerOfTwo
 from tetribench.prefill.order import FCFS, SJF
-from tetribench.prefill.predict import NoisyOracle, Oracle
+from tetribench.prefill.predict import Oracle
 from tetribench.prefill.scheduler import PrefillPolicies, PrefillScheduler
 
 LOADS = {"decode-0": load(1000, time_s=0.25), "decode-1": load(900, time_s=0.5)}
@@ -37,8 +38,22 @@ def scheduler(num_blocks: int = 100, *requests: Request, **changes: Any) -> Pref
     made = PrefillPolicies(**policies).build("prefill-0", info(num_blocks, 4, (STOP_TOKEN,), num_layers=num_layers))
     made.receive(LoadBroadcast(LOADS), 0.5)
     for one in requests:
-        made.receive(Submit(one), 1.0)
+        submit(made, one, 1.0)
     return made
+
+
+def submit(made: PrefillScheduler, one: Request, now_s: float) -> None:
+    """Submitted, and predicted at once."""
+    made.receive(Submit(one), now_s)
+    predict(made, now_s)
+    made.outbox.events = [event for event in made.outbox.events if event.kind is not EventKind.PREDICTED]
+
+
+def predict(made: PrefillScheduler, now_s: float, high: int = 200) -> list[int]:
+    """The next group of requests is predicted; who they were."""
+    group = made.next_prediction()
+    made.predicted({one.id: LengthRange(0, high) for one in group}, now_s - 0.5, now_s)
+    return [one.id for one in group]
 
 
 def step(made: PrefillScheduler, now_s: float, token_id: int = 77) -> Batch:
@@ -180,7 +195,7 @@ def test_a_group_is_taken_only_when_less_than_a_chunk_is_scheduled() -> None:
     """A late short prompt is ordered into the next group, and not behind one that was taken too early."""
     made = scheduler(100, request(0, 8), request(1, 8), request(2, 8), order=SJF(window=2))
     step(made, 1.0)
-    made.receive(Submit(request(3, 1)), 1.5)
+    submit(made, request(3, 1), 1.5)
     assert [chunk.sequence.request.id for chunk in step(made, 2.0).prefill] == [1]
     assert [chunk.sequence.request.id for chunk in step(made, 3.0).prefill] == [3, 2]
 
@@ -259,24 +274,67 @@ def test_load_counts_prompt_tokens_that_are_not_yet_computed() -> None:
     assert (after.num_free_tokens, after.num_total_tokens) == (400 - 12, 400)
 
 
-def test_a_prediction_is_the_same_on_every_instance_and_in_every_order() -> None:
-    def predictions(name: str, ids: list[int], seed: int) -> dict[int, tuple[int, int]]:
-        policies = PrefillPolicies(
-            order=FCFS(), chunk=Chunker(chunk_size=4), predict=NoisyOracle(), dispatch=RandomDispatch(), seed=seed
-        )
-        made = policies.build(name, info())
-        made.receive(LoadBroadcast(LOADS), 0.0)
-        for id in ids:
-            made.receive(Submit(request(id, prompt=4, output=500)), 0.0)
-        for _ in ids:
-            step(made, 1.0)
-        return {e.requests[0]: (e.details["low"], e.details["high"]) for e in made.outbox.events if "low" in e.details}
+def in_parallel(*requests: Request, granularity: Granularity = Granularity.chunk) -> PrefillScheduler:
+    policies = PrefillPolicies(
+        order=FCFS(), chunk=Chunker(chunk_size=8), predict=Oracle(), dispatch=PowerOfTwo(), granularity=granularity
+    )
+    made = policies.build("prefill-0", replace(info(100, 4, (STOP_TOKEN,)), predicts_in_parallel=True))
+    made.receive(LoadBroadcast(LOADS), 0.5)
+    for one in requests:
+        made.receive(Submit(one), 1.0)
+    return made
 
-    ids = list(range(40))
-    once = predictions("prefill-0", ids, seed=1)
-    assert len(once) == 40 and len(set(once.values())) == 3
-    assert predictions("prefill-1", ids[::-1], seed=1) == once
-    assert predictions("prefill-0", ids, seed=2) != once
+
+def test_in_sequence_a_prompt_waits_for_its_prediction() -> None:
+    made = scheduler()
+    made.receive(Submit(request(5, prompt=8, output=30)), 1.0)
+    assert made.next_batch(1.0) is None
+    assert (made.load(1.0).num_queued_tokens, made.load(1.0).num_waiting) == (8, 1)
+    assert predict(made, 2.0) == [5] and predict(made, 2.0) == []
+    assert made.outbox.events[0].details == {"low": 0, "high": 200, "duration_s": 0.5}
+    step(made, 3.0)
+    assert kinds(made)[:2] == [(EventKind.PREDICTED, 2.0, 5), (EventKind.PREFILL_STARTED, 3.0, 5)]
+
+
+def test_in_parallel_a_prompt_whose_prediction_is_there_is_dispatched_after_its_first_chunk() -> None:
+    made = in_parallel(request(5, prompt=16, output=30))
+    batch = made.next_batch(1.0)
+    assert batch is not None and predict(made, 1.5) == [5]
+    assert kinds(made) == [(EventKind.PREFILL_STARTED, 1.0, 5), (EventKind.PREDICTED, 1.5, 5)]
+    finish(made, batch, 2.0)
+    assert kinds(made) == [(EventKind.DISPATCHED, 2.0, 5)]
+    (message,) = made.outbox.messages
+    assert message == ("decode-0", Reserve("prefill-0", 0, request(5, 16, 30), 1, [], LengthRange(0, 200)))
+
+
+@pytest.mark.parametrize("granularity", Granularity)
+def test_in_parallel_a_prompt_that_is_done_first_is_dispatched_with_its_prediction(granularity: Granularity) -> None:
+    made = in_parallel(request(5, prompt=16, output=30), granularity=granularity)
+    step(made, 2.0)
+    step(made, 3.0)
+    assert [kind for kind, _, _ in kinds(made)] == [EventKind.PREFILL_STARTED, EventKind.PREFILL_DONE]
+    assert made.num_used_blocks == 4 and not made.outbox.messages
+    predict(made, 4.0)
+    assert kinds(made) == [(EventKind.PREDICTED, 4.0, 5), (EventKind.DISPATCHED, 4.0, 5)]
+    made.receive(Granted(0, [50, 51, 52, 53]), 4.5)
+    (push,) = taken(made.outbox.pushes)
+    assert push.target_ids == [50, 51, 52, 53] and push.is_last
+    made.moved(moved(push, 4.5, 5.0))
+    assert kinds(made)[-1] == (EventKind.TRANSFER_DONE, 5.0, 5)
+    made.check()
+
+
+@pytest.mark.parametrize("output", [1, 30])
+@pytest.mark.parametrize("is_in_flight", [True, False])
+def test_a_prediction_that_comes_after_the_response_has_ended_changes_nothing(output: int, is_in_flight: bool) -> None:
+    made = in_parallel(request(5, prompt=8, output=output, natural_stop=True))
+    group = made.next_prediction() if is_in_flight else []
+    step(made, 2.0, STOP_TOKEN)
+    assert kinds(made)[-1][0] is EventKind.PREFILL_DONE
+    assert made.next_prediction() == []
+    made.predicted({one.id: LengthRange(0, 200) for one in group}, 1.0, 3.0)
+    assert not made.outbox.messages and made.num_used_blocks == 0
+    made.check()
 
 
 def test_a_message_for_someone_else_is_our_own_error() -> None:

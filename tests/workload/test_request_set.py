@@ -91,3 +91,13 @@ def test_a_vocabulary_needs_ordinary_ids() -> None:
     assert RequestSet(name="x", requests=[REQUEST]).with_prompts(6, seed=0).requests[0].prompt_ids
     with pytest.raises(ValueError, match=r"^model\.vocab_size=5: must be at least 6"):
         RequestSet(name="x", requests=[REQUEST]).with_prompts(5, seed=0)
+
+
+def test_requests_carry_their_words(mixed: ClassWorkload) -> None:
+    drawn = mixed.draw(0).with_prompts(1000, 0)
+    worded = replace(drawn, texts={1: "as it was drawn"}).with_words(lambda ids: f"{len(ids)} tokens")
+    assert [one.text for one in worded.requests[:2]] == [
+        f"{drawn.requests[0].num_prompt_tokens} tokens",
+        "as it was drawn",
+    ]
+    assert worded.fingerprint() == drawn.fingerprint()

@@ -90,6 +90,7 @@ def test_blank_prompts_do_not_count(tmp_path: Path) -> None:
         ({"prompt": "yes"}, "yes"),
         ({"instruction": "do", "input": "this"}, "do\n\nthis"),
         ({"instruction": "do", "input": ""}, "do"),
+        ({"instruction": "do", "instances": [{"input": "this"}, {"input": "that"}]}, "do\n\nthis"),
         ({"text": "yes"}, "yes"),
         ({"turns": ["first", "second"]}, "first"),
         ({"turns": [{"content": "first"}, {"content": "second"}]}, "first"),

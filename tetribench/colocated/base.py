@@ -9,7 +9,7 @@ from tetribench.core.messages import Drain, Lost, Message, Submit
 from tetribench.core.sequence import LengthRange, Sequence
 from tetribench.decode.running import RunningBatch
 from tetribench.engine.base import Batch, EngineInfo
-from tetribench.instance.scheduler import Outbox
+from tetribench.instance.scheduler import Outbox, PredictsNothing
 from tetribench.kv.blocks import BlockAllocator
 from tetribench.kv.transfer import Moved
 
@@ -32,7 +32,7 @@ class ColocatedPolicies:
         self.watermark = watermark
 
 
-class ColocatedScheduler(ABC):
+class ColocatedScheduler(PredictsNothing, ABC):
     """First come, first served; the running batch also holds the prompts that are begun and not yet done.
 
     A prompt gets the blocks for all of its tokens when it is begun. When memory runs out the member that came last is

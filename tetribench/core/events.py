@@ -8,6 +8,7 @@ A request's life, in the order of a disaggregated system (a colocated one skips 
     FIRST_TOKEN, then TOKEN*, are deliveries to the client, which run beside the middle part;
     PREEMPTED may come between ADMITTED and FINISHED, and is followed by another ADMITTED; a colocated instance that
     mixes prompt chunks and decodes may also preempt a prompt that it has begun, before its first ADMITTED;
+    PREDICTED comes between ROUTED and DISPATCHED, before or after PREFILL_STARTED;
     FAILED (with a reason) may come at any point instead of FINISHED: no request just disappears.
     RETRIED may come at any point before: after `restart` the request's life begins again at ROUTED, with the tokens
     that it has; after `resend` at DISPATCHED, because the prefill instance still holds its KV.
@@ -34,6 +35,7 @@ class EventKind(StrEnum):
     ARRIVED = "arrived"  # client, at the intended arrival; num_prompt_tokens, max_output_tokens, label
     SENT = "sent"  # client, when it was really sent
     ROUTED = "routed"  # global scheduler; to
+    PREDICTED = "predicted"  # prefill instance; low, high, duration_s (of the prediction that it shared with others)
     PREFILL_STARTED = "prefill_started"  # instance; start of the iteration that holds its first chunk
     PREFILL_DONE = "prefill_done"  # instance; its last chunk ended and its first token exists there
     DISPATCHED = "dispatched"  # prefill instance; to, candidates, low, high, load_age_s

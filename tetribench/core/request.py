@@ -16,6 +16,7 @@ class Request:
     `arrival_s` is the *intended* arrival; every latency is counted from it.
     `max_output_tokens` is exact unless `natural_stop`, where a stop token may end the response earlier.
     `prompt_ids` is empty where only lengths matter (virtual time); otherwise it has `num_prompt_tokens` entries.
+    `text` is the prompt in words, where they are known; a length predictor has a tokenizer of its own and reads these.
     `label` names the class the request was drawn for (`LPLD`, `HPHD`, ...), before any scaling of lengths.
     """
 
@@ -26,6 +27,7 @@ class Request:
     natural_stop: bool = False
     label: str = ""
     prompt_ids: tuple[int, ...] = ()
+    text: str = ""
 
     @property
     def num_tokens(self) -> int:

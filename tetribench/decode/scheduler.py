@@ -25,7 +25,7 @@ from tetribench.decode.preempt import PreemptedQueue, Preemption
 from tetribench.decode.running import RunningBatch
 from tetribench.engine.base import Batch, EngineInfo, PrefillChunk
 from tetribench.instance.post import CONTROL
-from tetribench.instance.scheduler import Outbox
+from tetribench.instance.scheduler import Outbox, PredictsNothing
 from tetribench.kv.blocks import BlockAllocator
 from tetribench.kv.transfer import Moved
 
@@ -72,7 +72,7 @@ class _Asking:
     ticket: int
 
 
-class DecodeScheduler:
+class DecodeScheduler(PredictsNothing):
     """Requests ask for memory (`Reserve`), get it (`Granted`), arrive with their KV (`Arrived`), and decode.
 
     The admission policy decides at the first of these steps, before any byte moves: a request that it holds back waits

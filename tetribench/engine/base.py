@@ -1,11 +1,13 @@
 """What the loop hands to an engine and what it gets back."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence as SequenceOf
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 from tetribench.core.clock import Clock
-from tetribench.core.sequence import Sequence
+from tetribench.core.request import Request
+from tetribench.core.sequence import LengthRange, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,10 @@ class EngineInfo:
     copy_bytes_per_s: float | None = None
     """Speed of a KV copy, where it is a number and not something that happens (a cost model)."""
     versions: dict[str, str] = field(default_factory=dict)
+    predictor: str = "nothing to predict"
+    """What predicts response lengths beside this engine, and where it runs."""
+    predicts_in_parallel: bool = False
+    """Prompts are prefilled while their response lengths are predicted."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -159,6 +165,35 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Give back threads and memory."""
+
+
+class LengthPredictor(Protocol):
+    """What runs beside the engine of a prefill instance and predicts response lengths (paper section 3.3.2)."""
+
+    description: str
+    is_parallel: bool
+    """It may run during an iteration; else the two take turns."""
+
+    async def predict(self, requests: list[Request]) -> dict[int, LengthRange]:
+        """The range that each request's response length is expected in, by request id."""
+
+    def close(self) -> None:
+        """Give back processes, threads and memory."""
+
+
+def with_predictor(info: EngineInfo, predictor: LengthPredictor) -> EngineInfo:
+    """The facts of an engine and of what predicts beside it."""
+    return replace(info, predictor=predictor.description, predicts_in_parallel=predictor.is_parallel)
+
+
+class PredictorFactory(Protocol):
+    """A light, picklable description of a length predictor; heavy imports happen in `build`."""
+
+    def check(self, requests: SequenceOf[Request]) -> None:
+        """Raises ValueError for requests that it could not predict; nothing has been started by then."""
+
+    def build(self, engine: Engine, clock: Clock, spare_core: int | None) -> LengthPredictor:
+        """Make it, beside `engine`. `spare_core` is a core that the engine does not need, where there is one."""
 
 
 class EngineFactory(Protocol):

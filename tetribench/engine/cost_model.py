@@ -1,12 +1,13 @@
 """An engine that only waits: the time of an iteration from the model's shape and the hardware's profile."""
 
+from collections.abc import Callable
 from copy import copy
 
 from tetribench.core.clock import Clock
 from tetribench.engine.base import Batch, EngineInfo, KVPool, OnLayer
 from tetribench.engine.hardware import Hardware
 from tetribench.engine.host_memory import check_host_memory, host_blocks
-from tetribench.engine.model import Model, ModelShape
+from tetribench.engine.model import OPT_125M, Model, ModelShape
 
 
 class CostModel:
@@ -39,6 +40,41 @@ class CostModel:
         )
 
 
+class SharedDevice:
+    """A device that an engine and a length predictor may use at once, each then `slowdown` times as slow.
+
+    What overlaps something else at all is slowed as a whole: the paper gives one duration of a chunk beside a
+    prediction (0.25 s for 0.152 s), and not how much of it the prediction takes.
+    """
+
+    def __init__(self, clock: Clock, slowdown: float) -> None:
+        self._clock = clock
+        self._slowdown = slowdown
+        self._num_running = 0
+        self._num_started = 0
+
+    async def run(
+        self, before_s: float, seconds: float, on_part: Callable[[int], None] | None = None, num_parts: int = 1
+    ) -> None:
+        """Something that takes `seconds` by itself, after `before_s` that nobody slows down.
+
+        `on_part` is told of the ends of `num_parts` equal parts, as they are without a slowdown.
+        """
+        is_beside = self._num_running > 0
+        self._num_running += 1
+        self._num_started += 1
+        num_started = self._num_started
+        started_s = self._clock.now() + before_s
+        if on_part is not None:
+            for part in range(num_parts):
+                await self._clock.sleep_until(started_s + seconds * (part + 1) / num_parts)
+                on_part(part)
+        await self._clock.sleep_until(started_s + seconds)
+        if is_beside or self._num_started > num_started:
+            await self._clock.sleep(seconds * (self._slowdown - 1))
+        self._num_running -= 1
+
+
 class CostModelEngine:
     """Sleeps for the predicted time and yields token 0 for every sequence that has one due.
 
@@ -47,21 +83,26 @@ class CostModelEngine:
 
     pool: KVPool | None = None
 
-    def __init__(self, cost: CostModel, info: EngineInfo, clock: Clock, host_bytes_per_s: float) -> None:
+    def __init__(
+        self,
+        cost: CostModel,
+        info: EngineInfo,
+        device: SharedDevice,
+        predictor_cost: CostModel | None,
+        host_bytes_per_s: float,
+    ) -> None:
         self.info = info
+        self.device = device
+        self.predictor_cost = predictor_cost
+        """Of a length predictor on the same device; None where the hardware's profile knows nothing of one."""
         self._host_bytes_per_s = host_bytes_per_s
         self._cost = cost
-        self._clock = clock
 
     async def run(self, batch: Batch, on_layer: OnLayer | None = None) -> dict[int, int]:
         """Layers end at equal fractions of the pass, which follows the swaps."""
-        started_s = self._clock.now() + batch.num_swapped_blocks * self.info.block_bytes / self._host_bytes_per_s
-        seconds = self._cost.seconds(batch) if batch.prefill or batch.decode else 0.0
-        if on_layer is not None:
-            for layer in range(self.info.num_layers):
-                await self._clock.sleep_until(started_s + seconds * (layer + 1) / self.info.num_layers)
-                on_layer(layer)
-        await self._clock.sleep_until(started_s + seconds)
+        swap_s = batch.num_swapped_blocks * self.info.block_bytes / self._host_bytes_per_s
+        pass_s = self._cost.seconds(batch) if batch.prefill or batch.decode else 0.0
+        await self.device.run(swap_s, pass_s, on_layer, self.info.num_layers)
         tokens = {chunk.sequence.request.id: 0 for chunk in batch.prefill if chunk.yields_token}
         tokens.update([(sequence.request.id, 0) for sequence in batch.decode])
         return tokens
@@ -145,5 +186,8 @@ class CostModelFactory:
         return self.info().num_blocks
 
     def build(self, clock: Clock, core: int | None) -> CostModelEngine:
+        slowdown = self.hardware.co_run_slowdown
+        device = SharedDevice(clock, 1.0 if slowdown is None else slowdown)
+        predictor_cost = None if slowdown is None else CostModel(OPT_125M, self.hardware)
         cost = CostModel(self.model.shape(), self.hardware)
-        return CostModelEngine(cost, self.info(), clock, self.hardware.host_bytes_per_s)
+        return CostModelEngine(cost, self.info(), device, predictor_cost, self.hardware.host_bytes_per_s)

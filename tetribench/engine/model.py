@@ -34,6 +34,20 @@ class ModelShape:
         return 2 * self.num_layers * self.num_kv_heads * self.head_size * bytes_per_value
 
 
+OPT_125M = ModelShape(
+    num_layers=12,
+    hidden_size=768,
+    ffn_size=3072,
+    num_heads=12,
+    num_kv_heads=12,
+    head_size=64,
+    vocab_size=50272,
+    max_context_tokens=2048,
+    num_parameters=125_239_296,
+)
+"""The paper's length predictor (section 3.3.2)."""
+
+
 class Model:
     """What to serve: random weights in a shape of `architecture`, or the weights under `path`.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tetribench.core.clock import Clock
 from tetribench.core.messages import Broken, Message, Peers, Ready, Stop
-from tetribench.engine.base import Engine
+from tetribench.engine.base import Engine, LengthPredictor, with_predictor
 from tetribench.instance.launch import InstanceFailed, InstanceSpec
 from tetribench.instance.loop import InstanceLoop
 from tetribench.instance.post import CONTROL
@@ -20,10 +20,12 @@ class _Instance:
     loop: InstanceLoop
     engine: Engine
     link: Link
+    predictor: LengthPredictor
     task: asyncio.Task[None] | None = None
 
     def close(self) -> None:
         self.link.close()
+        self.predictor.close()
         self.engine.close()
 
 
@@ -60,20 +62,23 @@ class InlineLauncher:
         engine = spec.engine.build(self._clock, spec.index)
         link = link_for(engine, spec.link, self._clock)
         await link.open()
+        predictor = spec.predictor.build(engine, self._clock, None)
+        info = with_predictor(engine.info, predictor)
         loop = InstanceLoop(
             name=spec.name,
             role=spec.role,
-            scheduler_for=lambda role: spec.schedulers[role].build(spec.name, engine.info),
+            scheduler_for=lambda role: spec.schedulers[role].build(spec.name, info),
             engine=engine,
+            predictor=predictor,
             link=link,
             post=self,
             clock=self._clock,
             report_period_s=spec.report_period_s,
         )
-        self._instances[spec.name] = _Instance(loop, engine, link)
+        self._instances[spec.name] = _Instance(loop, engine, link, predictor)
         self._open.append(self._instances[spec.name])
         self._handles[spec.name] = link.handle()
-        return Ready(spec.name, spec.facts(engine), link.handle())
+        return Ready(spec.name, spec.facts(info), link.handle())
 
     def _begin(self, name: str) -> None:
         instance = self._instances[name]

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from tetribench.core.messages import Message, Ready
 from tetribench.core.roles import Role
-from tetribench.engine.base import Engine, EngineFactory
+from tetribench.engine.base import EngineFactory, EngineInfo, PredictorFactory
 from tetribench.instance.scheduler import SchedulerFactory
 from tetribench.kv.links import Medium
 
@@ -25,11 +25,12 @@ class InstanceSpec:
     engine: EngineFactory
     link: Medium
     report_period_s: float
+    predictor: PredictorFactory
 
-    def facts(self, engine: Engine) -> dict[str, Any]:
+    def facts(self, info: EngineInfo) -> dict[str, Any]:
         """What a run records of the instance: its engine, and the link that its KV leaves by."""
         link = {} if self.role is Role.colocated else {"link": self.link.name}
-        return {**engine.info.as_dict(), **link}
+        return {**info.as_dict(), **link}
 
 
 class InstanceFailed(RuntimeError):

@@ -3,13 +3,15 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
+from typing import Any
 
 from tetribench.core.clock import Clock
 from tetribench.core.events import Event, EventKind
 from tetribench.core.messages import Drain, Drained, LoadReport, Lost, Message, Peers, Progress, Stop
 from tetribench.core.roles import Role
-from tetribench.engine.base import Batch, Engine
+from tetribench.engine.base import Batch, Engine, LengthPredictor
 from tetribench.instance.post import CONTROL, Post
 from tetribench.instance.scheduler import Scheduler
 from tetribench.kv.links import Link, LinkFailed
@@ -30,6 +32,7 @@ class InstanceLoop:
         role: Role,
         scheduler_for: Callable[[Role], Scheduler],
         engine: Engine,
+        predictor: LengthPredictor,
         link: Link,
         post: Post,
         clock: Clock,
@@ -39,11 +42,15 @@ class InstanceLoop:
         self.scheduler = scheduler_for(role)
         self._scheduler_for = scheduler_for
         self._engine = engine
+        self._predictor = predictor
         self._link = link
         self._post = post
         self._clock = clock
         self._report_period_s = report_period_s
         self._work = asyncio.Event()
+        self._predictable = asyncio.Event()
+        self._device: AbstractAsyncContextManager[Any] = nullcontext() if predictor.is_parallel else asyncio.Lock()
+        """Held by an iteration or by a prediction where these take turns."""
         self._pushes: deque[Push] = deque()
         self._held: list[Push] = []
         self._num_layers_done = 0
@@ -68,6 +75,7 @@ class InstanceLoop:
                 self.scheduler.receive(message, self._clock.now())
                 self._flush()
         self._work.set()
+        self._predictable.set()
 
     def _note(self, message: Message) -> None:
         """What the loop itself has to do with a message for its scheduler."""
@@ -83,7 +91,7 @@ class InstanceLoop:
 
     async def run(self) -> None:
         """Until `Stop`. An exception in any part ends all of them and is raised."""
-        others = [asyncio.ensure_future(self._push()), asyncio.ensure_future(self._report())]
+        others = [asyncio.ensure_future(one) for one in (self._push(), self._report(), self._predict())]
         iterate = asyncio.ensure_future(self._iterate())
         try:
             done, _ = await asyncio.wait([iterate, *others], return_when=asyncio.FIRST_COMPLETED)
@@ -97,26 +105,54 @@ class InstanceLoop:
     async def _iterate(self) -> None:
         while not self._is_stopping:
             self._finish_drain()
-            self._num_layers_done = 0
-            batch = self.scheduler.next_batch(self._clock.now())
-            if batch is None:
-                self._flush()
+            async with self._device:
+                has_run = await self._run_next_batch()
+            if not has_run:
                 self._work.clear()
                 await self._work.wait()
-                continue
-            started_s = self._clock.now()
-            num_used_blocks = self.scheduler.num_used_blocks
-            self._flush()  # before the engine runs, which may fail
-            self._busy_from_s = started_s
-            tokens = await self._engine.run(batch, self._on_layer if batch.by_layer else None)
-            now_s = self._clock.now()
-            self._count_busy(now_s)
-            self._busy_from_s = None
-            self._on_layer(self._engine.info.num_layers - 1)
-            self.scheduler.outbox.events.append(self._iteration(batch, started_s, now_s, num_used_blocks))
-            self.scheduler.complete(batch, tokens, now_s)
-            self._flush()
         await self.settle()
+
+    async def _run_next_batch(self) -> bool:
+        """Whether there was one."""
+        self._num_layers_done = 0
+        batch = self.scheduler.next_batch(self._clock.now())
+        started_s = self._clock.now()
+        num_used_blocks = self.scheduler.num_used_blocks
+        self._flush()  # before the engine runs, which may fail
+        if batch is None:
+            return False
+        self._busy_from_s = started_s
+        tokens = await self._engine.run(batch, self._on_layer if batch.by_layer else None)
+        now_s = self._clock.now()
+        self._count_busy(now_s)
+        self._busy_from_s = None
+        self._on_layer(self._engine.info.num_layers - 1)
+        self.scheduler.outbox.events.append(self._iteration(batch, started_s, now_s, num_used_blocks))
+        self.scheduler.complete(batch, tokens, now_s)
+        self._flush()
+        return True
+
+    async def _predict(self) -> None:
+        """One group of requests after the other, beside the iterations or between them."""
+        while True:
+            self._predictable.clear()
+            has_run = True
+            while has_run:
+                async with self._device:
+                    has_run = await self._run_next_prediction()
+            await self._predictable.wait()
+
+    async def _run_next_prediction(self) -> bool:
+        """Whether there was one."""
+        requests = self.scheduler.next_prediction()
+        if not requests:
+            return False
+        started_s = self._clock.now()
+        ranges = await self._predictor.predict(requests)
+        self.scheduler.predicted(ranges, started_s, self._clock.now())
+        self._flush()
+        self._work.set()
+        return True
 
     def _count_busy(self, now_s: float) -> None:
         """Count the iteration in flight up to now."""

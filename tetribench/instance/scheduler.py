@@ -6,6 +6,8 @@ from typing import Any, Protocol
 from tetribench.core.events import Event, EventKind
 from tetribench.core.load import InstanceLoad
 from tetribench.core.messages import Message, TokenOutput
+from tetribench.core.request import Request
+from tetribench.core.sequence import LengthRange
 from tetribench.engine.base import Batch, EngineInfo
 from tetribench.kv.transfer import Moved, Push
 
@@ -35,6 +37,12 @@ class Scheduler(Protocol):
     def receive(self, message: Message, now_s: float) -> None:
         """Take in a message from another instance or from the control plane."""
 
+    def next_prediction(self) -> list[Request]:
+        """Whose response lengths to predict next, together; nobody's when that has to wait until something comes."""
+
+    def predicted(self, ranges: dict[int, LengthRange], started_s: float, now_s: float) -> None:
+        """The requests of the last `next_prediction` have been predicted."""
+
     def next_batch(self, now_s: float) -> Batch | None:
         """What to run next; None when there is nothing to run until something is received."""
 
@@ -57,6 +65,16 @@ class Scheduler(Protocol):
 
     def check(self) -> None:
         """Assert the invariants of an idle scheduler: no block lost, nothing forgotten."""
+
+
+class PredictsNothing:
+    """The part of a scheduler that takes response lengths as they come."""
+
+    def next_prediction(self) -> list[Request]:
+        return []
+
+    def predicted(self, ranges: dict[int, LengthRange], started_s: float, now_s: float) -> None:
+        raise AssertionError("nothing was to be predicted")
 
 
 class SchedulerFactory(Protocol):

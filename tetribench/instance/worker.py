@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tetribench.core.clock import WallClock
 from tetribench.core.messages import Broken, Ready
+from tetribench.engine.base import with_predictor
 from tetribench.instance.launch import InstanceSpec
 from tetribench.instance.loop import InstanceLoop
 from tetribench.instance.mail import Mail
@@ -27,6 +28,11 @@ class Assignment:
     mail_folder: Path
     origin_s: float
     cores: list[int]
+
+    @property
+    def spare_core(self) -> int | None:
+        """A core that is this instance's own, and that its engine, which takes one, does not need."""
+        return self.cores[-1] if len(self.cores) > 1 else None
 
 
 def main() -> None:
@@ -64,17 +70,20 @@ async def _run(assignment: Assignment, mail: Mail) -> None:
     engine = spec.engine.build(clock, spec.index)
     link = link_for(engine, spec.link, clock)
     await link.open()
+    predictor = spec.predictor.build(engine, clock, assignment.spare_core)
+    info = with_predictor(engine.info, predictor)
     loop = InstanceLoop(
         name=spec.name,
         role=spec.role,
-        scheduler_for=lambda role: spec.schedulers[role].build(spec.name, engine.info),
+        scheduler_for=lambda role: spec.schedulers[role].build(spec.name, info),
         engine=engine,
+        predictor=predictor,
         link=link,
         post=mail,
         clock=clock,
         report_period_s=spec.report_period_s,
     )
-    mail.send(CONTROL, Ready(spec.name, spec.facts(engine), link.handle()))
+    mail.send(CONTROL, Ready(spec.name, spec.facts(info), link.handle()))
     serving, receiving = asyncio.create_task(loop.run()), asyncio.create_task(mail.receive(loop.receive))
     try:
         done, _ = await asyncio.wait([serving, receiving], return_when=asyncio.FIRST_COMPLETED)
@@ -85,6 +94,7 @@ async def _run(assignment: Assignment, mail: Mail) -> None:
         serving.cancel()
         await asyncio.gather(serving, receiving, return_exceptions=True)
         link.close()
+        predictor.close()
         engine.close()
 
 

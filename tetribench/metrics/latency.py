@@ -104,6 +104,7 @@ METRICS = (
     ),
     _difference("send_delay", "Send delay", "arrived", "sent"),
     _difference("route", "Routing", "sent", "routed"),
+    _difference("predict", "Length prediction, waiting for it included", "routed", "predicted"),
     _difference("prefill_queue", "Prefill queue", "routed", "prefill_started"),
     _difference("prefill", "Prefill", "prefill_started", "prefill_done"),
     _difference("reserve_wait", "Wait for decode memory", "dispatched", "reserved"),

@@ -136,6 +136,13 @@ def _transfer_bytes(tables: Tables) -> float:
     return float(tables.transfers["num_bytes"].sum())
 
 
+def _prediction_accuracy(tables: Tables) -> float:
+    predicted = tables.finished.dropna(subset=["predicted_low"])
+    low, high = predicted["predicted_low"], predicted["predicted_high"]
+    is_right = predicted["num_output_tokens"].ge(low) & predicted["num_output_tokens"].lt(high)
+    return _ratio(float(is_right.sum()), len(predicted))
+
+
 def _bandwidth(tables: Tables) -> float:
     moving_s = tables.transfers["ended_s"] - tables.transfers["started_s"]
     return _ratio(_transfer_bytes(tables), float(moving_s.sum()))
@@ -288,6 +295,14 @@ RESOURCE_METRICS = (
         _LOWER,
         "sum over iterations of bytes swapped out and in",
         lambda tables: float(tables.iterations["num_swapped_bytes"].sum()),
+    ),
+    ResourceMetric(
+        "prediction_accuracy",
+        "Right length predictions",
+        "share",
+        _HIGHER,
+        "finished requests whose response has at least low and fewer than high tokens / finished requests predicted",
+        _prediction_accuracy,
     ),
     ResourceMetric("transfer_bytes", "KV bytes sent", "bytes", _LOWER, "sum of bytes over transfers", _transfer_bytes),
     ResourceMetric(

@@ -23,6 +23,7 @@ EDGES = {
     "arrived_s": EventKind.ARRIVED,
     "sent_s": EventKind.SENT,
     "routed_s": EventKind.ROUTED,
+    "predicted_s": EventKind.PREDICTED,
     "prefill_started_s": EventKind.PREFILL_STARTED,
     "prefill_done_s": EventKind.PREFILL_DONE,
     "dispatched_s": EventKind.DISPATCHED,
@@ -83,6 +84,9 @@ def request_table(events: Iterable[Event]) -> pd.DataFrame:
     }
     for column, kind in EDGES.items():
         columns[column] = _floats(first[kind][id].time_s if id in first[kind] else np.nan for id in ids)
+    for end in ("low", "high"):
+        bounds = [_detail(first[EventKind.PREDICTED].get(id), end) for id in ids]
+        columns[f"predicted_{end}"] = _floats(np.nan if bound is None else bound for bound in bounds)
     columns["reason"] = _texts(_detail(first[EventKind.FAILED].get(id), "reason") for id in ids)
     columns["num_output_tokens"] = _ints(
         finished[id].details["num_output_tokens"] if id in finished else num_delivered[id] for id in ids

@@ -75,7 +75,7 @@ class Handovers:
             self._close_if_idle(handover)
         waiting, self._undispatched = self._undispatched, []
         for sequence, num_kv_tokens in waiting:
-            self._dispatch(sequence, num_kv_tokens, now_s)
+            self.dispatch(sequence, num_kv_tokens, now_s)
 
     def drain(self) -> None:
         """Keep nothing that cannot be handed over: the instance is to become something else."""
@@ -101,11 +101,8 @@ class Handovers:
             self._give_up(handover)
             self._retry(handover, f"{instance} is gone", now_s)
 
-    def dispatch(self, sequence: Sequence, now_s: float) -> None:
-        """Choose a decode instance for a sequence whose first chunk is done and whose next token is not yet known."""
-        self._dispatch(sequence, sequence.num_tokens, now_s)
-
-    def _dispatch(self, sequence: Sequence, num_kv_tokens: int, now_s: float, avoid: str | None = None) -> None:
+    def dispatch(self, sequence: Sequence, num_kv_tokens: int, now_s: float, avoid: str | None = None) -> None:
+        """Choose a decode instance for a sequence whose first chunk is done; `num_kv_tokens` are to be handed over."""
         request, predicted = sequence.request, sequence.predicted
         loads = {name: load for name, load in self._view.loads.items() if name != avoid}
         if not loads:
@@ -206,7 +203,7 @@ class Handovers:
         sequence = handover.sequence
         details = {"how": "resend", "attempt": sequence.attempt, "reason": reason}
         self._outbox.event(now_s, EventKind.RETRIED, sequence.request.id, **details)
-        self._dispatch(sequence, handover.num_kv_tokens, now_s, avoid=handover.to)
+        self.dispatch(sequence, handover.num_kv_tokens, now_s, avoid=handover.to)
 
     def _give_up(self, handover: Handover) -> None:
         handover.is_cancelled = True

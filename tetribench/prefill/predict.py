@@ -1,19 +1,28 @@
 """Length prediction: into which bucket of response lengths a request falls (paper section 3.3.2)."""
 
+from pathlib import Path
 from typing import Protocol
 
 from tetribench.core.request import Request
 from tetribench.core.seeds import Generator
 from tetribench.core.sequence import LengthRange
+from tetribench.engine.checkpoint import read_checkpoint
 
 
 class Predictor(Protocol):
+    """Pure: the answer depends on the request and the generator only."""
+
+    runs_model: bool
+    """It stands for a classifier, whose time is charged in virtual time."""
+
     def predict(self, request: Request, rng: Generator) -> LengthRange:
         """The range `[k * granularity, (k + 1) * granularity)` that the response length is expected in."""
 
 
 class _Buckets:
     """Buckets of `granularity` tokens; the paper uses 200."""
+
+    runs_model = True
 
     def __init__(self, granularity: int) -> None:
         if granularity < 1:
@@ -26,6 +35,8 @@ class _Buckets:
 
 class NoPrediction:
     """Any length below `limit_tokens`; not the client's own maximum, which is the truth where lengths are forced."""
+
+    runs_model = False
 
     def __init__(self, *, limit_tokens: int = 2048) -> None:
         if limit_tokens < 1:
@@ -68,3 +79,13 @@ class NoisyOracle(_Buckets):
         if rng.random() < self.accuracy:
             return self._range(right)
         return self._range(right + rng.choice((-1, 1)) if right else 1)
+
+
+class Learned:
+    """The likeliest bucket of the classifier in the directory `checkpoint`, which says its granularity itself.
+
+    `task=train_predictor` makes such a directory. It reads the requests' prompts.
+    """
+
+    def __init__(self, *, checkpoint: str) -> None:
+        self.checkpoint = read_checkpoint(Path(checkpoint))

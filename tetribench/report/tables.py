@@ -15,8 +15,8 @@ from tetribench.report.runs import MAX_ABREAST, Run
 
 CLASS_METRICS = ("ttft_s", "ttft_engine_s", "jct_s", "tpot_s", "itl_s", "normalised_latency_s")
 
-HANDOVER = ("reserve_wait", "transfer", "decode_queue")
-"""Stages inside `transfer_exposed`, or beside the prefill: they are not summands of the JCT."""
+BESIDE = {"route": ("predict",), "transfer_exposed": ("reserve_wait", "transfer", "decode_queue")}
+"""Stages that are no summands of the JCT, by the one after which they are listed."""
 
 SAID_IN_TITLE = frozenset({"ratio", "requests", "preemptions", "device-s", "retries", "instances", "flips"})
 
@@ -141,7 +141,8 @@ def stage_table(results: Sequence[SystemResult]) -> Table:
     """Where requests spent their time: a row for each stage and system; stages that nobody has are left out."""
     note = (
         "From send delay to decode the stages follow one another without a gap and sum to the JCT of a request that "
-        "has them all; those marked · are not summands: they run inside the handover or beside the prefill."
+        "has them all; those marked · are not summands: they run inside the prefill queue or the handover, or beside "
+        "the prefill."
     )
     table = Table("Stages", ("stage", "system"), STATISTICS, note=note)
     titles = {metric.name: metric.title for metric in METRICS}
@@ -150,7 +151,7 @@ def stage_table(results: Sequence[SystemResult]) -> Table:
         if not any(summary["count"] for summary in summaries.values()):
             continue
         scale = scale_for_all((summary["mean"] for summary in summaries.values()), "s")
-        title = f"{'· ' * (name in HANDOVER)}{titles[name]} ({scale.unit})"
+        title = f"{'· ' * (name not in CRITICAL_PATH)}{titles[name]} ({scale.unit})"
         for system, summary in summaries.items():
             path = ("systems", system, "metrics", OVERALL, f"{name}_s")
             table.rows.append(Row((title, system), _statistics(scale, summary, path)))
@@ -160,8 +161,7 @@ def stage_table(results: Sequence[SystemResult]) -> Table:
 def _stage_order() -> Iterable[str]:
     for name in CRITICAL_PATH:
         yield name
-        if name == "transfer_exposed":
-            yield from HANDOVER
+        yield from BESIDE.get(name, ())
 
 
 def resource_table(results: Sequence[SystemResult]) -> Table:

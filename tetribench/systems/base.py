@@ -11,7 +11,7 @@ from tetribench.control.route import Router
 from tetribench.core.messages import TokenOutput
 from tetribench.core.request import Request
 from tetribench.core.roles import Role
-from tetribench.engine.base import EngineFactory
+from tetribench.engine.base import EngineFactory, PredictorFactory
 from tetribench.instance.launch import InstanceSpec
 from tetribench.instance.scheduler import SchedulerFactory
 from tetribench.kv.links import Medium
@@ -43,6 +43,7 @@ class Plan:
     num_instances: dict[Role, int]
     schedulers: dict[Role, SchedulerFactory]
     engine: EngineFactory
+    predictor: PredictorFactory
     link: Medium
     router: Router
     report_period_s: float
@@ -64,6 +65,7 @@ class Plan:
             role=role,
             schedulers=self.schedulers,
             engine=self.engine,
+            predictor=self.predictor,
             link=self.link,
             report_period_s=self.report_period_s,
         )

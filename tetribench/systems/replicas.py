@@ -4,6 +4,7 @@ from tetribench.control.churn import parse_churn
 from tetribench.control.route import Router
 from tetribench.core.roles import Role
 from tetribench.engine.base import EngineFactory
+from tetribench.engine.predictor import NothingToPredict
 from tetribench.instance.scheduler import SchedulerFactory
 from tetribench.kv.links import Memory
 from tetribench.systems.base import Plan
@@ -38,6 +39,7 @@ class Replicas:
             num_instances=self.num_instances,
             schedulers={Role.colocated: self.scheduler},
             engine=engine,
+            predictor=NothingToPredict(),
             link=Memory(),
             router=self.route,
             report_period_s=LOAD_PERIOD_S,

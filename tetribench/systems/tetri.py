@@ -61,6 +61,7 @@ class Tetri:
             num_instances=self.num_instances,
             schedulers={Role.prefill: self.prefill, Role.decode: self.decode},
             engine=engine.with_host_memory() if swaps else engine,
+            predictor=self.prefill.predictor(),
             link=self.link,
             router=self.route,
             report_period_s=self.report_period_s,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +16,8 @@ class RequestSet:
     """Requests in order of arrival, with ids 0, 1, 2, ...
 
     `num_cut` of them were cut to the model's context; `num_skipped` rows of the source were failures, not requests.
-    `texts` holds the prompts of a text workload by request id, for display: what is sent is `prompt_ids`.
+    `texts` holds the prompts of a text workload by request id, for display: what is sent is `prompt_ids`. `sources`
+    says which file each came from, where there are several.
     """
 
     name: str
@@ -23,6 +25,7 @@ class RequestSet:
     num_cut: int = 0
     num_skipped: int = 0
     texts: dict[int, str] = field(default_factory=dict)
+    sources: dict[int, str] = field(default_factory=dict)
 
     def fingerprint(self, *, prompts: bool = True) -> str:
         """SHA-256 (hex) over arrivals, lengths, stops and labels, and with `prompts` over the prompt ids there are.
@@ -43,6 +46,14 @@ class RequestSet:
                 content.append(request.prompt_ids)
             digest.update(json.dumps(content, separators=(",", ":")).encode() + b"\n")
         return digest.hexdigest()
+
+    def with_words(self, decode: Callable[[list[int]], str]) -> "RequestSet":
+        """The same set, each request with its prompt in words: the text it was drawn as, else what its ids say."""
+        requests = [
+            replace(request, text=self.texts.get(request.id) or decode(list(request.prompt_ids)))
+            for request in self.requests
+        ]
+        return replace(self, requests=requests)
 
     def with_prompts(self, vocab_size: int, seed: int) -> "RequestSet":
         """The same set with random prompts where there were none.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,7 +18,8 @@ BUILDERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parqu
 """How the `datasets` library calls the reader of each kind of file."""
 
 PROMPT_FIELDS = ("question", "prompt", "instruction", "text", "turns", "conversations")
-"""Where prompts are looked for, in this order. An `instruction` is followed by the row's `input`, if it has one."""
+"""Where prompts are looked for, in this order. An `instruction` is followed by the `input` of the row, or of its first
+one of `instances`, if there is one."""
 
 
 class TextWorkload:
@@ -74,17 +76,20 @@ class TextWorkload:
         return RequestSet(name=Path(self.path).name.split(".")[0], requests=requests, texts=texts)
 
     def _sample(self, seed: int) -> list[str]:
-        """`num_requests` prompts that are not blank, in an order that depends on the seed."""
-        prompts: list[str] = []
+        """The first `num_requests` of the prompts."""
+        sample = list(islice(self.prompts(seed), self.num_requests))
+        if len(sample) < self.num_requests:
+            raise ValueError(f"workload.num_requests={self.num_requests}: {self.path} has only {len(sample)} prompts")
+        return sample
+
+    def prompts(self, seed: int) -> Iterator[str]:
+        """All prompts that are not blank, in an order that depends on the seed."""
         with _loaded(self.path, self.builder, self.split) as rows:
             field = self._prompt_field(rows.column_names)
             for index in generator(seed, "workload/text").permutation(len(rows)).tolist():
                 prompt = _prompt_of(rows[index], field)
                 if prompt.strip():
-                    prompts.append(prompt)
-                if len(prompts) == self.num_requests:
-                    return prompts
-        raise ValueError(f"workload.num_requests={self.num_requests}: {self.path} has only {len(prompts)} prompts")
+                    yield prompt
 
     def _prompt_field(self, columns: list[str]) -> str:
         for field in PROMPT_FIELDS if self.field is None else (self.field,):
@@ -146,6 +151,7 @@ def _prompt_of(row: dict[str, Any], field: str) -> str:
         return ""
     if not isinstance(prompt, str):
         raise ValueError(f"workload.field={field}: has a {type(prompt).__name__} where a prompt should be")
-    if field == "instruction" and row.get("input"):
-        return f"{prompt}\n\n{row['input']}"
+    if field == "instruction":
+        first = next(iter(row.get("instances") or [row]))
+        return f"{prompt}\n\n{first['input']}" if first.get("input") else prompt
     return prompt
