@@ -85,7 +85,7 @@ class TrainPredictor:
         location = self._location()
         self.out.mkdir(parents=True, exist_ok=True)
         results = [self._train_one(granularity, parts, location, console) for granularity in self.granularities]
-        document = self._facts(parts) | {"granularities": results, "environment": environment()}
+        document = self._facts(parts) | {"granularities": results, "environment": _code()}
         (self.out / "metrics.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
         write_page(document, self.out)
         console.print(f"{self.out / 'report.html'}", soft_wrap=True)
@@ -204,3 +204,8 @@ def _measured(classifier: Any, granularity: int, num_buckets: int, parts: Split,
         "calibration": calibration(probabilities, truth),
         "by_source": by_source(predicted, truth, sources),
     }
+
+
+def _code() -> dict[str, Any]:
+    """Commit and packages; the machine changes a training's time only."""
+    return {name: fact for name, fact in environment().items() if name not in ("machine", "gpus")}
