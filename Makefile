@@ -5,7 +5,7 @@ export HF_HUB_OFFLINE ?= 1
 
 # Everything that is a pure function of its inputs is covered to the last line.
 PURE := tetribench/core/*,tetribench/prefill/*,tetribench/decode/*,tetribench/colocated/*,tetribench/control/*,$\
-	tetribench/kv/blocks.py,tetribench/kv/transfer.py,tetribench/kv/links/spans.py,tetribench/workload/*,tetribench/metrics/*
+	tetribench/kv/blocks.py,tetribench/kv/transfer.py,tetribench/engine/spans.py,tetribench/workload/*,tetribench/metrics/*
 
 .PHONY: run test check format bench clean
 

@@ -125,7 +125,7 @@ def test_a_variant_differs_from_the_system_in_its_own_mechanism_only() -> None:
     assert type(variant.prefill.dispatch).__name__ == "RandomDispatch"
     assert type(full.prefill.dispatch).__name__ == "PowerOfTwo"
     assert variant.prefill.order.window == full.prefill.order.window == 3
-    assert (variant.num_prefill, variant.num_decode) == (full.num_prefill, full.num_decode)
+    assert variant.num_instances == full.num_instances
 
 
 def test_root_options_reach_the_engine() -> None:

@@ -86,11 +86,12 @@ class Scripted:
 
     async def run(self, batch: Batch, on_layer: OnLayer | None = None) -> dict[int, int]:
         self._note("run")
+        started_s = self.clock.now()
         if on_layer is not None:
             for layer in range(self.num_told_layers):
                 await self.clock.sleep(1.0 / self.info.num_layers)
                 on_layer(layer)
-        await self.clock.sleep(1.0 - self.clock.now() % 1.0)
+        await self.clock.sleep_until(started_s + 1.0)
         return {0: 5}
 
     def complete(self, batch: Batch, tokens: dict[int, int], now_s: float) -> None:

@@ -16,6 +16,7 @@ from tetribench.core.request import class_of
 from tetribench.metrics.log import encode_event
 from tetribench.report.runs import Run
 from tetribench.report.write import write_report
+from tetribench.run_folder import RUN_SCHEMA_VERSION
 
 CHUNK_TOKENS = 512
 CHUNK_S = 0.120
@@ -146,7 +147,7 @@ def build_run(path: Path, num_requests: int = 24, workload: str = "mixed", seed:
     requests = draw_requests(num_requests, seed)
     logs = {"vllm_like": colocated(requests), "tetri": split(requests)}
     run = {
-        "schema_version": 1,
+        "schema_version": RUN_SCHEMA_VERSION,
         "name": f"{workload}_{seed}",
         "workload": workload,
         "runtime": "sim",

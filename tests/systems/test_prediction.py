@@ -76,8 +76,8 @@ def test_the_modes_of_the_configuration_reach_the_instances() -> None:
         bench = Bench(tetri(predict_mode=mode), CheckingFactory()).run([request(0), request(1)])
         ready = {event.source: event.details for event in bench.log.events if event.kind is EventKind.INSTANCE_READY}
         assert ready["prefill-0"]["predicts_in_parallel"] is mode.is_parallel
-        assert ready["prefill-0"]["predictor"] == "Oracle, takes no time"
-        assert ready["decode-0"]["predictor"] == "nothing to predict"
+        # a decode instance may come to prefill
+        assert ready["prefill-0"]["predictor"] == ready["decode-0"]["predictor"] == "Oracle, takes no time"
 
 
 @pytest.mark.parametrize("is_parallel", [True, False])
@@ -87,6 +87,6 @@ def test_an_error_in_a_prediction_fails_the_run(is_parallel: bool) -> None:
 
     with (
         mock.patch.object(Slow, "predict", predict),
-        pytest.raises(Exception, match="prefill-0: RuntimeError: the classifier fell off the bus"),
+        pytest.raises(Exception, match=r"prefill-\d: RuntimeError: the classifier fell off the bus"),
     ):
         run([request(0)], 0.0, is_parallel, CheckingFactory())
