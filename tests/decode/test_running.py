@@ -47,7 +47,7 @@ def test_a_member_may_have_to_make_room_for_itself() -> None:
 def test_tokens_go_to_those_that_ran_and_ended_ones_give_back_their_memory() -> None:
     batch, kv, (first, second, third) = running(6, 3, 3, 3)
     second.request = request(1, 3, 2)
-    outputs = batch.take({0: 50, 1: 51}, frozenset())
+    outputs = batch.take([first, second], {0: 50, 1: 51}, frozenset())
     assert outputs == [TokenOutput(0, 1, 1, 50, False), TokenOutput(1, 1, 1, 51, True)]
     assert batch.members == [first, third]
     assert (first.output_ids, first.num_computed, first.num_uncomputed) == ([0, 50], 4, 1)

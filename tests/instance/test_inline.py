@@ -15,7 +15,7 @@ from tests.support import (
     vllm_like,
 )
 from tetribench.core.clock import Clock, run_virtual
-from tetribench.core.messages import Broken, Granted, LoadBroadcast, LoadReport, Message, Submit
+from tetribench.core.messages import Broken, LoadBroadcast, LoadReport, Message, Submit
 from tetribench.engine.base import Engine
 from tetribench.instance.inline import InlineLauncher
 from tetribench.instance.launch import InstanceSpec
@@ -111,7 +111,7 @@ def test_a_scheduler_that_cannot_take_a_message_is_told_with_its_instances_name(
     """Nothing may be swallowed: without this, the request would only be missed when the run stalls."""
 
     async def body(launcher: InlineLauncher, received: list[Message]) -> None:
-        launcher.send("decode-0", Granted(0, []))
+        launcher.send("decode-0", Submit(request()))
         for _ in range(5):
             await asyncio.sleep(0)
 

@@ -100,7 +100,7 @@ class PrefillFirstScheduler:
 
     def complete(self, batch: Batch, tokens: dict[int, int], now_s: float) -> None:
         if batch.decode:
-            self.outbox.outputs += self._running.take(tokens, self._stop_token_ids)
+            self.outbox.outputs += self._running.take(batch.decode, tokens, self._stop_token_ids)
             return
         for sequence in self._admitted:
             self._join(sequence, tokens[sequence.request.id], now_s)

@@ -1,5 +1,7 @@
 """The running batch: sequences that hold memory and produce a token each iteration (continuous batching)."""
 
+from collections.abc import Sequence as SequenceOf
+
 from tetribench.core.messages import TokenOutput
 from tetribench.core.sequence import Sequence
 from tetribench.kv.blocks import BlockAllocator
@@ -34,17 +36,21 @@ class RunningBatch:
                 preempted.append(victim)
         return preempted
 
-    def take(self, tokens: dict[int, int], stop_token_ids: frozenset[int]) -> list[TokenOutput]:
-        """Add the iteration's `tokens` (by request id) to the members that ran in it, in the order of the batch.
+    def take(
+        self, ran: SequenceOf[Sequence], tokens: dict[int, int], stop_token_ids: frozenset[int]
+    ) -> list[TokenOutput]:
+        """Add the iteration's `tokens` (by request id) to the members among those that `ran` in it, in their order.
 
-        Members whose response ends leave and give back their memory; members that joined meanwhile have no token yet.
+        Members whose response ends leave and give back their memory. Members that joined meanwhile have no token yet,
+        also where an earlier attempt of the same request, which was dropped, was in the iteration.
         """
         outputs, staying = [], []
+        have_run = set(ran)
         for member in self.members:
-            token_id = tokens.get(member.request.id)
-            if token_id is None:
+            if member not in have_run:
                 staying.append(member)
                 continue
+            token_id = tokens[member.request.id]
             member.num_computed += 1
             is_last = member.append(token_id, stop_token_ids)
             outputs.append(
