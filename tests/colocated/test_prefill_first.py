@@ -5,7 +5,7 @@ import pytest
 from tests.support import STOP_TOKEN, info, request
 from tetribench.colocated.prefill_first import PrefillFirstPolicies, PrefillFirstScheduler
 from tetribench.core.events import EventKind
-from tetribench.core.messages import Stop, Submit, TokenOutput
+from tetribench.core.messages import Drain, Lost, Stop, Submit, TokenOutput
 from tetribench.core.request import Request
 from tetribench.engine.base import Batch
 from tetribench.kv.transfer import Moved, Push
@@ -175,6 +175,25 @@ def test_load() -> None:
     found = made.load(3.0)
     assert (found.time_s, found.num_queued_tokens, found.num_waiting, found.num_running) == (3.0, 20, 1, 1)
     assert (found.num_free_tokens, found.num_total_tokens) == (400 - 12, 400)
+
+
+def test_a_request_that_begins_again_is_prefilled_with_its_tokens_and_continues_after_them() -> None:
+    made = scheduler()
+    made.receive(Submit(request(0, 4, output=4), 2, [70, 71]), 0.5)
+    batch = made.next_batch(1.0)
+    assert batch is not None and batch.num_prefill_tokens == 6
+    made.complete(batch, {0: 72}, 2.0)
+    assert made.outbox.outputs == [TokenOutput(0, 2, 2, 72, False)]
+
+
+def test_it_holds_nothing_for_others_and_drains_by_finishing() -> None:
+    made = scheduler(100, request(0, 4, output=2))
+    made.receive(Lost("colocated-1", {0: 2}), 0.5)
+    made.receive(Drain(None), 0.5)
+    step(made)
+    assert not made.is_drained
+    step(made)
+    assert made.is_drained
 
 
 def test_what_a_colocated_instance_never_gets() -> None:

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,10 +16,10 @@ from tests.support import (
     vllm_like,
 )
 from tetribench.core.clock import Clock, run_virtual
-from tetribench.core.messages import Broken, Granted, LoadBroadcast, LoadReport, Message, Submit
+from tetribench.core.messages import Broken, LoadBroadcast, LoadReport, Message, Progress, Submit
 from tetribench.engine.base import Engine
 from tetribench.instance.inline import InlineLauncher
-from tetribench.instance.launch import InstanceSpec
+from tetribench.instance.launch import InstanceFailed, InstanceSpec
 from tetribench.systems.base import System
 
 Body = Callable[[InlineLauncher, list[Message]], Coroutine[Any, Any, None]]
@@ -111,7 +112,7 @@ def test_a_scheduler_that_cannot_take_a_message_is_told_with_its_instances_name(
     """Nothing may be swallowed: without this, the request would only be missed when the run stalls."""
 
     async def body(launcher: InlineLauncher, received: list[Message]) -> None:
-        launcher.send("decode-0", Granted(0, []))
+        launcher.send("decode-0", Submit(request()))
         for _ in range(5):
             await asyncio.sleep(0)
 
@@ -146,3 +147,60 @@ def test_check_asks_every_scheduler() -> None:
             launcher.check()
 
     launch(tetri(num_prefill=2), CheckingFactory(num_blocks=1), body)
+
+
+def added(name: str, index: int, factory: CheckingFactory) -> InstanceSpec:
+    return replace(tetri().plan(factory).instances[1], name=name, index=index)
+
+
+def test_one_that_joins_is_known_to_all_and_serves() -> None:
+    factory = CheckingFactory()
+
+    async def body(launcher: InlineLauncher, received: list[Message]) -> None:
+        ready = await launcher.join(added("decode-1", 2, factory))
+        assert ready.facts["num_blocks"] == 1000
+        await launcher._clock.sleep(1.0)
+        assert set(launcher._instances["prefill-0"].link._peers) == {"prefill-0", "decode-0", "decode-1"}  # type: ignore[attr-defined]
+        assert set(launcher._instances["decode-1"].link._peers) == {"prefill-0", "decode-0", "decode-1"}  # type: ignore[attr-defined]
+
+    found = launch(tetri(), factory, body)
+    assert "decode-1" in {message.instance for message in found if isinstance(message, LoadReport)}
+    assert len(factory.engines) == 3 and factory.engines[2].is_closed
+
+
+def test_one_that_does_not_come_up_leaves_the_others_alone() -> None:
+    factory = Refusing()
+
+    async def body(launcher: InlineLauncher, received: list[Message]) -> None:
+        with pytest.raises(InstanceFailed, match="no such directory"):
+            await launcher.join(added("decode-1", 1, factory))
+        await launcher._clock.sleep(1.0)
+
+    assert not [message for message in launch(vllm_like(1), factory, body) if isinstance(message, Broken)]
+
+
+def test_a_killed_instance_is_told_once_and_gets_nothing_more() -> None:
+    async def body(launcher: InlineLauncher, received: list[Message]) -> None:
+        launcher.send("colocated-0", Submit(request(0, output=3)))
+        await launcher._clock.sleep(0.0)
+        launcher.kill("colocated-0")
+        launcher.kill("colocated-0")
+        launcher.send("colocated-0", Submit(request(1)))
+        num_messages = len(received)
+        await launcher._clock.sleep(1.0)
+        assert not any(isinstance(message, Progress) for message in received[num_messages:])
+
+    factory = CheckingFactory()
+    found = launch(vllm_like(2), factory, body)
+    assert [message for message in found if isinstance(message, Broken)] == [Broken("colocated-0", "killed")]
+    assert all(engine.is_closed for engine in factory.engines)
+
+
+def test_one_that_leaves_ends_without_a_word() -> None:
+    async def body(launcher: InlineLauncher, received: list[Message]) -> None:
+        await launcher.leave("colocated-0")
+        await launcher._clock.sleep(1.0)
+        assert launcher._open[0].task is not None and launcher._open[0].task.done()
+        await launcher.leave("colocated-0")
+
+    assert not [message for message in launch(vllm_like(2), CheckingFactory(), body) if isinstance(message, Broken)]

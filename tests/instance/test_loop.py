@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from collections.abc import Sequence as SequenceOf
 from typing import Any
 
@@ -9,13 +9,29 @@ from tests.support import BoundedClock, info, load, request
 from tetribench.core.clock import run_virtual
 from tetribench.core.events import EventKind
 from tetribench.core.load import InstanceLoad
-from tetribench.core.messages import LoadReport, Message, Peers, Progress, Released, Stop, Submit, TokenOutput
+from tetribench.core.messages import (
+    Arrived,
+    Closed,
+    Drain,
+    Drained,
+    LoadReport,
+    Lost,
+    Message,
+    Peers,
+    Progress,
+    Released,
+    Reserve,
+    Stop,
+    Submit,
+    TokenOutput,
+)
 from tetribench.core.request import Request
 from tetribench.core.roles import Role
 from tetribench.core.sequence import LengthRange, Sequence
 from tetribench.engine.base import Batch, EngineInfo, KVPool, OnLayer, Part, PrefillChunk
 from tetribench.instance.loop import InstanceLoop
 from tetribench.instance.scheduler import Outbox
+from tetribench.kv.links import LinkFailed
 from tetribench.kv.transfer import Moved, Push
 
 
@@ -28,6 +44,7 @@ class Scripted:
         trouble: str = "",
         to_predict: SequenceOf[Request] = (),
         is_parallel: bool = True,
+        report_period_s: float = 30.0,
     ) -> None:
         self.clock = BoundedClock(limit_s=100.0)
         self.outbox = Outbox("one")
@@ -39,6 +56,8 @@ class Scripted:
         self.sent: list[tuple[str, Message]] = []
         self.roles: list[Role] = []
         self.is_drained = False
+        self.fails_once = False
+        self.errors: list[str | None] = []
         self._batches = list(batches)
         self.to_predict = list(to_predict)
         self.description = "scripted"
@@ -53,7 +72,7 @@ class Scripted:
             link=self,
             post=self,
             clock=self.clock,
-            report_period_s=30.0,
+            report_period_s=report_period_s,
         )
 
     def _scheduler_for(self, role: Role) -> "Scripted":
@@ -100,13 +119,14 @@ class Scripted:
 
     def moved(self, moved: Moved) -> None:
         self._note("moved", moved.push.request_id, moved.started_s, moved.ended_s, moved.num_bytes)
+        self.errors.append(moved.error)
 
     def load(self, now_s: float) -> InstanceLoad:
         self._note("load")
         return load(time_s=now_s)
 
     def check(self) -> None:
-        """Nothing to check."""
+        self._note("check")
 
     async def open(self) -> None:
         """There is nothing to reach."""
@@ -124,6 +144,9 @@ class Scripted:
         self, to: str, source_ids: SequenceOf[int], target_ids: SequenceOf[int], part: Part | None = None
     ) -> int:
         self._note("move", to, *(part or ()))
+        if self.fails_once:
+            self.fails_once = False
+            raise LinkFailed(f"{to} is gone")
         await self.clock.sleep(2.0)
         return 100 * len(source_ids)
 
@@ -285,3 +308,98 @@ def test_a_message_may_bring_something_to_predict() -> None:
 
     made.serve(meanwhile())
     assert made.of("predict", "predicted") == [("predict", 3.0, 7), ("predicted", 3.25, 3.0, 7)]
+
+
+def test_a_drained_scheduler_is_checked_and_makes_way_for_that_of_the_new_role() -> None:
+    made = Scripted([batch()])
+
+    async def meanwhile() -> None:
+        await made.clock.sleep(0.5)
+        made.loop.receive(Drain(Role.prefill))
+        await made.clock.sleep(2.5)
+        assert made.roles == [Role.decode]
+        made.is_drained = True
+        made.loop.receive(Submit(request(4)))
+        await made.clock.sleep(1.0)
+
+    made.serve(meanwhile())
+    assert made.roles == [Role.decode, Role.prefill]
+    assert [call[1] for call in made.of("check")] == [3.0]
+    assert ("control", Drained("one", Role.prefill, 0.5, 3.0)) in made.sent
+
+
+def test_the_iteration_in_flight_ends_before_a_flip() -> None:
+    made = Scripted([batch()])
+    made.is_drained = True
+
+    async def meanwhile() -> None:
+        await made.clock.sleep(0.5)
+        made.loop.receive(Drain(Role.prefill))
+        await made.clock.sleep(3.0)
+
+    made.serve(meanwhile())
+    assert [call[1] for call in made.of("complete", "check")] == [1.0, 1.0]
+
+
+def test_an_instance_that_is_to_leave_stays_what_it_is_and_says_once_that_it_is_empty() -> None:
+    made = Scripted()
+    made.is_drained = True
+
+    async def meanwhile() -> None:
+        made.loop.receive(Drain(None))
+        await made.clock.sleep(1.0)
+        made.loop.receive(Submit(request(4)))
+        await made.clock.sleep(1.0)
+
+    made.serve(meanwhile())
+    assert made.roles == [Role.decode]
+    assert [message for _, message in made.sent if isinstance(message, Drained)] == [Drained("one", None, 0.0, 0.0)]
+
+
+def test_a_lost_peer_is_forgotten_by_link_and_post_and_told_to_the_scheduler() -> None:
+    made = Scripted()
+
+    async def meanwhile() -> None:
+        made.loop.receive(Lost("two"))
+
+    assert made.serve(meanwhile()).of("disconnect", "forget", "receive") == [
+        ("disconnect", 0.0, "two"),
+        ("forget", 0.0, "two"),
+        ("receive", 0.0, Lost("two")),
+    ]
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        lambda sender: Reserve(sender, 0, request(), 1, [], LengthRange(0, 9)),
+        lambda sender: Arrived(sender, 0, 7),
+        lambda sender: Released(sender, 0),
+        lambda sender: Closed(sender),
+    ],
+)
+def test_what_a_lost_peer_has_sent_is_dropped_when_the_news_has_overtaken_it(of: Callable[[str], Message]) -> None:
+    made = Scripted()
+
+    async def meanwhile() -> None:
+        for message in (Lost("two"), of("two"), of("three")):
+            made.loop.receive(message)
+
+    assert [call[2] for call in made.serve(meanwhile()).of("receive")] == [Lost("two"), of("three")]
+
+
+def test_a_push_that_fails_is_told_with_the_reason_and_the_next_one_goes() -> None:
+    made = Scripted()
+    made.outbox.pushes += [push(0), push(1)]
+    made.fails_once = True
+    made.serve(made.clock.sleep(9.0))
+    assert made.of("moved") == [("moved", 0.0, 0, 0.0, 0.0, 0), ("moved", 2.0, 1, 0.0, 2.0, 100)]
+    assert made.errors == ["decode-0 is gone", None]
+
+
+def test_the_share_of_time_in_which_the_engine_runs_is_reported_also_in_mid_iteration() -> None:
+    """Iterations of 1 s from 0 to 3 s and reports every 2 s: busy for 2 of 2 seconds, then 1 of 2, then not at all."""
+    made = Scripted([batch(), batch(), batch()], report_period_s=2.0)
+    made.serve(made.clock.sleep(7.0))
+    reports = [message.load for _, message in made.sent if isinstance(message, LoadReport)]
+    assert [(one.time_s, one.busy_share) for one in reports] == [(0.0, 0.0), (2.0, 1.0), (4.0, 0.5), (6.0, 0.0)]

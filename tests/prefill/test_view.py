@@ -27,3 +27,13 @@ def test_the_age_of_a_load_survives_a_correction() -> None:
     view.update({"a": load(1000, time_s=3.5)})
     view.note_dispatch("a", 10, LengthRange(0, 200))
     assert view.loads["a"].time_s == 3.5
+
+
+def test_what_is_forgotten_is_chosen_no_more_until_a_broadcast_names_it_again() -> None:
+    view = LoadView()
+    view.update({"a": load(), "b": load()})
+    view.forget("a")
+    view.forget("a")
+    assert view.loads == {"b": load()}
+    view.update({"a": load()})
+    assert list(view.loads) == ["a"]

@@ -1,5 +1,6 @@
 """Changes of a system that the user asks for in advance: instances that die, leave, come or flip, and when."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ def _parse(option: str, text: str) -> Step:
     is_whole = len(text.split()) == 3 and action in list(Action)
     is_whole = is_whole and (action != Action.add or target in list(Role))
     try:
-        if is_whole and float(at_s) >= 0:
+        if is_whole and 0 <= float(at_s) < math.inf:
             return Step(float(at_s), Action(action), target)
     except ValueError:
         pass  # not a number: answered below

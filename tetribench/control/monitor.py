@@ -57,9 +57,6 @@ class ClusterMonitor:
         """All members of a role, draining ones included."""
         return [one.name for one in self.members.values() if one.role is role]
 
-    def draining(self) -> list[Member]:
-        return [one for one in self.members.values() if one.state is State.draining]
-
     def broadcast(self) -> dict[str, InstanceLoad]:
         """The latest load of every decode instance that gets new work."""
         return {one.name: replace(one.load) for one in self.serving(Role.decode)}

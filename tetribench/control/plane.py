@@ -94,7 +94,7 @@ class ControlPlane:
                 for request_id, attempt in attempts.items():
                     row = self.scheduler.table.get(request_id)
                     if row is not None and row.attempt == attempt:
-                        self._restart(request_id, "its prefill instance is gone", now_s)
+                        self._restart(request_id, f"{instance} cannot go on with it", now_s)
             case Drained(instance) if instance in self.monitor.members:
                 self._drained(message, now_s)
             case Progress() | Orphaned() | Drained():
@@ -181,7 +181,8 @@ class ControlPlane:
         elif member.role is Role.colocated and not leaves:
             refusal = "a colocated instance has no other role"
         if refusal is not None or member is None:
-            self._event(now_s, EventKind.FLIP_REFUSED, name, reason=refusal)
+            role = None if member is None else member.role
+            self._event(now_s, EventKind.FLIP_REFUSED, name, role=role, reason=refusal)
         else:
             self._drain(member, "asked for", now_s, leaves=leaves)
 

@@ -27,7 +27,7 @@ class InstanceLoad:
     @property
     def used_share(self) -> float:
         """Of the KV memory, what is held or asked for; above 1 where more is asked for than there is."""
-        return 1.0 - self.num_free_tokens / self.num_total_tokens
+        return (self.num_total_tokens - self.num_free_tokens) / self.num_total_tokens
 
     @property
     def is_idle(self) -> bool:

@@ -79,8 +79,8 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Orphaned:
-    """Instance to control: requests (and their attempts) that it cannot go on with, because the instance at the other
-    end of their handover is gone."""
+    """Instance to control: requests (and their attempts) that it cannot go on with, because the prefill instance that
+    had their KV is gone, or because it drains itself and no decode instance takes them."""
 
     instance: str
     attempts: dict[int, int]

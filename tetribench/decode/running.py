@@ -1,6 +1,6 @@
 """The running batch: sequences that hold memory and produce a token each iteration (continuous batching)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from tetribench.core.messages import TokenOutput
 from tetribench.core.sequence import Sequence
@@ -48,15 +48,19 @@ class RunningBatch:
                 preempted.append(victim)
         return preempted
 
-    def take(self, tokens: dict[int, int], stop_token_ids: frozenset[int]) -> list[TokenOutput]:
-        """Add the iteration's `tokens` (by request id) to the members that it brought up to date, in the batch's order.
+    def take(
+        self, ran: Iterable[Sequence], tokens: dict[int, int], stop_token_ids: frozenset[int]
+    ) -> list[TokenOutput]:
+        """Add the iteration's `tokens` (by request id) to the members among those that `ran` in it, in their order.
 
-        Members whose response ends leave and give back their memory; members that joined meanwhile, or whose prompt is
-        not done, have no token yet.
+        Members whose response ends leave and give back their memory. Members that joined meanwhile have no token yet,
+        also where an earlier attempt of the same request, which was dropped, was in the iteration; nor have those whose
+        prompt is not done.
         """
         outputs, staying = [], []
+        have_run = set(ran)
         for member in self.members:
-            token_id = tokens.get(member.request.id)
+            token_id = tokens.get(member.request.id) if member in have_run else None
             if token_id is None:
                 staying.append(member)
                 continue

@@ -102,7 +102,6 @@ class DecodeScheduler(PredictsNothing):
         self._is_draining = False
         self._awaited: set[str] = set()
         self._closed: set[str] = set()
-        self._lost: set[str] = set()
 
     @property
     def num_used_blocks(self) -> int:
@@ -123,11 +122,11 @@ class DecodeScheduler(PredictsNothing):
                 self._awaited.discard(sender)
             case Drain(_, senders):
                 self._is_draining = True
-                self._awaited = set(senders) - self._closed - self._lost
+                self._awaited = set(senders) - self._closed
             case Close(decode):  # to the prefill instance that it was; nothing of that is left
                 self.outbox.send(decode, Closed(self.outbox.name))
-            case LoadBroadcast():
-                pass  # likewise
+            case LoadBroadcast() | Granted():
+                pass  # likewise; of what is granted now, `Released` is on its way already
             case _:
                 raise AssertionError(f"a decode instance got {message}")
         self._grant(now_s)
@@ -136,10 +135,7 @@ class DecodeScheduler(PredictsNothing):
         self._drop_attempts_before({reserve.request.id: reserve.attempt})
         known_ids = list(reserve.output_ids)
         sequence = Sequence(reserve.request, reserve.predicted, output_ids=known_ids, attempt=reserve.attempt)
-        if reserve.sender in self._lost:  # sent before its sender was lost, and overtaken by that news
-            self._report_orphans([sequence])
-        else:
-            self._asking.append(_Asking(sequence, reserve.sender, reserve.ticket))
+        self._asking.append(_Asking(sequence, reserve.sender, reserve.ticket))
 
     def _join(self, sender: str, ticket: int, token_id: int, now_s: float) -> None:
         sequence = self._receiving.pop((sender, ticket), None)
@@ -159,16 +155,12 @@ class DecodeScheduler(PredictsNothing):
     def _lose(self, instance: str, restarted: dict[int, int]) -> None:
         orphans = [one.sequence for one in self._asking if one.sender == instance]
         orphans += [sequence for (sender, _), sequence in self._receiving.items() if sender == instance]
-        self._lost.add(instance)
         self._awaited.discard(instance)
         self._drop(orphans)
         self._drop_attempts_before(restarted)
         if orphans:
-            self._report_orphans(orphans)
-
-    def _report_orphans(self, sequences: list[Sequence]) -> None:
-        attempts = {sequence.request.id: sequence.attempt for sequence in sequences}
-        self.outbox.send(CONTROL, Orphaned(self.outbox.name, attempts))
+            attempts = {sequence.request.id: sequence.attempt for sequence in orphans}
+            self.outbox.send(CONTROL, Orphaned(self.outbox.name, attempts))
 
     def _drop_attempts_before(self, attempts: dict[int, int]) -> None:
         held = [one.sequence for one in self._asking] + list(self._preempted) + self._holders()
@@ -254,7 +246,7 @@ class DecodeScheduler(PredictsNothing):
             if batch.prefill[0].sequence not in self._dropped:
                 self._recomputed(batch.prefill[0], tokens, now_s)
         else:
-            self.outbox.outputs += self._running.take(tokens, self._stop_token_ids)
+            self.outbox.outputs += self._running.take(batch.decode, tokens, self._stop_token_ids)
         self._dropped = []
         self._grant(now_s)
 

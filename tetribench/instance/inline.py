@@ -104,9 +104,10 @@ class InlineLauncher:
         self._lose(name, "killed")
 
     async def leave(self, name: str) -> None:
-        instance = self._instances.pop(name)
-        self._handles.pop(name, None)
-        instance.loop.receive(Stop())
+        instance = self._instances.pop(name, None)
+        if instance is not None:  # else it was lost at the last moment, which is said already
+            self._handles.pop(name, None)
+            instance.loop.receive(Stop())
 
     def send(self, to: str, message: Message) -> None:
         asyncio.get_running_loop().call_soon(self._deliver, to, message)

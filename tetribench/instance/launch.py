@@ -53,7 +53,7 @@ class Launcher(Protocol):
         """End an instance at once, in the middle of whatever it does; `Broken` follows."""
 
     async def leave(self, name: str) -> None:
-        """End an instance that holds nothing any more."""
+        """End an instance that holds nothing any more; nothing where it is gone already."""
 
     async def stop(self) -> None:
         """End every instance; none is left behind, whatever state it is in. May be called twice."""

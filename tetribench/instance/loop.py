@@ -9,7 +9,20 @@ from typing import Any
 
 from tetribench.core.clock import Clock
 from tetribench.core.events import Event, EventKind
-from tetribench.core.messages import Drain, Drained, LoadReport, Lost, Message, Peers, Progress, Stop
+from tetribench.core.messages import (
+    Arrived,
+    Closed,
+    Drain,
+    Drained,
+    LoadReport,
+    Lost,
+    Message,
+    Peers,
+    Progress,
+    Released,
+    Reserve,
+    Stop,
+)
 from tetribench.core.roles import Role
 from tetribench.engine.base import Batch, Engine, LengthPredictor
 from tetribench.instance.post import CONTROL, Post
@@ -62,6 +75,7 @@ class InstanceLoop:
         self._busy_from_s: float | None = None
         self._drain: Drain | None = None
         self._notified_s = 0.0
+        self._lost: set[str] = set()
 
     def receive(self, message: Message) -> None:
         """Take in a message; called by the launcher, between two awaits of the loop."""
@@ -70,6 +84,8 @@ class InstanceLoop:
                 self._is_stopping = True
             case Peers(link_handles):
                 self._link.connect(link_handles)
+            case Reserve(sender) | Arrived(sender) | Released(sender) | Closed(sender) if sender in self._lost:
+                pass  # overtaken by the news that its sender is gone, by which all is said
             case _:
                 self._note(message)
                 self.scheduler.receive(message, self._clock.now())
@@ -80,6 +96,7 @@ class InstanceLoop:
     def _note(self, message: Message) -> None:
         """What the loop itself has to do with a message for its scheduler."""
         if isinstance(message, Lost):
+            self._lost.add(message.instance)
             self._link.disconnect(message.instance)
             self._post.forget(message.instance)
         elif isinstance(message, Drain):
@@ -166,6 +183,7 @@ class InstanceLoop:
             return
         empty_s, to = self._clock.now(), self._drain.to
         self._drain = None
+        self.scheduler.check()
         if to is not None:
             self.scheduler = self._scheduler_for(to)
         self._post.send(CONTROL, Drained(self.name, to, self._notified_s, empty_s))

@@ -20,12 +20,15 @@ class Mail:
         self._in.set_hwm(0)
         self._in.bind(self._address(name))
         self._out: dict[str, zmq.Socket[bytes]] = {}
+        self._forgotten: set[str] = set()
 
     def _address(self, name: str) -> str:
         return f"ipc://{self._folder / name}"
 
     def send(self, to: str, message: Message) -> None:
-        """Queue `message` without limit; never waits."""
+        """Queue `message` without limit; never waits. For an actor that was forgotten it is dropped."""
+        if to in self._forgotten:
+            return
         if to not in self._out:
             socket = self._context.socket(zmq.PUSH)
             socket.set_hwm(0)
@@ -36,6 +39,7 @@ class Mail:
 
     def forget(self, name: str) -> None:
         """The actor `name` is gone: drop what it has not taken."""
+        self._forgotten.add(name)
         socket = self._out.pop(name, None)
         if socket is not None:
             socket.close(linger=0)

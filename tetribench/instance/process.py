@@ -43,6 +43,7 @@ class ProcessLauncher:
         self._ready: dict[str, Ready] = {}
         self._starting: dict[str, asyncio.Future[Ready]] = {}
         self._leaving: set[str] = set()
+        self._has_started = False
         self._on_message: Callable[[Message], None] = lambda message: None
         self._is_stopping = False
 
@@ -56,6 +57,7 @@ class ProcessLauncher:
         await self._all_ready([spec.name for spec in specs])
         for name in self._ready:
             self._introduce(name, self._ready.keys() - {name})
+        self._has_started = True
         return dict(self._ready)
 
     async def join(self, spec: InstanceSpec) -> Ready:
@@ -74,6 +76,8 @@ class ProcessLauncher:
         except TimeoutError:
             missing = ", ".join(sorted(set(names) - self._ready.keys()))
             raise InstanceFailed(f"{missing}: not ready after {self._start_timeout_s:.0f} s") from None
+        if not self._ready.keys() >= set(names):
+            raise InstanceFailed(f"{', '.join(sorted(set(names) - self._ready.keys()))}: ended while others started")
 
     def _introduce(self, name: str, peers: Set[str]) -> None:
         self.send(name, Peers({peer: self._ready[peer].link_handle for peer in sorted(peers)}))
@@ -124,11 +128,14 @@ class ProcessLauncher:
                 self._on_message(message)
 
     def _lose(self, name: str, reason: str) -> None:
-        """An instance is gone: said once, to whoever waits for it, else to control."""
-        starting = self._starting.get(name)
-        if starting is not None and not starting.done():
-            starting.set_exception(InstanceFailed(f"{name}: {reason}"))
-        elif name == CONTROL or self._ready.pop(name, None) is not None:
+        """An instance is gone: said once, to whoever waits for it, else to control. `start` waits for all of them."""
+        waiting = [name] if self._has_started else list(self._starting)
+        pending = [one for one in map(self._starting.get, waiting) if one is not None and not one.done()]
+        for one in pending:
+            one.set_exception(InstanceFailed(f"{name}: {reason}"))
+        if pending:
+            return
+        if name == CONTROL or self._ready.pop(name, None) is not None:
             self._mail.forget(name)
             self._on_message(Broken(name, reason))
 
@@ -144,14 +151,15 @@ class ProcessLauncher:
             self._mail.send(to, message)
 
     def kill(self, name: str) -> None:
-        if name in self._ready:
+        if name in self._ready and self._processes[name].returncode is None:
             self._processes[name].kill()
 
     async def leave(self, name: str) -> None:
         self._leaving.add(name)
         self.send(name, Stop())
-        del self._ready[name]
+        self._ready.pop(name, None)
         await self._processes[name].wait()
+        self._mail.forget(name)
 
     async def stop(self) -> None:
         if self._is_stopping:

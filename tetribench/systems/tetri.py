@@ -1,6 +1,6 @@
 """TetriInfer: prefill and decode apart (the paper's system)."""
 
-from tetribench.control.churn import parse_churn
+from tetribench.control.churn import Action, parse_churn
 from tetribench.control.flip import FlipPolicy, NoFlip
 from tetribench.control.route import Router
 from tetribench.core.roles import Role
@@ -40,11 +40,6 @@ class Tetri:
         for option, period_s in {"report_period_s": report_period_s, "broadcast_period_s": broadcast_period_s}.items():
             if period_s <= 0:
                 raise ValueError(f"system.tetri.{option}={period_s}: must be positive")
-        if not isinstance(flip, NoFlip) and num_prefill + num_decode == 2:
-            raise ValueError(
-                "control.flip: with system.tetri.num_prefill=1 and num_decode=1 nobody may flip, because at least one "
-                "of each role stays; must be none, or one of the two at least 2"
-            )
         self.prefill = prefill
         self.decode = decode
         self.route = route
@@ -52,6 +47,12 @@ class Tetri:
         self.flip = flip
         self.num_instances = {Role.prefill: num_prefill, Role.decode: num_decode}
         self.churn = parse_churn("system.tetri.churn", churn or [], self.num_instances)
+        is_growing = any(step.action is Action.add for step in self.churn)
+        if not isinstance(flip, NoFlip) and num_prefill + num_decode == 2 and not is_growing:
+            raise ValueError(
+                "control.flip: with system.tetri.num_prefill=1 and num_decode=1 nobody may flip, because at least one "
+                "of each role stays; must be none, or one of the two at least 2"
+            )
         self.report_period_s = report_period_s
         self.broadcast_period_s = broadcast_period_s
 
