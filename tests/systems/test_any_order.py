@@ -48,8 +48,8 @@ class ScramblingLauncher(InlineLauncher):
         self._free_s: dict[tuple[str, str], float] = {}
         self._carrying: set[asyncio.Task[None]] = set()
 
-    def _build(self, spec: InstanceSpec) -> Ready:
-        ready = super()._build(spec)
+    async def _build(self, spec: InstanceSpec) -> Ready:
+        ready = await super()._build(spec)
         self._instances[spec.name].loop._post = Channels(self, spec.name)
         return ready
 
