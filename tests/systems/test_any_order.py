@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import Bench, CheckingFactory, tetri
+from tests.systems.test_any_churn import churns, flips, kinds
 from tests.systems.test_any_workload import loops, memories, profile, tetris, workloads
-from tests.systems.test_churn import churns, flips, kinds
 from tetribench.core.clock import Clock
 from tetribench.core.events import EventKind
 from tetribench.core.messages import Message, Ready

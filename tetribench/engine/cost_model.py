@@ -1,6 +1,5 @@
 """An engine that only waits: the time of an iteration from the model's shape and the hardware's profile."""
 
-from collections.abc import Callable
 from copy import copy
 
 from tetribench.core.clock import Clock
@@ -8,6 +7,7 @@ from tetribench.engine.base import Batch, EngineInfo, KVPool, OnLayer
 from tetribench.engine.hardware import Hardware
 from tetribench.engine.host_memory import check_host_memory, host_blocks
 from tetribench.engine.model import OPT_125M, Model, ModelShape
+from tetribench.engine.shared_device import SharedDevice
 
 
 class CostModel:
@@ -40,41 +40,6 @@ class CostModel:
         )
 
 
-class SharedDevice:
-    """A device that an engine and a length predictor may use at once, each then `slowdown` times as slow.
-
-    What overlaps something else at all is slowed as a whole: the paper gives one duration of a chunk beside a
-    prediction (0.25 s for 0.152 s), and not how much of it the prediction takes.
-    """
-
-    def __init__(self, clock: Clock, slowdown: float) -> None:
-        self._clock = clock
-        self._slowdown = slowdown
-        self._num_running = 0
-        self._num_started = 0
-
-    async def run(
-        self, before_s: float, seconds: float, on_part: Callable[[int], None] | None = None, num_parts: int = 1
-    ) -> None:
-        """Something that takes `seconds` by itself, after `before_s` that nobody slows down.
-
-        `on_part` is told of the ends of `num_parts` equal parts, as they are without a slowdown.
-        """
-        is_beside = self._num_running > 0
-        self._num_running += 1
-        self._num_started += 1
-        num_started = self._num_started
-        started_s = self._clock.now() + before_s
-        if on_part is not None:
-            for part in range(num_parts):
-                await self._clock.sleep_until(started_s + seconds * (part + 1) / num_parts)
-                on_part(part)
-        await self._clock.sleep_until(started_s + seconds)
-        if is_beside or self._num_started > num_started:
-            await self._clock.sleep(seconds * (self._slowdown - 1))
-        self._num_running -= 1
-
-
 class CostModelEngine:
     """Sleeps for the predicted time and yields token 0 for every sequence that has one due.
 
@@ -87,11 +52,13 @@ class CostModelEngine:
         self,
         cost: CostModel,
         info: EngineInfo,
+        clock: Clock,
         device: SharedDevice,
         predictor_cost: CostModel | None,
         host_bytes_per_s: float,
     ) -> None:
         self.info = info
+        self._clock = clock
         self.device = device
         self.predictor_cost = predictor_cost
         """Of a length predictor on the same device; None where the hardware's profile knows nothing of one."""
@@ -102,7 +69,14 @@ class CostModelEngine:
         """Layers end at equal fractions of the pass, which follows the swaps."""
         swap_s = batch.num_swapped_blocks * self.info.block_bytes / self._host_bytes_per_s
         pass_s = self._cost.seconds(batch) if batch.prefill or batch.decode else 0.0
-        await self.device.run(swap_s, pass_s, on_layer, self.info.num_layers)
+        if swap_s:
+            await self._clock.sleep(swap_s)
+        if on_layer is None:
+            await self.device.run(pass_s)
+        else:
+            for layer in range(self.info.num_layers):
+                await self.device.run(pass_s / self.info.num_layers)
+                on_layer(layer)
         tokens = {chunk.sequence.request.id: 0 for chunk in batch.prefill if chunk.yields_token}
         tokens.update([(sequence.request.id, 0) for sequence in batch.decode])
         return tokens
@@ -190,4 +164,4 @@ class CostModelFactory:
         device = SharedDevice(clock, 1.0 if slowdown is None else slowdown)
         predictor_cost = None if slowdown is None else CostModel(OPT_125M, self.hardware)
         cost = CostModel(self.model.shape(), self.hardware)
-        return CostModelEngine(cost, self.info(), device, predictor_cost, self.hardware.host_bytes_per_s)
+        return CostModelEngine(cost, self.info(), clock, device, predictor_cost, self.hardware.host_bytes_per_s)

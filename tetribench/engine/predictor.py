@@ -7,7 +7,8 @@ from tetribench.core.request import Request
 from tetribench.core.sequence import LengthRange
 from tetribench.core.sequence import Sequence as TokenSequence
 from tetribench.engine.base import Batch, Engine, LengthPredictor, PrefillChunk
-from tetribench.engine.cost_model import CostModel, SharedDevice
+from tetribench.engine.cost_model import CostModel
+from tetribench.engine.shared_device import SharedDevice
 
 
 class InstantPredictor:
@@ -36,7 +37,7 @@ class ChargedPredictor:
         self._device = device
 
     async def predict(self, requests: list[Request]) -> dict[int, LengthRange]:
-        await self._device.run(0.0, self._cost.seconds(_padded(requests)))
+        await self._device.run(self._cost.seconds(_padded(requests)))
         return await self._inner.predict(requests)
 
     def close(self) -> None:

@@ -97,6 +97,9 @@ class Handovers:
     def lose(self, instance: str, now_s: float) -> None:
         """A decode instance is gone: what was on its way there goes elsewhere."""
         self._view.forget(instance)
+        for handover in [one for one in self._failed if one.to == instance]:
+            self._failed.remove(handover)
+            self._close_if_idle(handover)
         for handover in [one for one in self._current.values() if one.to == instance]:
             self._give_up(handover)
             self._retry(handover, f"{instance} is gone", now_s)

@@ -27,7 +27,13 @@ class Predictions:
         """With the tokens whose KV is to be handed over."""
 
     def __len__(self) -> int:
-        return len(self._predicting) + len(self._known)
+        """Requests that are not dispatched yet."""
+        return len(self._known)
+
+    @property
+    def is_predicting(self) -> bool:
+        """The predictor is at work, if only for requests that have ended meanwhile."""
+        return bool(self._predicting)
 
     @property
     def held(self) -> list[Submit]:

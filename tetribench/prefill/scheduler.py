@@ -198,11 +198,15 @@ class PrefillScheduler:
         )
 
     @property
+    def _holds_anything(self) -> bool:
+        return bool(self._predictions or self._raw or self._scheduled or self._computing or self._handovers)
+
+    @property
     def is_drained(self) -> bool:
-        return not (len(self._predictions) or self._raw or self._scheduled or self._computing or len(self._handovers))
+        return not self._holds_anything and not self._predictions.is_predicting
 
     def check(self) -> None:
-        assert self.is_drained, "an idle prefill instance forgot a request"
+        assert not self._holds_anything, "an idle prefill instance forgot a request"
         self._kv.check([])
 
 
