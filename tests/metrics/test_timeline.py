@@ -26,6 +26,7 @@ def test_a_disaggregated_life(disaggregated: list[Event]) -> None:
     assert table.index.name == "request"
     expected = {
         "label": "LPLD",
+        "sla_class": "default",
         "num_prompt_tokens": 100,
         "max_output_tokens": 50,
         "arrived_s": 1.0,

@@ -31,7 +31,8 @@ GLOBAL_SCHEDULER = "global_scheduler"
 class EventKind(StrEnum):
     """What happened. The comment says who records it and which details it carries."""
 
-    ARRIVED = "arrived"  # client, at the intended arrival; num_prompt_tokens, max_output_tokens, label
+    ARRIVED = "arrived"  # client, at the intended arrival; num_prompt_tokens, max_output_tokens, label,
+    # sla_class
     SENT = "sent"  # client, when it was really sent
     ROUTED = "routed"  # global scheduler; to
     PREFILL_STARTED = "prefill_started"  # instance; start of the iteration that holds its first chunk
