@@ -59,6 +59,12 @@ def test_a_disaggregated_life(disaggregated: list[Event]) -> None:
     assert table.drop(columns="failed_s").loc[1].to_dict() == expected
 
 
+def test_the_sla_class_is_the_default_where_the_arrival_does_not_say(event: Make) -> None:
+    lengths = {"num_prompt_tokens": 1, "max_output_tokens": 1}
+    log = [event(0.0, "arrived", "client", 0, **lengths), event(0.0, "arrived", "client", 1, sla_class="b", **lengths)]
+    assert request_table(log)["sla_class"].to_list() == ["default", "b"]
+
+
 def test_a_life_of_one_token_is_not_handed_over(disaggregated: list[Event]) -> None:
     life = request_table(disaggregated).loc[2]
     assert life["num_output_tokens"] == 1 and life["num_transfer_bytes"] == 0
