@@ -41,6 +41,24 @@ BAD = {
     "text without tokenizer": (["+workload=text", "workload.path=pyproject.txt"], "workload.path=pyproject.txt"),
     "verb that a link has not got": (["+workload=lpld", "kv/link=tcp", "kv.link.operation=read"], "tcp has send only"),
     "link to another machine's address": (["+workload=lpld", "kv/link=tcp", "kv.link.host=192.0.2.1"], "kv.link.host"),
+    "bound that is no time": (["+workload=lpld", "slo.ttft_s=-1"], "slo.ttft_s=-1.0: must be above 0 or null"),
+    "bound of a class that is no time": (
+        ["+workload=lpld", "+slo.classes.default.tpot_s=0"],
+        "slo.classes.default.tpot_s=0.0: must be above 0 or null",
+    ),
+    "unknown bound of a class": (
+        ["+workload=lpld", "+slo.classes.default.itl_s=1"],
+        "slo.classes.default.itl_s: no such option; it has ttft_s, tpot_s",
+    ),
+    "bounds of a class that nobody has": (
+        ["+workload=lpld", "runtime=sim", "+slo.classes.batch.ttft_s=1"],
+        "slo.classes.batch: no request has this SLA class; the workload has default",
+    ),
+    "bounds of a class without plus": (
+        ["+workload=lpld", "slo.classes.default.ttft_s=1"],
+        "type +slo.classes.default.ttft_s=VALUE",
+    ),
+    "SLA class of two words": (["+workload=lpld", "workload.sla_class='a b'"], "workload.sla_class=a b"),
     "report of nothing": (["task=report"], "task.runs"),
 }
 

@@ -147,3 +147,10 @@ def test_every_point_of_a_predicted_range_can_be_chosen(admit: str, estimate: st
 def test_preemption_can_be_chosen(preemption: str) -> None:
     tetri = build(compose("config", ["+workload=lpld", f"decode.preemption={preemption}"]).system.tetri)
     assert tetri.decode.preemption.value == preemption
+
+
+def test_a_workloads_halves_can_have_an_sla_class_each() -> None:
+    options = ["workload.before.sla_class=interactive", "workload.after.sla_class=batch"]
+    workload = build(compose("config", ["+workload=shift", *options]).workload)
+    assert (workload.before.sla_class, workload.after.sla_class) == ("interactive", "batch")
+    assert build(compose("config", ["+workload=lpld"]).workload).sla_class == "default"

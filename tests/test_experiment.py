@@ -145,6 +145,38 @@ def test_requests_can_be_written_and_served_again(tetribench: Command, tmp_path:
     assert load(tmp_path / "run" / "run.json")["num_requests"] == 5
 
 
+def test_two_sla_classes_are_judged_by_their_own_bounds(tetribench: Command, tmp_path: Path) -> None:
+    halves = ["workload.before.num_requests=6", "workload.after.num_requests=4", "workload.shift_s=1"]
+    classes = ["workload.before.sla_class=interactive", "workload.after.sla_class=batch"]
+    bounds = ["slo.tpot_s=1000", "+slo.classes.interactive.ttft_s=1e-9", "+slo.classes.batch.ttft_s=1000"]
+    assert tetribench("+workload=shift", "runtime=sim", "name=run", *halves, *classes, *bounds) == 0
+    folder = tmp_path / "run"
+    own = {"interactive": {"ttft_s": 1e-9}, "batch": {"ttft_s": 1000.0}}
+    assert load(folder / "run.json")["slo"] == {"ttft_s": None, "tpot_s": 1000.0, "classes": own}
+    for system in SYSTEMS:
+        summary = load(folder / "metrics.json")["systems"][system]
+        assert summary["slo"] == {
+            "batch": {"num_submitted": 4, "num_attained": 4, "attained_share": 1.0},
+            "interactive": {"num_submitted": 6, "num_attained": 0, "attained_share": 0.0},
+        }
+        assert summary["resources"]["slo_attained_share"] == pytest.approx(0.4)
+    requests = pd.read_parquet(folder / "requests.parquet")
+    assert requests["sla_class"].value_counts().to_dict() == {"interactive": 12, "batch": 8}
+    assert "SLO attainment by SLA class" in (folder / "report.html").read_text()
+    again = [f"workload.path={folder / 'requests.jsonl'}", "name=again", *bounds]
+    assert tetribench("+workload=file", "runtime=sim", *again) == 0
+    assert load(tmp_path / "again" / "run.json")["fingerprint"] == load(folder / "run.json")["fingerprint"]
+
+
+def test_a_class_changes_no_decision(tetribench: Command, tmp_path: Path) -> None:
+    """The table of requests has it; nothing decides by it."""
+    options = ["+workload=mixed", "runtime=sim", "workload.num_requests=12"]
+    assert tetribench(*options, "name=plain") == tetribench(*options, "name=batch", "workload.sla_class=batch") == 0
+    assert events(tmp_path / "batch") == events(tmp_path / "plain").replace(
+        b'"sla_class":"default"', b'"sla_class":"batch"'
+    )
+
+
 def test_wandb_offline_gets_metrics_tables_and_figures(tetribench: Command, tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     assert tetribench("+workload=lpld", "runtime=sim", "workload.num_requests=4", "track=wandb", "name=run") == 0

@@ -20,6 +20,7 @@ from tetribench.config import build, conf_folder, options_of, register
 from tetribench.config_errors import explain, refuse_added_keys
 from tetribench.experiment import Setup
 from tetribench.instance.launch import InstanceFailed
+from tetribench.metrics.slo import Slo
 
 HELP = """\
 tetribench: should prefill and decode live together or apart?
@@ -134,7 +135,7 @@ def setup_of(config: DictConfig) -> Setup:
         seed=config.seed,
         natural_stop=config.natural_stop,
         stall_timeout_s=config.stall_timeout_s,
-        slo=options["slo"],
+        slo=Slo(**options["slo"]),
         out=Path(config.out),
         name=config.name,
         show_progress=config.progress,

@@ -124,10 +124,15 @@ class Control:
 
 @dataclass
 class Slo:
-    """Limits that a request must keep to count as good; null is no limit."""
+    """Limits that a request must keep to count as good; null is no limit.
+
+    `classes` has by SLA class its own limits, as in `+slo.classes.interactive.ttft_s=0.5`; one that a class does not
+    set is the one for all. Checked where it is built, since a dictionary of schemas takes no keys one by one.
+    """
 
     ttft_s: float | None = None
     tpot_s: float | None = None
+    classes: dict[str, dict[str, float | None]] = field(default_factory=dict)
 
 
 @dataclass

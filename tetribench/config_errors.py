@@ -18,6 +18,10 @@ _MISSING = re.compile(r"Missing mandatory value: ([\w.]+)")
 _BAD_VALUE = re.compile(r"Error merging override (\S+)")
 
 
+NEW_KEYS = "slo.classes."
+"""Below this the user names the keys."""
+
+
 def explain(error: Exception, overrides: list[str]) -> str:
     """One line for `error`, which `overrides` (of the command line) have caused."""
     text = str(error)
@@ -51,6 +55,8 @@ def _first_line(error: BaseException) -> str:
 
 def _no_such_key(key: str, overrides: list[str]) -> str:
     """Names the keys that stand where the misspelt one was looked for."""
+    if key.startswith(NEW_KEYS):
+        return f"{key}: what is new takes a plus; type +{key}=VALUE"
     parent, _, name = key.rpartition(".")
     chosen = [override for override in overrides if _is_choice(override)]
     try:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tetribench.engine.model import Model
 from tetribench.instance.launch import Launcher
 from tetribench.instance.runtime import Runtime
 from tetribench.metrics.log import encode_event
+from tetribench.metrics.slo import Slo
 from tetribench.provenance import environment
 from tetribench.run_folder import RUN_SCHEMA_VERSION, RunFolder, write_outputs
 from tetribench.systems.base import System
@@ -44,7 +45,7 @@ class Setup:
     seed: int
     natural_stop: bool | None
     stall_timeout_s: float
-    slo: dict[str, float | None]
+    slo: Slo
     out: Path
     name: str | None
     show_progress: bool
@@ -85,6 +86,7 @@ def prepare(setup: Setup) -> Prepared:
     for plan in plans:
         plan.predictor.check(requests.requests)
     _check_capacity(engine, requests)
+    _check_sla_classes(setup.slo, requests)
     return Prepared(requests, engine, tokenizer)
 
 
@@ -117,6 +119,14 @@ def _check_capacity(engine: EngineFactory, requests: RequestSet) -> None:
             f"engine.kv_memory_gib: holds {num_tokens} tokens, and request {largest.id} has {largest.num_tokens}; "
             f"must hold the longest request"
         )
+
+
+def _check_sla_classes(slo: Slo, requests: RequestSet) -> None:
+    """Bounds of a class that no request has would be without effect, and are most often a misspelt name."""
+    known = sorted({request.sla_class for request in requests.requests})
+    for name in slo.classes:
+        if name not in known:
+            raise ValueError(f"slo.classes.{name}: no request has this SLA class; the workload has {', '.join(known)}")
 
 
 def run(setup: Setup, console: Console) -> Path:
@@ -155,7 +165,7 @@ def _describe(setup: Setup, requests: RequestSet, folder: RunFolder) -> None:
         "fingerprint": requests.fingerprint(),
         "num_requests": len(requests.requests),
         "num_cut": requests.num_cut,
-        "slo": setup.slo,
+        "slo": asdict(setup.slo),
         "created": folder.created,
         "notes": [],
     }

@@ -58,6 +58,14 @@ def test_the_table_follows_a_request_from_prefill_to_decode_to_its_end() -> None
     assert made.table == {}
 
 
+def test_the_table_has_the_sla_class_and_nothing_decides_by_it() -> None:
+    made, plain = scheduler(LeastQueuedTokens()), scheduler(LeastQueuedTokens())
+    classes = ["batch", "interactive", "batch", "default"]
+    places = [submit(made, request(id, prompt=10 + id, sla_class=name)) for id, name in enumerate(classes)]
+    assert places == [submit(plain, request(id, prompt=10 + id)) for id in range(len(classes))]
+    assert [row.request.sla_class for row in made.table.values()] == classes
+
+
 def test_a_response_of_one_token_gives_everything_back() -> None:
     made = scheduler(LeastQueuedTokens())
     submit(made, request(0, prompt=100))

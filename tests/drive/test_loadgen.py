@@ -182,7 +182,7 @@ def test_what_the_client_writes_down() -> None:
             station.client.deliver([TokenOutput(id, 1, 0, token_id, is_last) for id, token_id, is_last in outputs])
 
     station.service = service
-    station.run([request(0, 11, 3, label="LPLD"), request(1, 12, 2)], OpenLoop())
+    station.run([request(0, 11, 3, label="LPLD", sla_class="batch"), request(1, 12, 2)], OpenLoop())
     events = station.log.events
     assert all(event.source == CLIENT for event in events)
     assert [(event.kind, event.time_s, event.requests) for event in events] == [
@@ -197,7 +197,9 @@ def test_what_the_client_writes_down() -> None:
         (EventKind.FINISHED, 3.0, (1,)),
         (EventKind.FINISHED, 3.0, (0,)),
     ]
-    assert events[0].details == {"num_prompt_tokens": 11, "max_output_tokens": 3, "label": "LPLD"}
+    lengths = {"num_prompt_tokens": 11, "max_output_tokens": 3}
+    assert events[0].details == lengths | {"label": "LPLD", "sla_class": "batch"}
+    assert events[2].details["sla_class"] == "default"
     assert events[-1].details == {"num_output_tokens": 3}
     assert station.client.outputs == {0: [7, 9, 6], 1: [8, 5]}
     assert station.progress == [(0, 2), (0, 3), (2, 5)]

@@ -7,7 +7,7 @@ import pytest
 from tetribench.core.events import Event
 from tetribench.metrics.compare import HEADLINES, SCHEMA_VERSION, comparison, measure, metrics_document
 from tetribench.metrics.latency import ITL, METRICS
-from tetribench.metrics.resources import Slo
+from tetribench.metrics.slo import Slo
 
 Make = Callable[..., Event]
 

@@ -26,6 +26,7 @@ def test_a_disaggregated_life(disaggregated: list[Event]) -> None:
     assert table.index.name == "request"
     expected = {
         "label": "LPLD",
+        "sla_class": "default",
         "num_prompt_tokens": 100,
         "max_output_tokens": 50,
         "arrived_s": 1.0,
@@ -59,6 +60,12 @@ def test_a_disaggregated_life(disaggregated: list[Event]) -> None:
     assert table["failed_s"].isna().all()
     del expected["failed_s"]
     assert table.drop(columns="failed_s").loc[1].to_dict() == expected
+
+
+def test_the_sla_class_is_the_default_where_the_arrival_does_not_say(event: Make) -> None:
+    lengths = {"num_prompt_tokens": 1, "max_output_tokens": 1}
+    log = [event(0.0, "arrived", "client", 0, **lengths), event(0.0, "arrived", "client", 1, sla_class="b", **lengths)]
+    assert request_table(log)["sla_class"].to_list() == ["default", "b"]
 
 
 def test_a_life_of_one_token_is_not_handed_over(disaggregated: list[Event]) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from tetribench.core.events import CLIENT, GLOBAL_SCHEDULER, Event, EventKind, EventLog
 from tetribench.core.request import class_of
-from tetribench.metrics.log import encode_event
+from tetribench.metrics.log import encode_event, read_events
 from tetribench.report.runs import Run
 from tetribench.report.write import write_report
 from tetribench.run_folder import RUN_SCHEMA_VERSION
@@ -216,6 +216,23 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Run:
         path / "run.json", json.loads((path / "run.json").read_text()) | {"systems": [*names, "tetri", "vllm_like"]}
     )
     return write_report(path)
+
+
+@pytest.fixture
+def make_classed_run(make_run: Callable[..., Path]) -> Callable[..., Path]:
+    """As `make_run`, but every third request is of the SLA class interactive, and the others are of batch."""
+
+    def make(name: str = "run", **arguments: Any) -> Path:
+        path = make_run(name, **arguments)
+        for log in path.glob("systems/*/events.jsonl"):
+            events = read_events(log)
+            for event in events:
+                if event.kind is EventKind.ARRIVED:
+                    event.details["sla_class"] = "batch" if event.requests[0] % 3 else "interactive"
+            log.write_bytes(b"".join(encode_event(event) for event in events))
+        return path
+
+    return make
 
 
 @pytest.fixture

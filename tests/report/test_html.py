@@ -132,6 +132,28 @@ def test_real_time_is_not_called_virtual(make_run: Callable[..., Path]) -> None:
     assert "No service level objective" in text
 
 
+def test_several_sla_classes_are_shown_with_their_bounds(make_classed_run: Callable[..., Path]) -> None:
+    classes = {"interactive": {"ttft_s": 0.5}, "batch": {"ttft_s": None, "tpot_s": None}}
+    path = make_classed_run(slo={"ttft_s": 2.0, "tpot_s": 0.1, "classes": classes})
+    write_report(path)
+    page, document = Page((path / "report.html").read_text()), json.loads((path / "metrics.json").read_text())
+    assert (
+        "Service level objective of each SLA class. batch: none, every finished request counts; "
+        "interactive: TTFT ≤ 500 ms and TPOT ≤ 100 ms." in page.text
+    )
+    assert "SLO attainment by SLA class" in page.text
+    shown = {attributes["data-path"] for attributes, _ in page.data}
+    assert "systems/tetri/slo/interactive/attained_share" in shown
+    for attributes, _ in page.data:
+        assert float(attributes["value"]) == reduce(step, attributes["data-path"].split("/"), document)
+
+
+def test_sla_classes_with_the_same_bounds_share_a_sentence(make_classed_run: Callable[..., Path]) -> None:
+    path = make_classed_run(slo={"ttft_s": 2.0, "tpot_s": None, "classes": {"batch": {"ttft_s": 2.0}}})
+    write_report(path)
+    assert "Service level objective: TTFT ≤ 2.00 s." in Page((path / "report.html").read_text()).text
+
+
 def test_a_partial_run_is_stamped_everywhere(make_run: Callable[..., Path]) -> None:
     path = make_run(num_requests=12)
     (path / "status.json").write_text('{"state": "interrupted", "reason": "stopped by the user"}')

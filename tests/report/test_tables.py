@@ -19,6 +19,7 @@ from tetribench.report.tables import (
     comparison_table,
     failure_table,
     resource_table,
+    sla_table,
     stage_table,
     verdict,
 )
@@ -134,3 +135,27 @@ def test_failures_are_counted_by_reason(run: Run) -> None:
     requests["reason"] = "too long"
     failed = type(result)(**{name: getattr(result, name) for name in result.__slots__} | {"requests": requests})
     assert texts(failure_table([failed])) == {("vllm_like", "too long"): ["2"]}
+
+
+def test_several_sla_classes_have_a_table_with_the_numbers_of_metrics_json(
+    make_classed_run: Callable[..., Path],
+) -> None:
+    slo = {"ttft_s": 2.0, "tpot_s": 0.1, "classes": {"batch": {"ttft_s": None, "tpot_s": None}}}
+    run = load_run(make_classed_run(num_requests=12, slo=slo))
+    table = sla_table(run.results)
+    assert table.columns == ("requests", "attained", "attained (%)")
+    rows = {row.heads: row.cells for row in table.rows}
+    systems = [result.system for result in run.results]
+    assert list(rows) == [(name, system) for name in ("batch", "interactive") for system in systems]
+    assert [cell.text for cell in rows["batch", systems[0]]] == ["8", "8", "100"]
+    document = metrics_document(run.results, run.baseline)
+    for cells in rows.values():
+        num_requests, num_attained, share = (cell.value for cell in cells)
+        assert num_requests and num_attained is not None and share == num_attained / num_requests
+        for cell in cells:
+            known: Any = document
+            assert reduce(getitem, cell.path, known) == cell.value
+
+
+def test_one_sla_class_has_no_table(run: Run) -> None:
+    assert not sla_table(run.results).rows

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -67,6 +68,18 @@ def test_a_task_has_its_own_lengths() -> None:
 def test_illegal_options_are_refused_at_construction(options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ClassWorkload(name="x", arrivals=AtOnce(), **options)  # type: ignore[arg-type]
+
+
+def test_all_requests_come_under_one_sla_class(mixed: ClassWorkload) -> None:
+    batch = ClassWorkload(name="mixed", arrivals=AtOnce(), num_requests=200, sla_class="batch").draw(0)
+    assert {request.sla_class for request in batch.requests} == {"batch"}
+    assert [replace(request, sla_class="default") for request in batch.requests] == mixed.draw(0).requests
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a.b", "a/b", "caf\u00e9", "a\n"])
+def test_an_sla_class_must_be_a_word(name: str) -> None:
+    with pytest.raises(ValueError, match=r"^workload\.sla_class=(.|\n)*: must be letters, digits, - and _$"):
+        ClassWorkload(name="x", arrivals=AtOnce(), sla_class=name)
 
 
 def test_a_seed_must_not_be_negative(mixed: ClassWorkload) -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,13 +25,20 @@ def refused(path: Path, content: str) -> str:
 
 @given(
     requests=st.lists(
-        st.tuples(st.floats(0, 1e9), st.integers(1, 99), st.integers(1, 99), st.booleans(), st.text(max_size=5)),
+        st.tuples(
+            st.floats(0, 1e9),
+            st.integers(1, 99),
+            st.integers(1, 99),
+            st.booleans(),
+            st.text(max_size=5),
+            st.sampled_from(["default", "batch"]),
+        ),
         max_size=10,
     ),
     prompts=st.booleans(),
 )
 def test_what_was_written_is_read(
-    tmp_path_factory: pytest.TempPathFactory, requests: list[tuple[float, int, int, bool, str]], prompts: bool
+    tmp_path_factory: pytest.TempPathFactory, requests: list[tuple[float, int, int, bool, str, str]], prompts: bool
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "requests.jsonl"
     request_set = RequestSet(
@@ -43,9 +51,10 @@ def test_what_was_written_is_read(
                 max_output_tokens=num_output,
                 natural_stop=stop,
                 label=label,
+                sla_class=sla_class,
                 prompt_ids=tuple(range(num_prompt)) if prompts else (),
             )
-            for index, (arrival_s, num_prompt, num_output, stop, label) in enumerate(requests)
+            for index, (arrival_s, num_prompt, num_output, stop, label, sla_class) in enumerate(requests)
         ],
         num_cut=2,
         num_skipped=1,
@@ -73,6 +82,17 @@ def test_a_file_is_served_as_it_is_where_it_fits(tmp_path: Path, mixed: ClassWor
     smaller = generate(FileWorkload(path=str(path)), 99, 256)
     assert max(request.num_tokens for request in smaller.requests) == 256
     assert smaller.num_cut > drawn.num_cut
+
+
+def test_the_sla_class_is_written_where_it_is_not_the_default(tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    one = Request(id=0, arrival_s=0.0, num_prompt_tokens=1, max_output_tokens=1)
+    files.write(RequestSet(name="x", requests=[one, replace(one, id=1, sla_class="batch")]), path)
+    _, plain, classed = path.read_text().splitlines()
+    assert "sla_class" not in plain and '"sla_class":"batch"' in classed
+    stated = "its requests do not have the fingerprint that its first line states"
+    assert refused(path, path.read_text().replace("batch", "other")) == stated
+    assert refused(path, path.read_text().replace("other", "a/b")).startswith("not a file of requests: sla_class=a/b")
 
 
 def test_a_changed_file_is_refused(tmp_path: Path, mixed: ClassWorkload) -> None:

@@ -27,6 +27,10 @@ def test_the_fingerprint_is_the_documented_hash() -> None:
         == "90824f5842f0e05fca74b2c540b6213264d39086451c6a0cf5697e472c2dc24c"
     )
     assert fingerprint(replace(REQUEST, prompt_ids=(7, 8, 9)), prompts=False) == fingerprint(REQUEST)
+    # printf '[0.5,3,2,false,"LPLD","batch",[7,8,9]]\n' | sha256sum
+    batch = replace(REQUEST, sla_class="batch", prompt_ids=(7, 8, 9))
+    assert fingerprint(batch) == "cb66be9f66952db79bd009b993cf12655a4c2f3573b5d2447430a9875742f3cc"
+    assert fingerprint(replace(REQUEST, sla_class="default")) == fingerprint(REQUEST)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +41,7 @@ def test_the_fingerprint_is_the_documented_hash() -> None:
         {"max_output_tokens": 3},
         {"natural_stop": True},
         {"label": "HPHD"},
+        {"sla_class": "batch"},
         {"prompt_ids": (1, 2, 3)},
     ],
 )

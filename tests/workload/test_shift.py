@@ -30,6 +30,13 @@ def test_the_halves_are_drawn_from_different_seeds() -> None:
     assert [one.num_prompt_tokens for one in before] != [one.num_prompt_tokens for one in after]
 
 
+def test_each_half_keeps_its_sla_class() -> None:
+    before = ClassWorkload(name="a", arrivals=AtOnce(), num_requests=3)
+    after = ClassWorkload(name="b", arrivals=AtOnce(), num_requests=2, sla_class="batch")
+    requests = ShiftWorkload(name="both", before=before, after=after, shift_s=1.0).draw(0).requests
+    assert [one.sla_class for one in requests] == ["default"] * 3 + ["batch"] * 2
+
+
 def test_a_shift_at_no_time_is_refused() -> None:
     with pytest.raises(ValueError, match=r"workload\.shift_s"):
         shift(0.0)

@@ -79,6 +79,19 @@ def test_generic(tmp_path: Path) -> None:
     assert [request.label for request in drawn.requests] == ["LPLD", "HPLD", "LPHD", "HPHD"]
 
 
+def test_generic_with_sla_classes(tmp_path: Path) -> None:
+    content = "arrival_s,prompt_tokens,output_tokens,sla_class\n1,2,3,batch\n2,2,3,\n3,2,3,interactive\n4,2,3\n"
+    drawn = TraceWorkload(path=write(tmp_path / "trace.csv", content)).draw(0)
+    assert [request.sla_class for request in drawn.requests] == ["batch", "default", "interactive", "default"]
+    bad = write(tmp_path / "bad.csv", content.replace("interactive", "a/b"))
+    assert refused(bad) == "row 3: sla_class=a/b: must be letters, digits, - and _"
+
+
+def test_other_traces_have_no_sla_classes(tmp_path: Path) -> None:
+    path = write(tmp_path / "trace.jsonl", MOONCAKE.replace('"hash_ids"', '"sla_class": "batch", "hash_ids"'))
+    assert [request.sla_class for request in TraceWorkload(path=path).draw(0).requests] == ["default", "default"]
+
+
 def test_parquet(tmp_path: Path) -> None:
     path = tmp_path / "trace.parquet"
     columns = {"arrival_s": [0.0, 2.5], "prompt_tokens": [3, 4], "output_tokens": [5, 6]}

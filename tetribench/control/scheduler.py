@@ -18,7 +18,10 @@ class Phase(StrEnum):
 
 @dataclass(slots=True)
 class TableEntry:
-    """A row of the request table. The request carries its arrival and its SLA class.
+    """A row of the request table: arrival, phase and SLA class (section 3.2).
+
+    The request carries its arrival and its SLA class (`request.sla_class`). Nothing here decides by the class, because
+    the paper says that the table has it and not what for; it is there for a policy that would.
 
     `entry` is the instance that the request was sent to, `holder` the one that has its KV: the same, until that has
     handed it over. Both are None while no instance takes requests.

@@ -32,7 +32,8 @@ GLOBAL_SCHEDULER = "global_scheduler"
 class EventKind(StrEnum):
     """What happened. The comment says who records it and which details it carries."""
 
-    ARRIVED = "arrived"  # client, at the intended arrival; num_prompt_tokens, max_output_tokens, label
+    ARRIVED = "arrived"  # client, at the intended arrival; num_prompt_tokens, max_output_tokens, label,
+    # sla_class
     SENT = "sent"  # client, when it was really sent
     ROUTED = "routed"  # global scheduler; to
     PREDICTED = "predicted"  # prefill instance; low, high, duration_s (of the prediction that it shared with others)

@@ -8,6 +8,9 @@ HEAVY_PREFILL_TOKENS = 512
 HEAVY_DECODE_TOKENS = 128
 """A response with more tokens than this is a heavy decode (paper section 5.1)."""
 
+DEFAULT_SLA_CLASS = "default"
+"""Of a request for which nothing else was agreed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -18,6 +21,7 @@ class Request:
     `prompt_ids` is empty where only lengths matter (virtual time); otherwise it has `num_prompt_tokens` entries.
     `text` is the prompt in words, where they are known; a length predictor has a tokenizer of its own and reads these.
     `label` names the class the request was drawn for (`LPLD`, `HPHD`, ...), before any scaling of lengths.
+    `sla_class` names the service level agreement it came under (paper section 3.2): whose bounds it is judged by.
     """
 
     id: int
@@ -26,6 +30,7 @@ class Request:
     max_output_tokens: int
     natural_stop: bool = False
     label: str = ""
+    sla_class: str = DEFAULT_SLA_CLASS
     prompt_ids: tuple[int, ...] = ()
     text: str = ""
 

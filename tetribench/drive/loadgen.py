@@ -134,6 +134,7 @@ class Client:
             "num_prompt_tokens": request.num_prompt_tokens,
             "max_output_tokens": request.max_output_tokens,
             "label": request.label,
+            "sla_class": request.sla_class,
         }
         self._log.record(Event(arrived_s, EventKind.ARRIVED, CLIENT, (request.id,), details))
         self._record(EventKind.SENT, request.id)

@@ -12,7 +12,8 @@ import pandas as pd
 from tetribench.core.events import Event
 from tetribench.metrics.changes import change_table
 from tetribench.metrics.latency import ITL, METRICS, Better, add_metrics, itl_values, summarise
-from tetribench.metrics.resources import PerfPerDollar, Slo, Tables, perf_per_dollar, resource_metrics
+from tetribench.metrics.resources import PerfPerDollar, Tables, attainment, perf_per_dollar, resource_metrics
+from tetribench.metrics.slo import Slo
 from tetribench.metrics.timeline import (
     Accounting,
     TokenTimes,
@@ -46,7 +47,7 @@ class SystemResult:
     accounting: Accounting
     summary: Summary
     """Plain values, ready for JSON: `accounting`; `metrics` by class (`overall`, then each label if there are several)
-    and column; `resources` by name. None where a value is undefined."""
+    and column; `resources` by name; `slo` by SLA class. None where a value is undefined."""
 
 
 def measure(system: str, events: Sequence[Event], slo: Slo) -> SystemResult:
@@ -61,6 +62,7 @@ def measure(system: str, events: Sequence[Event], slo: Slo) -> SystemResult:
         "accounting": asdict(accounting),
         "metrics": _metrics_by_class(requests, itl_s),
         "resources": {name: _plain(value) for name, value in resource_metrics(tables).items()},
+        "slo": attainment(requests, slo),
     }
     return SystemResult(
         system, requests, times, itl_s, tables.instances, iterations, transfers, changes, accounting, summary

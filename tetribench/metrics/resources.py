@@ -9,23 +9,8 @@ import pandas as pd
 
 from tetribench.metrics.changes import role_at_work
 from tetribench.metrics.latency import Better
+from tetribench.metrics.slo import Bounds, Slo
 from tetribench.metrics.timeline import is_finished
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slo:
-    """Service level objective: what a request must meet to count as good; None sets no bound.
-
-    A response of one token has no TPOT and meets every bound on it.
-    """
-
-    ttft_s: float | None = None
-    tpot_s: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, bound_s in (("ttft_s", self.ttft_s), ("tpot_s", self.tpot_s)):
-            if bound_s is not None and not bound_s > 0:
-                raise ValueError(f"slo.{name}={bound_s}: must be above 0 or null")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +87,30 @@ def _num_total_tokens(tables: Tables) -> float:
 
 
 def num_attained(requests: pd.DataFrame, slo: Slo) -> int:
-    """How many requests finished and met every bound of `slo`."""
+    """How many requests finished and met every bound of their SLA class."""
+    return sum(_num_within(own, slo.bounds_of(str(name))) for name, own in requests.groupby("sla_class"))
+
+
+def _num_within(requests: pd.DataFrame, bounds: Bounds) -> int:
     good = is_finished(requests)
-    if slo.ttft_s is not None:
-        good &= requests["ttft_s"] <= slo.ttft_s
-    if slo.tpot_s is not None:
-        good &= ~(requests["tpot_s"] > slo.tpot_s)
+    if bounds.ttft_s is not None:
+        good &= requests["ttft_s"] <= bounds.ttft_s
+    if bounds.tpot_s is not None:
+        good &= ~(requests["tpot_s"] > bounds.tpot_s)
     return int(good.sum())
+
+
+def attainment(requests: pd.DataFrame, slo: Slo) -> dict[str, dict[str, float]]:
+    """By SLA class, how many requests were submitted, how many of them attained their SLO, and the share."""
+    found = {}
+    for name, own in requests.groupby("sla_class"):
+        submitted, attained = len(own), num_attained(own, slo)
+        found[str(name)] = {
+            "num_submitted": submitted,
+            "num_attained": attained,
+            "attained_share": attained / submitted,
+        }
+    return found
 
 
 def _goodput(tables: Tables) -> float:
@@ -210,7 +212,7 @@ RESOURCE_METRICS = (
         "Goodput",
         "requests/s",
         _HIGHER,
-        "finished requests with TTFT and TPOT within the SLO / makespan",
+        "finished requests with TTFT and TPOT within the SLO of their SLA class / makespan",
         _goodput,
     ),
     ResourceMetric(
@@ -218,7 +220,7 @@ RESOURCE_METRICS = (
         "SLO attainment",
         "share",
         _HIGHER,
-        "finished requests with TTFT and TPOT within the SLO / submitted requests",
+        "finished requests with TTFT and TPOT within the SLO of their SLA class / submitted requests",
         _attained_share,
     ),
     ResourceMetric(

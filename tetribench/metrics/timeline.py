@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tetribench.core.events import Event, EventKind
+from tetribench.core.request import DEFAULT_SLA_CLASS
 
 TokenTimes = dict[int, npt.NDArray[np.float64]]
 """When each token was delivered, by request, ascending; a request to which none was delivered has no entry."""
@@ -79,6 +80,7 @@ def request_table(events: Iterable[Event]) -> pd.DataFrame:
 
     columns: dict[str, Any] = {
         "label": _texts(arrived[id].details.get("label", "") for id in ids),
+        "sla_class": _texts(arrived[id].details.get("sla_class", DEFAULT_SLA_CLASS) for id in ids),
         "num_prompt_tokens": _ints(arrived[id].details["num_prompt_tokens"] for id in ids),
         "max_output_tokens": _ints(arrived[id].details["max_output_tokens"] for id in ids),
     }

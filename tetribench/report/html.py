@@ -25,6 +25,7 @@ from tetribench.report.tables import (
     failure_table,
     percentile_needs,
     resource_table,
+    sla_table,
     stage_table,
 )
 
@@ -75,6 +76,7 @@ def run_page(run: Run, document: dict[str, Any], figures: Sequence[Drawn]) -> st
         failures=failure_table(run.results),
         changes=change_table(run.results),
         slo=wording.slo(run),
+        sla=sla_table(run.results),
         instances=instance_table(run),
         differences=difference_table(run.manifests, run.baseline),
         environment=list(_environment(run.environment)),

@@ -9,7 +9,7 @@ import msgspec
 
 from tetribench.metrics.compare import SystemResult, measure
 from tetribench.metrics.log import read_events
-from tetribench.metrics.resources import Slo
+from tetribench.metrics.slo import Slo
 
 SCHEMA_VERSION = 2
 """Of run.json."""

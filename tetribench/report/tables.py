@@ -184,6 +184,22 @@ def resource_table(results: Sequence[SystemResult]) -> Table:
     return table
 
 
+def sla_table(results: Sequence[SystemResult]) -> Table:
+    """SLO attainment of each SLA class; empty where there is one class only, whose is that of all requests."""
+    scale = scale_for([1.0], "share")
+    columns = ("requests", "attained", f"attained ({scale.unit})")
+    table = Table("SLO attainment by SLA class", ("SLA class", "system"), columns)
+    classes = sorted({name for result in results for name in result.summary["slo"]})
+    found = [(name, result) for name in classes for result in results if name in result.summary["slo"]]
+    for name, result in found if len(classes) > 1 else []:
+        counts, path = result.summary["slo"][name], ("systems", result.system, "slo", name)
+        numbers = [Cell(f"{counts[key]:,}", counts[key], (*path, key)) for key in ("num_submitted", "num_attained")]
+        share = counts["attained_share"]
+        cells = (*numbers, _cell(scale, share, (*path, "attained_share")))
+        table.rows.append(Row((name, result.system), cells))
+    return table
+
+
 def failure_table(results: Sequence[SystemResult]) -> Table:
     """How many requests of each system failed, by reason."""
     table = Table("Failures", ("system", "reason"), ("requests",))

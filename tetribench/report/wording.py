@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tetribench.metrics.compare import SystemResult
+from tetribench.metrics.slo import Bounds
 from tetribench.report.quantities import ratio_text, scale_for
 from tetribench.report.runs import MAX_ABREAST, Run
 from tetribench.report.tables import Cell, verdict
@@ -169,16 +170,25 @@ def _tile_lines(run: Run, row: dict[str, Any]) -> list[TileLine]:
 
 
 def slo(run: Run) -> str:
-    """The bounds that goodput is judged by."""
-    bounds_s = {"TTFT": run.facts.slo.ttft_s, "TPOT": run.facts.slo.tpot_s}
-    bounds = [
-        f"{name} ≤ {scale_for([bound], 's').text_with_unit(bound)}"
-        for name, bound in bounds_s.items()
-        if bound is not None
-    ]
-    if not bounds:
+    """The bounds that goodput is judged by; those of each SLA class where they are not the same for all."""
+    classes = sorted({name for result in run.results for name in result.summary["slo"]})
+    bounds = {name: run.facts.slo.bounds_of(name) for name in classes}
+    if not any(bound_s is not None for each in bounds.values() for bound_s in each):
         return "No service level objective was set, so that every finished request counts towards goodput."
-    return f"Service level objective: {' and '.join(bounds)}."
+    if len(set(bounds.values())) == 1:
+        return f"Service level objective: {_bounds_text(bounds[classes[0]])}."
+    each_class = [f"{name}: {_bounds_text(own)}" for name, own in bounds.items()]
+    return f"Service level objective of each SLA class. {'; '.join(each_class)}."
+
+
+def _bounds_text(bounds: Bounds) -> str:
+    named_s = {"TTFT": bounds.ttft_s, "TPOT": bounds.tpot_s}
+    texts = [
+        f"{name} ≤ {scale_for([bound_s], 's').text_with_unit(bound_s)}"
+        for name, bound_s in named_s.items()
+        if bound_s is not None
+    ]
+    return " and ".join(texts) or "none, every finished request counts"
 
 
 def _amount(row: dict[str, Any], system: str) -> str:

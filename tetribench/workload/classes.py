@@ -1,7 +1,8 @@
 """The paper's workloads: requests of one class of prompt and one class of generation, or of any (section 5.1)."""
 
+from tetribench.core.request import DEFAULT_SLA_CLASS
 from tetribench.workload.arrivals import Arrivals, check_rate
-from tetribench.workload.checks import check_count, check_positive
+from tetribench.workload.checks import check_count, check_positive, check_sla_class
 from tetribench.workload.lengths import OUTPUT_TOKENS, PROMPT_TOKENS, LengthClass, Task
 from tetribench.workload.request_set import RequestSet
 from tetribench.workload.seeds import generator
@@ -12,7 +13,7 @@ class ClassWorkload:
     """`num_requests` requests with lengths of `task`, restricted to one class of prompt and of output.
 
     Prompt and output are drawn independently of each other: the paper shows only the two marginal distributions.
-    `request_rate` is in requests per second.
+    `request_rate` is in requests per second. All requests come under `sla_class`.
     """
 
     def __init__(
@@ -26,10 +27,12 @@ class ClassWorkload:
         num_requests: int = 128,
         request_rate: float | None = None,
         length_scale: float = 1.0,
+        sla_class: str = DEFAULT_SLA_CLASS,
     ) -> None:
         check_count("workload.num_requests", num_requests)
         check_positive("workload.length_scale", length_scale)
         check_rate(arrivals, request_rate)
+        check_sla_class("workload.sla_class", sla_class)
         self.name = name
         self.arrivals = arrivals
         self.prompt = prompt
@@ -38,11 +41,13 @@ class ClassWorkload:
         self.num_requests = num_requests
         self.request_rate = request_rate
         self.length_scale = length_scale
+        self.sla_class = sla_class
 
     def draw(self, seed: int, tokenizer: Tokenizer | None = None) -> RequestSet:
         num = self.num_requests
         arrivals_s = self.arrivals.times(num, self.request_rate, generator(seed, "workload/arrivals"))
         prompts = PROMPT_TOKENS[self.task].sample(generator(seed, "workload/prompt"), num, self.prompt)
         outputs = OUTPUT_TOKENS[self.task].sample(generator(seed, "workload/output"), num, self.output)
-        requests = to_requests(arrivals_s, zip(prompts, outputs, strict=True), self.length_scale)
+        lengths = zip(prompts, outputs, strict=True)
+        requests = to_requests(arrivals_s, lengths, [self.sla_class] * num, self.length_scale)
         return RequestSet(name=self.name, requests=requests)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from tetribench.core.request import Request
+from tetribench.core.request import DEFAULT_SLA_CLASS, Request
+from tetribench.workload.checks import check_sla_class
 from tetribench.workload.request_set import RequestSet
 from tetribench.workload.spec import Tokenizer
 
@@ -32,6 +33,7 @@ class Line(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fiel
     num_prompt_tokens: int
     max_output_tokens: int
     label: str = ""
+    sla_class: str = DEFAULT_SLA_CLASS
     natural_stop: bool = False
     prompt_ids: tuple[int, ...] = ()
     text: str | None = None
@@ -70,6 +72,7 @@ def _lines(request_set: RequestSet, prompts: bool) -> Iterator[Line]:
             num_prompt_tokens=request.num_prompt_tokens,
             max_output_tokens=request.max_output_tokens,
             label=request.label,
+            sla_class=request.sla_class,
             natural_stop=request.natural_stop,
             prompt_ids=request.prompt_ids if prompts else (),
             text=request_set.texts.get(request.id) if prompts else None,
@@ -82,6 +85,8 @@ def read(path: str | Path) -> RequestSet:
     try:
         header = _header(raw_header)
         lines = [msgspec.json.decode(raw, type=Line) for raw in raw_lines if raw]
+        for sla_class in sorted({line.sla_class for line in lines}):
+            check_sla_class("sla_class", sla_class)
     except (msgspec.DecodeError, ValueError) as error:
         raise ValueError(f"workload.path={path}: not a file of requests: {error}") from error
     requests = [
@@ -92,6 +97,7 @@ def read(path: str | Path) -> RequestSet:
             max_output_tokens=line.max_output_tokens,
             natural_stop=line.natural_stop,
             label=line.label,
+            sla_class=line.sla_class,
             prompt_ids=line.prompt_ids,
         )
         for index, line in enumerate(lines)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tetribench.core.request import Request
+from tetribench.core.request import DEFAULT_SLA_CLASS, Request
 from tetribench.workload.prompts import random_prompts
 from tetribench.workload.seeds import generator
 
@@ -28,10 +28,10 @@ class RequestSet:
     sources: dict[int, str] = field(default_factory=dict)
 
     def fingerprint(self, *, prompts: bool = True) -> str:
-        """SHA-256 (hex) over arrivals, lengths, stops and labels, and with `prompts` over the prompt ids there are.
+        """SHA-256 (hex) over arrivals, lengths, stops, labels and SLA classes, and with `prompts` the prompt ids.
 
         Hashed is one line of JSON per request, `[arrival_s,num_prompt_tokens,max_output_tokens,natural_stop,label]`,
-        with the list of prompt ids as a sixth element if there is one.
+        then the SLA class, a text, where it is not the default, then the list of prompt ids where there is one.
         """
         digest = hashlib.sha256()
         for request in self.requests:
@@ -42,6 +42,8 @@ class RequestSet:
                 request.natural_stop,
                 request.label,
             ]
+            if request.sla_class != DEFAULT_SLA_CLASS:
+                content.append(request.sla_class)
             if prompts and request.prompt_ids:
                 content.append(request.prompt_ids)
             digest.update(json.dumps(content, separators=(",", ":")).encode() + b"\n")

@@ -17,7 +17,12 @@ class Workload(Protocol):
         """Requests in order of arrival, lengths scaled but not yet cut to a model's context."""
 
 
-def to_requests(arrivals_s: Iterable[float], lengths: Iterable[tuple[int, int]], length_scale: float) -> list[Request]:
+def to_requests(
+    arrivals_s: Iterable[float],
+    lengths: Iterable[tuple[int, int]],
+    sla_classes: Iterable[str],
+    length_scale: float,
+) -> list[Request]:
     """Requests of these (prompt, output) lengths times `length_scale`, labelled by their lengths before that."""
     return [
         Request(
@@ -26,6 +31,9 @@ def to_requests(arrivals_s: Iterable[float], lengths: Iterable[tuple[int, int]],
             num_prompt_tokens=max(1, round(num_prompt * length_scale)),
             max_output_tokens=max(1, round(num_output * length_scale)),
             label=class_of(num_prompt, num_output),
+            sla_class=sla_class,
         )
-        for index, (arrival_s, (num_prompt, num_output)) in enumerate(zip(arrivals_s, lengths, strict=True))
+        for index, (arrival_s, (num_prompt, num_output), sla_class) in enumerate(
+            zip(arrivals_s, lengths, sla_classes, strict=True)
+        )
     ]

@@ -8,7 +8,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from tetribench.workload.checks import check_count, check_positive
+from tetribench.core.request import DEFAULT_SLA_CLASS
+from tetribench.workload.checks import check_count, check_positive, check_sla_class
 from tetribench.workload.request_set import RequestSet
 from tetribench.workload.spec import Tokenizer, to_requests
 from tetribench.workload.tables import Row, check_table, read_rows
@@ -20,7 +21,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Layout:
     """Column names of one family of traces; `parse_time` yields `ticks_per_s` a second.
 
-    With `zero_output_is_failure` a row without output is a failed call, which is skipped and counted.
+    With `zero_output_is_failure` a row without output is a failed call, which is skipped and counted. `sla_class` is a
+    column that may be missing or empty, for requests of the default class.
     """
 
     name: str
@@ -30,9 +32,11 @@ class Layout:
     parse_time: Callable[[Any], float] = float
     ticks_per_s: int = 1
     zero_output_is_failure: bool = False
+    sla_class: str | None = None
 
     @property
     def columns(self) -> tuple[str, str, str]:
+        """Those that must be there."""
         return self.time, self.prompt, self.output
 
 
@@ -65,7 +69,7 @@ LAYOUTS = (
         output="Response tokens",
         zero_output_is_failure=True,
     ),
-    Layout(name="generic", time="arrival_s", prompt="prompt_tokens", output="output_tokens"),
+    Layout(name="generic", time="arrival_s", prompt="prompt_tokens", output="output_tokens", sla_class="sla_class"),
 )
 
 
@@ -100,8 +104,9 @@ class TraceWorkload:
     def draw(self, seed: int, tokenizer: Tokenizer | None = None) -> RequestSet:
         times_s: list[float] = []
         lengths: list[tuple[int, int]] = []
+        sla_classes: list[str] = []
         num_skipped = 0
-        for time_s, num_prompt, num_output in _read_trace(self.path):
+        for time_s, num_prompt, num_output, sla_class in _read_trace(self.path):
             if time_s < self.start_s:
                 continue
             if num_output == 0:
@@ -109,17 +114,18 @@ class TraceWorkload:
                 continue
             times_s.append(time_s)
             lengths.append((num_prompt, num_output))
+            sla_classes.append(sla_class)
             if len(times_s) == self.num_requests:
                 break
         if not times_s:
             raise ValueError(f"workload.path={self.path}: no requests at or after workload.start_s={self.start_s}")
         arrivals_s = [(time_s - times_s[0]) / self.rate_scale for time_s in times_s]
-        requests = to_requests(arrivals_s, lengths, self.length_scale)
+        requests = to_requests(arrivals_s, lengths, sla_classes, self.length_scale)
         return RequestSet(name=Path(self.path).name.split(".")[0], requests=requests, num_skipped=num_skipped)
 
 
-def _read_trace(path: str) -> Iterator[tuple[float, int, int]]:
-    """Seconds since the first row, prompt and output tokens; no output tokens in a row that failed."""
+def _read_trace(path: str) -> Iterator[tuple[float, int, int, str]]:
+    """Seconds since the first row, prompt and output tokens, SLA class; no output tokens in a row that failed."""
     rows = read_rows("workload.path", path)
     first = next(rows, None)
     if first is None:
@@ -129,12 +135,13 @@ def _read_trace(path: str) -> Iterator[tuple[float, int, int]]:
     for number, row in enumerate(chain([first], rows), 1):
         try:
             ticks, num_prompt, num_output = _parse(layout, row)
+            sla_class = _sla_class(layout, row)
             if last is not None and ticks < last:
                 raise ValueError(f"{layout.time}={row[layout.time]} is earlier than the row before; sort the trace")
         except ValueError as error:
             raise ValueError(f"workload.path={path}: row {number}: {error}") from error
         origin, last = ticks if origin is None else origin, ticks
-        yield (ticks - origin) / layout.ticks_per_s, num_prompt, num_output
+        yield (ticks - origin) / layout.ticks_per_s, num_prompt, num_output, sla_class
 
 
 def _layout_of(path: str, row: Row) -> Layout:
@@ -164,3 +171,12 @@ def _parse_length(column: str, row: Row, least: int) -> int:
     if not (length.is_integer() and length >= least):
         raise ValueError(f"{column}={row[column]} must be a whole number of tokens, at least {least}")
     return int(length)
+
+
+def _sla_class(layout: Layout, row: Row) -> str:
+    column = layout.sla_class
+    if column is None or row.get(column) in (None, ""):
+        return DEFAULT_SLA_CLASS
+    name = str(row[column])
+    check_sla_class(column, name)
+    return name
