@@ -14,6 +14,7 @@ from tetribench.engine.model import Model
 from tetribench.experiment import Setup
 from tetribench.instance.launch import InstanceFailed
 from tetribench.instance.runtime import Inline, Sim
+from tetribench.metrics.slo import Slo
 from tetribench.track import NoTracking
 from tetribench.training.collect import CollectLengths
 from tetribench.training.lengths import read_lengths
@@ -48,7 +49,7 @@ def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
         seed=0,
         natural_stop=None,
         stall_timeout_s=10.0,
-        slo={},
+        slo=Slo(),
         out=tmp_path,
         name=None,
         show_progress=False,
