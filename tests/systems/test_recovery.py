@@ -204,6 +204,6 @@ def test_churn_and_flips_that_can_never_be_are_refused_at_once() -> None:
     with pytest.raises(ValueError, match=r"^control\.flip: .* nobody may flip"):
         tetri(flip=Idle())
     assert tetri(flip=Idle(), churn=["1 add decode"]).churn
-    with pytest.raises(ValueError, match=r"^system\.vllm_like\.churn: add decode: must be one of colocated$"):
+    with pytest.raises(ValueError, match=r"^churn: add decode: must be one of colocated$"):
         VllmLike(scheduler=PrefillFirstPolicies(), route=LeastRequests(), churn=["1 add decode"])
     assert info() and vllm_like().churn == []
