@@ -1,11 +1,13 @@
 """Figures of instances: what their time was spent on in all, and when."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.transforms import blended_transform_factory
 
@@ -23,6 +25,12 @@ _ROW_IN = (0.17, 0.36)
 """Height of a timeline's row in inches, between crowded and roomy; rows shrink to keep the figure near `_HEIGHT_IN`."""
 
 _HEIGHT_IN = 9.0
+
+MARKS: dict[str, dict[str, Any]] = {
+    "flip": {"marker": "D", "facecolor": "white", "edgecolor": "black"},
+    "lost": {"marker": "X", "facecolor": "black", "edgecolor": "white"},
+}
+"""Changes of an instance that are marked where they happened."""
 
 _BAND_ROWS = 0.9
 """Room above a system's instances for its name, in rows."""
@@ -94,7 +102,10 @@ def _resource_parts(result: SystemResult) -> dict[str, float]:
 
 
 def timeline(results: Sequence[SystemResult], subtitle: str) -> Figure:
-    """A row for each instance of each system: iterations as bars, the transfers that it sends as a strip below."""
+    """A row for each instance of each system: iterations as bars, the transfers that it sends as a strip below.
+
+    Flips and losses are marked; a row is as long as its instance was provisioned.
+    """
     num_instances = sum(len(result.instances) for result in results)
     height = num_instances + _BAND_ROWS * len(results)
     names = [name for result in results for name in result.instances.index]
@@ -109,8 +120,16 @@ def timeline(results: Sequence[SystemResult], subtitle: str) -> Figure:
         axes.text(0.12 / WIDTH_IN, place + 0.55, shorten(result.system, 60), transform=at, weight="bold", va="center")
         place += _BAND_ROWS
         own = spans[result.system]
+        origin_s = float(result.requests["arrived_s"].min())
         for instance in _ordered(result.instances):
+            life_s = [float(result.instances[edge][instance]) - origin_s for edge in ("started_s", "stopped_s")]
+            first_s, last_s = max(0.0, life_s[0]), min(end_s, life_s[1])  # in this order, NaN counts for nothing
+            axes.broken_barh([(first_s, last_s - first_s)], (place, 0.8), facecolor=ROLES["idle"].colour, linewidth=0)
             _instance_row(axes, place, own[own["instance"] == instance], end_s)
+            changes = result.changes[result.changes["instance"] == instance]
+            for what, mark in MARKS.items():
+                times_s = changes.loc[changes["what"] == what, "time_s"] - origin_s
+                axes.scatter(times_s, [place + 0.4] * len(times_s), 45, zorder=5, clip_on=False, **mark)
             ticks.append(place + 0.4)
             labels.append(instance)
             place += 1.0
@@ -119,7 +138,10 @@ def timeline(results: Sequence[SystemResult], subtitle: str) -> Figure:
     axes.tick_params(axis="y", labelsize=min(9.0, 45.0 * row_in))
     label(axes, x="time since the first arrival (s)")
     used = {kind for each in spans.values() for kind in each["kind"].unique()}
-    legend(figure, [_patch(kind) for kind in (*COMPUTING, "transfer") if kind in used] + [_patch("idle", hatch="")])
+    happened = {what for result in results for what in result.changes["what"]}
+    marks = [_mark(what) for what in MARKS if what in happened]
+    patches = [_patch(kind) for kind in (*COMPUTING, "transfer") if kind in used]
+    legend(figure, [*patches, _patch("idle", hatch=""), *marks])
     return figure
 
 
@@ -132,7 +154,6 @@ def _ordered(instances: pd.DataFrame) -> list[str]:
 
 
 def _instance_row(axes: Axes, place: float, spans: pd.DataFrame, end_s: float) -> None:
-    axes.broken_barh([(0, end_s)], (place, 0.8), facecolor=ROLES["idle"].colour, linewidth=0)
     is_transfer = spans["kind"] == "transfer"
     lane = 0.6 if is_transfer.any() else 0.8
     for found, extent in ((spans[~is_transfer], (place, lane)), (spans[is_transfer], (place + lane, 0.8 - lane))):
@@ -153,6 +174,12 @@ def _rows(axes: Axes, bottom: float, top: float, ticks: Iterable[float], labels:
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)
+
+
+def _mark(what: str) -> Line2D:
+    look = MARKS[what]
+    colours = {"markerfacecolor": look["facecolor"], "markeredgecolor": look["edgecolor"]}
+    return Line2D([], [], linestyle="", label=what, marker=look["marker"], markersize=7, **colours)
 
 
 def _patch(kind: str, hatch: str | None = None) -> Patch:
