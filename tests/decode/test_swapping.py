@@ -3,7 +3,7 @@
 from tests.decode.test_decode_scheduler import arrive, events, granted, reserve, step
 from tests.support import info
 from tetribench.core.events import EventKind
-from tetribench.core.messages import Arrived
+from tetribench.core.messages import Arrived, Lost
 from tetribench.decode.admit import Greedy
 from tetribench.decode.preempt import Preemption
 from tetribench.decode.scheduler import DecodePolicies, DecodeScheduler
@@ -128,4 +128,16 @@ def test_several_may_come_back_at_once() -> None:
     batches = drain(made)
     back = [batch for batch in batches if batch.swap_in]
     assert max(len(batch.decode) for batch in back) > 1
+    made.check()
+
+
+def test_a_swapped_request_that_begins_again_elsewhere_gives_back_its_host_memory() -> None:
+    made = scheduler(6)
+    arrive(made, 0, 1, 2, output=20)
+    while not how(made):
+        step(made)
+    assert how(made) == [(2, "swap")]
+    made.receive(Lost("prefill-9", {2: 2}), 5.0)
+    drain(made)
+    assert events(made, EventKind.ADMITTED)[:3] == [0, 1, 2] and 2 not in events(made, EventKind.ADMITTED)[3:]
     made.check()
