@@ -47,7 +47,7 @@ def test_a_member_may_have_to_make_room_for_itself() -> None:
 def test_tokens_go_to_those_that_ran_and_ended_ones_give_back_their_memory() -> None:
     batch, kv, (first, second, third) = running(6, 3, 3, 3)
     second.request = request(1, 3, 2)
-    outputs = batch.take([first, second], {0: 50, 1: 51}, frozenset())
+    outputs = batch.take({first, second}, {0: 50, 1: 51}, frozenset())
     assert outputs == [TokenOutput(0, 1, 1, 50, False), TokenOutput(1, 1, 1, 51, True)]
     assert batch.members == [first, third]
     assert (first.output_ids, first.num_computed, first.num_uncomputed) == ([0, 50], 4, 1)
@@ -60,7 +60,7 @@ def test_a_member_in_its_prefill_has_its_memory_and_gets_a_token_when_its_prompt
     for prompt, num_computed in ((second, 3), (third, 3)):
         prompt.output_ids, prompt.num_computed = [], num_computed
     assert batch.grow() == [] and [len(one.block_ids) for one in batch.members] == [1, 2, 2]
-    assert batch.take(batch.members, {0: 50, 1: 51}, frozenset()) == [
+    assert batch.take(set(batch.members), {0: 50, 1: 51}, frozenset()) == [
         TokenOutput(0, 1, 1, 50, False),
         TokenOutput(1, 1, 0, 51, False),
     ]

@@ -104,7 +104,7 @@ class ColocatedScheduler(PredictsNothing, ABC):
         for sequence in done:
             if not sequence.output_ids:
                 self.outbox.event(now_s, EventKind.PREFILL_DONE, sequence.request.id)
-        ran = [*batch.decode, *(chunk.sequence for chunk in batch.prefill)]
+        ran = {*batch.decode, *(chunk.sequence for chunk in batch.prefill)}
         outputs = self._running.take(ran, tokens, self._stop_token_ids)
         ended = {output.request_id for output in outputs if output.is_last}
         for sequence in done:

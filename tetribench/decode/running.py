@@ -1,6 +1,6 @@
 """The running batch: sequences that hold memory and produce a token each iteration (continuous batching)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Set
 
 from tetribench.core.messages import TokenOutput
 from tetribench.core.sequence import Sequence
@@ -48,9 +48,7 @@ class RunningBatch:
                 preempted.append(victim)
         return preempted
 
-    def take(
-        self, ran: Iterable[Sequence], tokens: dict[int, int], stop_token_ids: frozenset[int]
-    ) -> list[TokenOutput]:
+    def take(self, ran: Set[Sequence], tokens: dict[int, int], stop_token_ids: frozenset[int]) -> list[TokenOutput]:
         """Add the iteration's `tokens` (by request id) to the members among those that `ran` in it, in their order.
 
         Members whose response ends leave and give back their memory. Members that joined meanwhile have no token yet,
@@ -58,9 +56,8 @@ class RunningBatch:
         prompt is not done.
         """
         outputs, staying = [], []
-        have_run = set(ran)
         for member in self.members:
-            token_id = tokens.get(member.request.id) if member in have_run else None
+            token_id = tokens.get(member.request.id) if member in ran else None
             if token_id is None:
                 staying.append(member)
                 continue

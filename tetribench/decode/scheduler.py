@@ -239,14 +239,14 @@ class DecodeScheduler(PredictsNothing):
                 self._recomputing = sequence
 
     def complete(self, batch: Batch, tokens: dict[int, int], now_s: float) -> None:
-        self._computing = set()
+        computed, self._computing = self._computing, set()
         for sequence in self._dropped:
             self._kv.release(sequence)
         if batch.prefill:
             if batch.prefill[0].sequence not in self._dropped:
                 self._recomputed(batch.prefill[0], tokens, now_s)
         else:
-            self.outbox.outputs += self._running.take(batch.decode, tokens, self._stop_token_ids)
+            self.outbox.outputs += self._running.take(computed, tokens, self._stop_token_ids)
         self._dropped = []
         self._grant(now_s)
 
