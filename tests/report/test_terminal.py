@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from tetribench.report import terminal
+from tetribench.report.arms import difference_table
 from tetribench.report.runs import Run, load_run
+from tetribench.report.tables import class_table
 
 
 def shown(table: Table, width: int = 80) -> str:
@@ -31,9 +33,10 @@ def test_comparison_fits_80_columns_with_each_metric_on_one_line(reported: Path)
 
 def test_other_tables_fit_too(reported: Path) -> None:
     run = load_run(reported)
-    for table in (terminal.by_class(run, "jct_s"), terminal.differences(run)):
+    tables = class_table(run.results, "jct_s"), difference_table(run.manifests, run.baseline)
+    for table in map(terminal.to_rich, tables):
         assert max(map(len, shown(table).splitlines())) <= 80
-    assert "reserve_dynamic" in shown(terminal.differences(run))
+    assert "reserve_dynamic" in shown(terminal.to_rich(difference_table(run.manifests, run.baseline)))
 
 
 def test_a_partial_run_is_stamped(make_run: Callable[..., Path]) -> None:

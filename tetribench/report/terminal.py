@@ -4,9 +4,8 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from tetribench.report.arms import difference_table
 from tetribench.report.runs import Run
-from tetribench.report.tables import Cell, Table, class_table, comparison_table
+from tetribench.report.tables import Cell, Table, comparison_table
 
 SHORT = (
     "mean_ttft_s",
@@ -31,16 +30,6 @@ def comparison(run: Run) -> RichTable:
     ratios = f" Below each value its ratio to {run.baseline}." if run.has_many_systems else ""
     table.caption = f"{content.note}{ratios} One run, no interval.".lstrip()
     return table
-
-
-def by_class(run: Run, column: str) -> RichTable:
-    """The distribution of one latency metric, such as `ttft_s`, for each class and system."""
-    return to_rich(class_table(run.results, column))
-
-
-def differences(run: Run) -> RichTable:
-    """The options that are not the same in all systems."""
-    return to_rich(difference_table(run.manifests, run.baseline))
 
 
 def to_rich(table: Table) -> RichTable:
