@@ -120,7 +120,7 @@ def setup_of(config: DictConfig) -> Setup:
         raise ValueError(f"stall_timeout_s={config.stall_timeout_s}: must be positive")
     systems = {legend: build(config.system[name]) for legend, name in _legends(list(config.systems)).items()}
     engine, runtime = build(config.engine), build(config.runtime)
-    if runtime.is_virtual and config.engine._target_ != "tetribench.engine.cost_model.CostModelFactory":
+    if runtime.is_virtual and config.engine._target_ != "tetribench.engine.cost_engine.CostModelFactory":
         raise ValueError("engine=hf: a real engine cannot run in virtual time; runtime=sim needs engine=cost_model")
     options: dict[str, Any] = OmegaConf.to_container(config, resolve=True, enum_to_str=True)  # type: ignore[assignment]
     return Setup(

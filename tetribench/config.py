@@ -36,7 +36,7 @@ COMPONENTS = {
     "model/model": "tetribench.engine.model.Model",
     "hardware/hardware": "tetribench.engine.hardware.Hardware",
     "engine/hf": "tetribench.engine.hf.schema.HFEngine",
-    "engine/cost_model": "tetribench.engine.cost_model.CostModelFactory",
+    "engine/cost_model": "tetribench.engine.cost_engine.CostModelFactory",
     "runtime/sim": "tetribench.instance.runtime.Sim",
     "runtime/inline": "tetribench.instance.runtime.Inline",
     "runtime/process": "tetribench.instance.runtime.Process",

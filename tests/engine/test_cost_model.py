@@ -10,7 +10,8 @@ from tests.support import sequence
 from tetribench.core.clock import VirtualClock, run_virtual
 from tetribench.core.sequence import Sequence
 from tetribench.engine.base import Batch, PrefillChunk
-from tetribench.engine.cost_model import CostModel, CostModelFactory
+from tetribench.engine.cost_engine import CostModelFactory
+from tetribench.engine.cost_model import CostModel
 from tetribench.engine.hardware import Hardware
 from tetribench.engine.model import Model
 

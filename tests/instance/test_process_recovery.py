@@ -11,7 +11,7 @@ from tetribench.core.clock import WallClock
 from tetribench.core.events import Event, EventKind, EventLog
 from tetribench.core.messages import Broken, Message, Ready
 from tetribench.drive.loadgen import Client, OpenLoop
-from tetribench.engine.cost_model import CostModelFactory
+from tetribench.engine.cost_engine import CostModelFactory
 from tetribench.instance.launch import InstanceFailed
 from tetribench.instance.process import ProcessLauncher
 from tetribench.systems.stack import Stack

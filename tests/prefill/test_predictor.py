@@ -9,7 +9,7 @@ from tetribench.core.clock import Clock, WallClock, run_virtual
 from tetribench.core.request import Request
 from tetribench.core.sequence import LengthRange
 from tetribench.engine.base import Batch, LengthPredictor, PrefillChunk
-from tetribench.engine.cost_model import CostModelEngine, CostModelFactory
+from tetribench.engine.cost_engine import CostModelEngine, CostModelFactory
 from tetribench.engine.hardware import Hardware
 from tetribench.engine.model import Model
 from tetribench.prefill.predict import Learned, NoisyOracle, NoPrediction, Oracle, Predictor

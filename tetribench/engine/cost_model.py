@@ -1,13 +1,8 @@
-"""An engine that only waits: the time of an iteration from the model's shape and the hardware's profile."""
+"""The time of an iteration, from the model's shape and the hardware's profile."""
 
-from copy import copy
-
-from tetribench.core.clock import Clock
-from tetribench.engine.base import Batch, EngineInfo, KVPool, OnLayer
+from tetribench.engine.base import Batch
 from tetribench.engine.hardware import Hardware
-from tetribench.engine.host_memory import check_host_memory, host_blocks
-from tetribench.engine.model import OPT_125M, Model, ModelShape
-from tetribench.engine.shared_device import SharedDevice
+from tetribench.engine.model import ModelShape
 
 
 class CostModel:
@@ -23,145 +18,29 @@ class CostModel:
 
     def seconds(self, batch: Batch) -> float:
         """Predicted duration of `batch`, padding included."""
-        hardware = self._hardware
-        num_tokens, num_keys_read, num_scores = len(batch.decode) + batch.num_padding_tokens, 0, 0.0
+        num_tokens, num_keys_read, num_scores = batch.num_padding_tokens, 0, 0.0
         for chunk in batch.prefill:
             num_tokens += chunk.num_tokens
             num_keys_read += chunk.start + chunk.num_tokens
             num_scores += chunk.num_tokens * (chunk.start + (chunk.num_tokens + 1) / 2)
         num_context_tokens = sum([one.request.num_prompt_tokens + len(one.output_ids) for one in batch.decode])
-        flops = num_tokens * self._flops_per_token + (num_scores + num_context_tokens) * self._flops_per_key
+        return self._seconds(len(batch.decode), num_context_tokens, num_tokens, num_keys_read, num_scores)
+
+    def decode_seconds(self, num_sequences: int, num_context_tokens: int) -> float:
+        """Predicted duration of a batch of decodes alone, which read `num_context_tokens` in all; as `seconds` says."""
+        return self._seconds(num_sequences, num_context_tokens, 0, 0, 0.0)
+
+    def _seconds(
+        self, num_decodes: int, num_context_tokens: int, num_tokens: int, num_keys_read: int, num_scores: float
+    ) -> float:
+        hardware = self._hardware
+        flops = (num_tokens + num_decodes) * self._flops_per_token + (
+            num_scores + num_context_tokens
+        ) * self._flops_per_key
         kv_bytes = (num_keys_read + num_context_tokens) * self._kv_bytes_per_token
         return (
             self._fixed_s
             + flops / hardware.flops_per_s
             + kv_bytes / hardware.bytes_per_s
-            + len(batch.decode) * hardware.per_sequence_s
+            + num_decodes * hardware.per_sequence_s
         )
-
-
-class CostModelEngine:
-    """Sleeps for the predicted time and yields token 0 for every sequence that has one due.
-
-    Swaps come before the pass and nothing hides them.
-    """
-
-    pool: KVPool | None = None
-
-    def __init__(
-        self,
-        cost: CostModel,
-        info: EngineInfo,
-        clock: Clock,
-        device: SharedDevice,
-        predictor_cost: CostModel | None,
-        host_bytes_per_s: float,
-    ) -> None:
-        self.info = info
-        self._clock = clock
-        self.device = device
-        self.predictor_cost = predictor_cost
-        """Of a length predictor on the same device; None where the hardware's profile knows nothing of one."""
-        self._host_bytes_per_s = host_bytes_per_s
-        self._cost = cost
-
-    async def run(self, batch: Batch, on_layer: OnLayer | None = None) -> dict[int, int]:
-        """Layers end at equal fractions of the pass, which follows the swaps."""
-        swap_s = batch.num_swapped_blocks * self.info.block_bytes / self._host_bytes_per_s
-        pass_s = self._cost.seconds(batch) if batch.prefill or batch.decode else 0.0
-        if swap_s:
-            await self._clock.sleep(swap_s)
-        if on_layer is None:
-            await self.device.run(pass_s)
-        else:
-            for layer in range(self.info.num_layers):
-                await self.device.run(pass_s / self.info.num_layers)
-                on_layer(layer)
-        tokens = {chunk.sequence.request.id: 0 for chunk in batch.prefill if chunk.yields_token}
-        tokens.update([(sequence.request.id, 0) for sequence in batch.decode])
-        return tokens
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-class CostModelFactory:
-    """Engine option `cost_model`: `model` on `hardware`.
-
-    KV memory is `kv_memory_gib`; by default what the hardware's profile says, else all that the weights leave of
-    `memory_share` of the device (vLLM's rule). An instance that swaps has `host_memory_gib` of host memory beside it.
-    """
-
-    def __init__(
-        self,
-        *,
-        model: Model,
-        hardware: Hardware,
-        kv_memory_gib: float | None = None,
-        memory_share: float = 0.9,
-        host_memory_gib: float = 4.0,
-        block_size: int = 16,
-    ) -> None:
-        if block_size < 1:
-            raise ValueError(f"engine.block_size={block_size}: must be at least 1")
-        if kv_memory_gib is not None and kv_memory_gib <= 0:
-            raise ValueError(f"engine.kv_memory_gib={kv_memory_gib}: must be positive, or null for all that is left")
-        check_host_memory(host_memory_gib)
-        if not 0.0 < memory_share <= 1.0:
-            raise ValueError(f"engine.memory_share={memory_share}: must be above 0 and at most 1")
-        self.model = model
-        self.hardware = hardware
-        self.kv_memory_gib = hardware.kv_memory_gib if kv_memory_gib is None else kv_memory_gib
-        self.memory_share = memory_share
-        self.host_memory_gib = host_memory_gib
-        self.num_host_blocks = 0
-        self.block_size = block_size
-
-    def info(self) -> EngineInfo:
-        """Sizes that follow from the shape. Raises ValueError when weights and KV do not fit the device."""
-        shape, hardware = self.model.shape(), self.hardware
-        block_bytes = self._block_bytes()
-        left_bytes = hardware.memory_bytes * self.memory_share - shape.num_parameters * hardware.bytes_per_value
-        kv_bytes = left_bytes if self.kv_memory_gib is None else self.kv_memory_gib * 2**30
-        if kv_bytes > left_bytes or kv_bytes < block_bytes:
-            raise ValueError(
-                f"engine.kv_memory_gib={self.kv_memory_gib}: {hardware.name} has {left_bytes / 2**30:.1f} GiB beside "
-                f"the weights of {self.model.name}; must be at most that and at least one block "
-                f"({block_bytes / 2**30:.3f} GiB)"
-            )
-        return EngineInfo(
-            num_blocks=int(kv_bytes // block_bytes),
-            num_host_blocks=self.num_host_blocks,
-            block_size=self.block_size,
-            max_context_tokens=shape.max_context_tokens,
-            block_bytes=block_bytes,
-            num_layers=shape.num_layers,
-            device=hardware.name,
-            dtype=f"{8 * hardware.bytes_per_value} bit",
-            num_parameters=shape.num_parameters,
-            num_devices=hardware.num_devices,
-            attention="cost model",
-            copy_bytes_per_s=hardware.copy_bytes_per_s,
-        )
-
-    def _block_bytes(self) -> int:
-        return self.block_size * self.model.shape().kv_bytes_per_token(self.hardware.bytes_per_value)
-
-    def with_host_memory(self) -> "CostModelFactory":
-        swapping = copy(self)
-        swapping.num_host_blocks = host_blocks(self.host_memory_gib, self._block_bytes())
-        return swapping
-
-    def sized(self, num_instances: int) -> "CostModelFactory":
-        self.info()
-        return self
-
-    def num_blocks(self) -> int:
-        return self.info().num_blocks
-
-    def build(self, clock: Clock, core: int | None) -> CostModelEngine:
-        slowdown = self.hardware.co_run_slowdown
-        device = SharedDevice(clock, 1.0 if slowdown is None else slowdown)
-        predictor_cost = None if slowdown is None else CostModel(OPT_125M, self.hardware)
-        cost = CostModel(self.model.shape(), self.hardware)
-        return CostModelEngine(cost, self.info(), clock, device, predictor_cost, self.hardware.host_bytes_per_s)

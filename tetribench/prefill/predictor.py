@@ -7,7 +7,7 @@ from tetribench.core.request import Request
 from tetribench.core.seeds import generator
 from tetribench.core.sequence import LengthRange
 from tetribench.engine.base import Engine, LengthPredictor
-from tetribench.engine.cost_model import CostModelEngine
+from tetribench.engine.cost_engine import CostModelEngine
 from tetribench.engine.predictor import ChargedPredictor, InstantPredictor
 from tetribench.prefill.predict import Learned, Predictor
 from tetribench.prefill.predict_mode import PredictMode
