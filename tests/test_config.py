@@ -62,6 +62,8 @@ def overrides_for(option: str, files: dict[str, str]) -> list[str]:
             return ["+workload=lpld", f"arrivals@workload.arrivals={name}", *needs]
         case "system":
             return ["+workload=lpld", f"systems=[{name}]", *needs]
+        case "task" if name == "study":
+            return ["+experiment=fig15"]
         case "experiment":
             return [f"+experiment={name}", *needs]
         case _:

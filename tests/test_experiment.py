@@ -1,6 +1,7 @@
 """Whole runs: what is in the run folder, and that virtual time is deterministic to the byte."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tetribench.config import options_of
+from tetribench.config import conf_folder, options_of
 from tetribench.decode.admit import ReserveDynamic
 from tetribench.decode.running import RunningBatch
 from tetribench.instance.loop import InstanceLoop
@@ -186,7 +187,15 @@ def test_wandb_offline_gets_metrics_tables_and_figures(tetribench: Command, tmp_
     assert any(name.endswith(".table.json") for name in files)
 
 
-EXPERIMENTS = options_of("experiment")
+def _is_study(name: str) -> bool:
+    """It says so itself, or it is another one with a few changes."""
+    text = (conf_folder() / "experiment" / f"{name}.yaml").read_text()
+    above = re.search(r"^  - (\w+)$", text, re.MULTILINE)
+    return "override /task: study" in text or (above is not None and above[1] != "_self_" and _is_study(above[1]))
+
+
+STUDIES = [name for name in options_of("experiment") if _is_study(name)]
+EXPERIMENTS = [name for name in options_of("experiment") if name not in STUDIES]
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -196,3 +205,15 @@ def test_every_experiment_runs(name: str, tetribench: Command, tmp_path: Path) -
     accounting = [one["accounting"] for one in load(tmp_path / "run" / "metrics.json")["systems"].values()]
     assert len(accounting) == len(run["systems"]) and all(one["finished"] == 20 for one in accounting)
     assert (tmp_path / "run" / "report.html").exists()
+
+
+SMALL_STUDIES: dict[str, list[str]] = {}
+"""What makes an experiment small, where it is not the number of requests."""
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_runs(name: str, tetribench: Command, tmp_path: Path) -> None:
+    small = SMALL_STUDIES.get(name, ["workload.num_requests=8"])
+    assert tetribench(f"+experiment={name}", "task.seeds=[0,1]", *small) == 0
+    for suffix in (".csv", "_rows.csv", ".svg", ".png"):
+        assert (tmp_path / f"{name}{suffix}").stat().st_size > 0

@@ -7,20 +7,17 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import hydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from tetribench.config import build, conf_folder, options_of, register
+from tetribench.composition import Composition
+from tetribench.config import conf_folder, options_of, register
 from tetribench.config_errors import explain, refuse_added_keys
-from tetribench.experiment import Setup
 from tetribench.instance.launch import InstanceFailed
-from tetribench.metrics.slo import Slo
 
 HELP = """\
 tetribench: should prefill and decode live together or apart?
@@ -58,7 +55,7 @@ def main() -> None:
         return
     sys.argv[1:] = for_sweep(sys.argv[1:])
     with answered():
-        register()
+        register(with_experiments=any(re.match(r"\+?(experiment|task)=", argument) for argument in sys.argv[1:]))
         _hydra_main()
 
 
@@ -96,7 +93,8 @@ def _hydra_main(config: DictConfig) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends the instances like Ctrl-C
     with answered():  # here too, or Hydra reports what passes through it
         refuse_added_keys(config)
-        build(config.task).execute(lambda: setup_of(config), Console())
+        composed = Composition(config, " ".join(["tetribench", *sys.argv[1:]]))
+        composed.task().execute(composed, Console())
 
 
 def option_groups() -> str:
@@ -104,54 +102,6 @@ def option_groups() -> str:
     folders = sorted({path.parent.relative_to(conf_folder()).as_posix() for path in conf_folder().glob("*/**/*.yaml")})
     lines = [f"{group}: {', '.join(options_of(group))}" for group in folders]
     return "\n".join(textwrap.fill(line, 80, initial_indent="  ", subsequent_indent="      ") for line in lines)
-
-
-def setup_of(config: DictConfig) -> Setup:
-    """The components of a run. Raises ValueError for what composes but cannot be."""
-    if OmegaConf.is_missing(config, "workload"):
-        names = ", ".join(options_of("workload"))
-        raise ValueError(f"no workload was chosen; type for example +workload=heavy_prefill (there are: {names})")
-    for name in config.systems:
-        if name not in config.system:
-            raise ValueError(f"systems={name}: must be one of {', '.join(sorted(config.system))}")
-    if not config.systems:
-        raise ValueError(f"systems=[]: name at least one of {', '.join(sorted(config.system))}")
-    if config.stall_timeout_s <= 0:
-        raise ValueError(f"stall_timeout_s={config.stall_timeout_s}: must be positive")
-    systems = {legend: build(config.system[name]) for legend, name in _legends(list(config.systems)).items()}
-    engine, runtime = build(config.engine), build(config.runtime)
-    if runtime.is_virtual and config.engine._target_ != "tetribench.engine.cost_engine.CostModelFactory":
-        raise ValueError("engine=hf: a real engine cannot run in virtual time; runtime=sim needs engine=cost_model")
-    options: dict[str, Any] = OmegaConf.to_container(config, resolve=True, enum_to_str=True)  # type: ignore[assignment]
-    return Setup(
-        workload_name=options["workload"].get("name") or Path(str(options["workload"].get("path"))).name.split(".")[0],
-        workload=build(config.workload),
-        systems=systems,
-        model=engine.model,
-        engine=engine,
-        runtime=runtime,
-        drive=build(config.drive),
-        track=build(config.track),
-        seed=config.seed,
-        natural_stop=config.natural_stop,
-        stall_timeout_s=config.stall_timeout_s,
-        slo=Slo(**options["slo"]),
-        out=Path(config.out),
-        name=config.name,
-        show_progress=config.progress,
-        options=options,
-        config_yaml=OmegaConf.to_yaml(config, resolve=True),
-        command=" ".join(["tetribench", *sys.argv[1:]]),
-    )
-
-
-def _legends(names: list[str]) -> dict[str, str]:
-    """Legend entry to system; a system named twice, to compare it with itself, is numbered from the second on."""
-    legends: dict[str, str] = {}
-    for name in names:
-        num_before = sum(other == name for other in legends.values())
-        legends[f"{name}#{num_before + 1}" if num_before else name] = name
-    return legends
 
 
 if __name__ == "__main__":

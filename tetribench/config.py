@@ -87,6 +87,13 @@ COMPONENTS = {
 }
 
 
+EXPERIMENTS = {
+    "task/study": "tetribench.study.systems.SystemStudy",
+    "figure/end_to_end": "tetribench.paper.end_to_end.EndToEnd",
+}
+"""What only experiments use; loading these takes a second or two."""
+
+
 @dataclass
 class Component:
     """Base of every derived schema."""
@@ -142,6 +149,7 @@ class Config:
     `natural_stop` lets responses end at a stop token before their drawn length; by default real weights do and random
     ones do not. `name` and `out` say where the run folder is made; by default the name says when and what.
     `alternatives` holds components that some of the systems use instead of the root's choice (`${alternatives.NAME}`).
+    `axes` says what an experiment varies: by axis and label, the options that differ there.
     """
 
     workload: Component = MISSING
@@ -164,6 +172,7 @@ class Config:
     kv: KV = field(default_factory=KV)
     control: Control = field(default_factory=Control)
     alternatives: dict[str, Component] = field(default_factory=dict)
+    axes: dict[str, Any] = field(default_factory=dict)
     system: dict[str, Component] = field(default_factory=dict)
     track: Component = MISSING
     task: Component = MISSING
@@ -206,11 +215,11 @@ def _is_plain(hint: Any) -> bool:
     return hint in (int, float, str, bool, types.NoneType) or (isinstance(hint, type) and issubclass(hint, Enum))
 
 
-def register() -> None:
+def register(with_experiments: bool = True) -> None:
     """Make every schema known to Hydra, under `schema/`."""
     store = ConfigStore.instance()
     store.store(group="schema", name="config", node=Config)
-    for option, path in COMPONENTS.items():
+    for option, path in {**COMPONENTS, **(EXPERIMENTS if with_experiments else {})}.items():
         group, _, name = option.rpartition("/")
         store.store(group=f"schema/{group}", name=name, node=schema_of(path))
 

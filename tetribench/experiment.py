@@ -1,10 +1,10 @@
 """The composition root below the command line: from components to a run folder that a report can be drawn from."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 
@@ -32,7 +32,7 @@ from tetribench.workload.spec import Workload
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """A run as objects. `options` is the resolved configuration as plain values, `command` what the user typed."""
+    """A run as objects. `resolved` is its whole configuration, `command` what the user typed."""
 
     workload_name: str
     workload: Workload
@@ -49,9 +49,42 @@ class Setup:
     out: Path
     name: str | None
     show_progress: bool
-    options: dict[str, Any]
-    config_yaml: str
+    resolved: Callable[[], "Resolved"]
     command: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """The configuration with every reference resolved: as plain values, and as text."""
+
+    options: dict[str, Any]
+    yaml: str
+
+
+Axes = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""By axis and label, the options that differ there."""
+
+
+class Composed(Protocol):
+    """What the user's command line says, as far as a task wants to know it.
+
+    All of these raise ValueError for what composes but cannot be.
+    """
+
+    def setup(self) -> Setup:
+        """The components of a run."""
+
+    def axes(self) -> Axes:
+        """What an experiment varies."""
+
+    def variant(self, options: Mapping[str, Any]) -> "Composed":
+        """The same with other values of some options, by their dotted names."""
+
+    def experiment(self, name: str, overrides: list[str]) -> "Composed":
+        """What the command line would say with `+experiment=name` and these overrides alone."""
+
+    def task(self) -> Any:
+        """What is to be done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +171,7 @@ def run(setup: Setup, console: Console) -> Path:
         _describe(setup, requests, folder)
         for name in setup.systems:
             with progress(console, name, len(requests.requests)) if setup.show_progress else _silent() as on_progress:
-                outputs = serve(setup, name, prepared, folder, on_progress, console)
+                outputs = _serve_and_record(setup, name, prepared, folder, on_progress, console)
             if not setup.runtime.is_virtual:
                 write_outputs(folder.system(name), requests, outputs, prepared.tokenizer)
     return folder.path
@@ -150,7 +183,7 @@ def _silent() -> Iterator[Any]:
 
 
 def _describe(setup: Setup, requests: RequestSet, folder: RunFolder) -> None:
-    (folder.path / "config.yaml").write_text(setup.config_yaml)
+    (folder.path / "config.yaml").write_text(setup.resolved().yaml)
     folder.write_json("environment.json", environment())
     write(requests, folder.path / "requests.jsonl")
     facts = {
@@ -172,33 +205,53 @@ def _describe(setup: Setup, requests: RequestSet, folder: RunFolder) -> None:
     folder.write_json("run.json", facts)
 
 
-def serve(
+def _serve_and_record(
     setup: Setup, name: str, prepared: Prepared, folder: RunFolder, on_progress: Any, console: Console
 ) -> dict[int, list[int]]:
-    """One system, fresh, from start-up to stop; events go to the run folder as they come. Token ids by request."""
+    """Events go to the run folder as they come. Token ids by request."""
     system_folder = folder.system(name)
-    outputs: dict[int, list[int]] = {}
+    options = _flat(setup.resolved().options["system"][name.partition("#")[0]])
+
+    def describe(instances: dict[str, dict[str, Any]]) -> None:
+        folder.write_json(f"systems/{name}/manifest.json", {"instances": instances, "options": options})
+        _say_predictor(name, instances, console)
+
     with (system_folder / "events.jsonl").open("wb") as file:
 
         def write_event(event: Event) -> None:
             file.write(encode_event(event))
 
         log = EventLog(write_event)
+        return serve(setup, name, prepared, log, system_folder / "logs", describe, on_progress)
 
-        async def main(clock: Clock, launcher: Launcher) -> None:
-            stack = Stack(setup.systems[name].plan(prepared.engine), launcher, clock, log)
-            client = Client(clock=clock, log=log, stall_timeout_s=setup.stall_timeout_s, on_progress=on_progress)
-            try:
-                instances = await stack.start(client.deliver, client.fail)
-                manifest = {"instances": instances, "options": _flat(setup.options["system"][name.partition("#")[0]])}
-                folder.write_json(f"systems/{name}/manifest.json", manifest)
-                _say_predictor(name, instances, console)
-                await client.run(prepared.requests.requests, setup.drive, stack)
-            finally:
-                await stack.stop()
-                outputs.update(client.outputs)
 
-        setup.runtime.run(main, system_folder / "logs")
+def serve(
+    setup: Setup,
+    name: str,
+    prepared: Prepared,
+    log: EventLog,
+    log_folder: Path,
+    on_ready: Callable[[dict[str, dict[str, Any]]], None],
+    on_progress: Callable[[int, int], None],
+) -> dict[int, list[int]]:
+    """One system, fresh, from start-up to stop. Token ids by request.
+
+    `on_ready` is told the facts of each instance, `on_progress` the requests ended and the tokens so far; what
+    processes print goes to `log_folder`.
+    """
+    outputs: dict[int, list[int]] = {}
+
+    async def main(clock: Clock, launcher: Launcher) -> None:
+        stack = Stack(setup.systems[name].plan(prepared.engine), launcher, clock, log)
+        client = Client(clock=clock, log=log, stall_timeout_s=setup.stall_timeout_s, on_progress=on_progress)
+        try:
+            on_ready(await stack.start(client.deliver, client.fail))
+            await client.run(prepared.requests.requests, setup.drive, stack)
+        finally:
+            await stack.stop()
+            outputs.update(client.outputs)
+
+    setup.runtime.run(main, log_folder)
     return outputs
 
 

@@ -1,26 +1,25 @@
 """What one call of the command does."""
 
-from collections.abc import Callable
 from glob import glob
 from pathlib import Path
 from typing import Protocol
 
 from rich.console import Console
 
-from tetribench.experiment import Setup, prepare, run
+from tetribench.experiment import Composed, prepare, run
 from tetribench.workload.files import write
 
 
 class Task(Protocol):
-    def execute(self, setup: Callable[[], Setup], console: Console) -> None:
-        """Do it. `setup` builds the run's components; a task that needs none of them does not call it."""
+    def execute(self, composed: Composed, console: Console) -> None:
+        """Do it."""
 
 
 class Run:
     """Serve the workload on every system and report."""
 
-    def execute(self, setup: Callable[[], Setup], console: Console) -> None:
-        built = setup()
+    def execute(self, composed: Composed, console: Console) -> None:
+        built = composed.setup()
         folder = run(built, console)
         from tetribench.report.frames import class_frame, comparison_frame, resource_frame  # pandas: after the run
         from tetribench.report.terminal import comparison
@@ -34,7 +33,7 @@ class Run:
             "classes": class_frame(finished.results),
             "resources": resource_frame(finished.results),
         }
-        built.track.publish(folder, built.options, tables)
+        built.track.publish(folder, built.resolved().options, tables)
 
 
 class Report:
@@ -47,7 +46,7 @@ class Report:
         self.runs = runs or []
         self.out = out
 
-    def execute(self, setup: Callable[[], Setup], console: Console) -> None:
+    def execute(self, composed: Composed, console: Console) -> None:
         from tetribench.report.write import write_report, write_side_by_side
 
         if not self.runs:
@@ -67,7 +66,7 @@ class Generate:
     def __init__(self, *, out: str) -> None:
         self.out = out
 
-    def execute(self, setup: Callable[[], Setup], console: Console) -> None:
-        requests = prepare(setup()).requests
+    def execute(self, composed: Composed, console: Console) -> None:
+        requests = prepare(composed.setup()).requests
         write(requests, Path(self.out))
         console.print(f"{self.out}: {len(requests.requests)} requests, fingerprint {requests.fingerprint()[:12]}")

@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from pytest_benchmark.fixture import BenchmarkFixture
 from rich.console import Console
 
-from tetribench.cli import setup_of
+from tetribench.composition import Composition
 from tetribench.config import conf_folder, register
 from tetribench.experiment import run
 
@@ -34,7 +34,7 @@ def test_requests_per_second(benchmark: BenchmarkFixture, tmp_path: Path) -> Non
     ]
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         config = compose("config", overrides)
-    serve = partial(run, setup_of(config), Console(file=io.StringIO()))
+    serve = partial(run, Composition(config, "").setup(), Console(file=io.StringIO()))
     benchmark.pedantic(serve, rounds=3)  # type: ignore[no-untyped-call]
     assert benchmark.stats is not None
     benchmark.extra_info["requests_per_s"] = round(2 * NUM_REQUESTS / benchmark.stats.stats.median)

@@ -2,7 +2,8 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
@@ -11,7 +12,7 @@ from tests.support import CheckingFactory, TroubleFactory, raises
 from tetribench import experiment
 from tetribench.drive.loadgen import OpenLoop
 from tetribench.engine.model import Model
-from tetribench.experiment import Setup
+from tetribench.experiment import Resolved, Setup
 from tetribench.instance.launch import InstanceFailed
 from tetribench.instance.runtime import Inline, Sim
 from tetribench.metrics.slo import Slo
@@ -53,8 +54,7 @@ def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
         out=tmp_path,
         name=None,
         show_progress=False,
-        options={},
-        config_yaml="",
+        resolved=lambda: Resolved({}, ""),
         command="",
     )
 
@@ -62,7 +62,7 @@ def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
 @pytest.fixture
 def collect(tmp_path: Path) -> Callable[[Setup], None]:
     task = CollectLengths(out=str(tmp_path / "lengths.jsonl"), batch_size=4)
-    return lambda setup: task.execute(lambda: setup, Console(quiet=True))
+    return lambda setup: task.execute(cast(Any, SimpleNamespace(setup=lambda: setup)), Console(quiet=True))
 
 
 def collected(tmp_path: Path) -> list[tuple[str, int, bool]]:

@@ -1,9 +1,15 @@
 """The tables of a report in a terminal; readable at 80 columns, and without colour."""
 
+from math import isnan
+from numbers import Real
+
+import pandas as pd
 from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from tetribench.report.finding import Finding
+from tetribench.report.quantities import DASH, three_digits
 from tetribench.report.runs import Run
 from tetribench.report.tables import Cell, Table, comparison_table
 
@@ -55,6 +61,26 @@ def to_rich(table: Table) -> RichTable:
         shown.add_row(*heads, *(_text(cell) for cell in row.cells))
         above = row.heads
     return shown
+
+
+def numbers(finding: Finding) -> RichTable:
+    """An experiment's table."""
+    frame = finding.table
+    shown = RichTable(
+        box=box.SIMPLE_HEAD, title=finding.title, title_justify="left", title_style="bold", pad_edge=False
+    )
+    for name in frame.columns:
+        is_number = pd.api.types.is_numeric_dtype(frame[name])
+        shown.add_column(str(name), justify="right" if is_number else "left", overflow="fold")
+    for row in frame.itertuples(index=False):
+        shown.add_row(*(_shown(value) for value in row))
+    return shown
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return DASH if isnan(value) else three_digits(float(value))
+    return str(value)
 
 
 def _longest_word(text: str) -> int:

@@ -16,7 +16,7 @@ from tetribench.core.events import EventLog
 from tetribench.core.messages import TokenOutput
 from tetribench.core.request import Request
 from tetribench.drive.progress import progress
-from tetribench.experiment import Prepared, Setup, prepare
+from tetribench.experiment import Composed, Prepared, Setup, prepare
 from tetribench.instance.launch import Launcher
 from tetribench.systems.stack import Stack
 from tetribench.systems.vllm_like import VllmLike
@@ -36,8 +36,8 @@ class CollectLengths:
         self.out = Path(out)
         self.batch_size = batch_size
 
-    def execute(self, setup: Callable[[], Setup], console: Console) -> None:
-        built = setup()
+    def execute(self, composed: Composed, console: Console) -> None:
+        built = composed.setup()
         if built.runtime.is_virtual:
             raise ValueError("runtime=sim: only a real model has response lengths; choose runtime=inline or process")
         policies = PrefillFirstPolicies(max_num_seqs=self.batch_size)

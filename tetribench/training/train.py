@@ -2,14 +2,13 @@
 
 import importlib.util
 import json
-from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from rich.console import Console
 
-from tetribench.experiment import Setup
+from tetribench.experiment import Composed
 from tetribench.provenance import environment
 from tetribench.training import baselines
 from tetribench.training.evaluate import (
@@ -78,7 +77,7 @@ class TrainPredictor:
         self.seed = seed
         self.out = Path(out)
 
-    def execute(self, setup: Callable[[], Setup], console: Console) -> None:
+    def execute(self, composed: Composed, console: Console) -> None:
         from tetribench.training.page import write_page  # figures only after the training
 
         parts = self._split()

@@ -1,0 +1,99 @@
+"""From the composed configuration to objects: the only place where components are built."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hydra import compose
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tetribench.config import build, options_of
+from tetribench.config_errors import explain
+from tetribench.experiment import Axes, Resolved, Setup
+from tetribench.metrics.slo import Slo
+
+
+class Composition:
+    """Implements `experiment.Composed`. `command` is what the user typed."""
+
+    def __init__(self, config: DictConfig, command: str) -> None:
+        self._config = config
+        self._command = command
+
+    def task(self) -> Any:
+        return build(self._config.task)
+
+    def axes(self) -> Axes:
+        axes: Axes = OmegaConf.to_container(self._config.axes, resolve=False)  # type: ignore[assignment]
+        return axes
+
+    def variant(self, options: Mapping[str, Any]) -> "Composition":
+        config = deepcopy(self._config)
+        for option, value in options.items():
+            try:
+                OmegaConf.update(config, option, value, merge=False)
+            except OmegaConfBaseException as error:  # which holds the configuration and cannot leave its process
+                raise ValueError(f"{option}: {explain(error, [])}") from None
+        return Composition(config, self._command)
+
+    def experiment(self, name: str, overrides: list[str]) -> "Composition":
+        return Composition(compose("config", [f"+experiment={name}", *overrides]), self._command)
+
+    def setup(self) -> Setup:
+        config = self._config
+        _check(config)
+        systems = {legend: build(config.system[name]) for legend, name in _legends(list(config.systems)).items()}
+        engine, runtime = build(config.engine), build(config.runtime)
+        if runtime.is_virtual and config.engine._target_ != "tetribench.engine.cost_engine.CostModelFactory":
+            raise ValueError("engine=hf: a real engine cannot run in virtual time; runtime=sim needs engine=cost_model")
+        workload = config.workload
+        return Setup(
+            workload_name=workload.get("name") or Path(str(workload.get("path"))).name.split(".")[0],
+            workload=build(workload),
+            systems=systems,
+            model=engine.model,
+            engine=engine,
+            runtime=runtime,
+            drive=build(config.drive),
+            track=build(config.track),
+            seed=config.seed,
+            natural_stop=config.natural_stop,
+            stall_timeout_s=config.stall_timeout_s,
+            slo=Slo(**OmegaConf.to_container(config.slo, resolve=True)),  # type: ignore[arg-type]
+            out=Path(config.out),
+            name=config.name,
+            show_progress=config.progress,
+            resolved=lambda: self._resolved,
+            command=self._command,
+        )
+
+    @cached_property
+    def _resolved(self) -> Resolved:
+        options: dict[str, Any] = OmegaConf.to_container(self._config, resolve=True, enum_to_str=True)  # type: ignore[assignment]
+        return Resolved(options, OmegaConf.to_yaml(self._config, resolve=True))
+
+
+def _check(config: DictConfig) -> None:
+    """What the schema cannot say."""
+    if OmegaConf.is_missing(config, "workload"):
+        names = ", ".join(options_of("workload"))
+        raise ValueError(f"no workload was chosen; type for example +workload=heavy_prefill (there are: {names})")
+    for name in config.systems:
+        if name not in config.system:
+            raise ValueError(f"systems={name}: must be one of {', '.join(sorted(config.system))}")
+    if not config.systems:
+        raise ValueError(f"systems=[]: name at least one of {', '.join(sorted(config.system))}")
+    if config.stall_timeout_s <= 0:
+        raise ValueError(f"stall_timeout_s={config.stall_timeout_s}: must be positive")
+
+
+def _legends(names: list[str]) -> dict[str, str]:
+    """Legend entry to system; a system named twice, to compare it with itself, is numbered from the second on."""
+    legends: dict[str, str] = {}
+    for name in names:
+        num_before = sum(other == name for other in legends.values())
+        legends[f"{name}#{num_before + 1}" if num_before else name] = name
+    return legends
