@@ -45,7 +45,7 @@ def fit(points: Sequence[Point], known: dict[str, Any], free: dict[str, Free]) -
     fitted = [point for point in points if point.is_fitted]
     if len(fitted) < len(free):
         raise ValueError(f"{len(fitted)} measured steps cannot settle {len(free)} constants")
-    batches = [point.step.batch() for point in fitted]
+    batches = [_batches(point) for point in fitted]
     names = list(free)
 
     def errors(scaled: Sequence[float]) -> list[float]:
@@ -60,23 +60,35 @@ def fit(points: Sequence[Point], known: dict[str, Any], free: dict[str, Free]) -
         start = [min(max(factor, least), most) for least, most in zip(low, high, strict=True)]
         found.append(least_squares(errors, start, bounds=(low, high), xtol=1e-10, ftol=1e-10, max_nfev=400))
     best = min(found, key=lambda one: float(one.cost))
-    values = {name: float(value) * free[name].start for name, value in zip(names, best.x, strict=True)}
-    return {**known, **{name: float(f"{value:.4g}") for name, value in values.items()}}
+    return {**known, **{name: _rounded(value, free[name]) for name, value in zip(names, best.x, strict=True)}}
+
+
+def _rounded(scaled: float, free: Free) -> float:
+    """Four digits; a cost that the fit has driven to nothing is nothing."""
+    return 0.0 if free.low == 0.0 and scaled < 1e-3 else float(f"{scaled * free.start:.4g}")
 
 
 def residuals(points: Sequence[Point], constants: dict[str, Any]) -> list[Residual]:
     """Every point beside its prediction, those that were not fitted too."""
-    predicted_s = _seconds(points, [point.step.batch() for point in points], constants)
+    predicted_s = _seconds(points, [_batches(point) for point in points], constants)
     return [Residual(point, seconds) for point, seconds in zip(points, predicted_s, strict=True)]
 
 
-def _seconds(points: Sequence[Point], batches: Sequence[Batch], constants: dict[str, Any]) -> list[float]:
+Timed = list[tuple[Batch, int]]
+"""What a point timed together, and how often each."""
+
+
+def _batches(point: Point) -> Timed:
+    return [(point.step.batch(), 1), *((step.batch(), num) for step, num in point.others)]
+
+
+def _seconds(points: Sequence[Point], timed: Sequence[Timed], constants: dict[str, Any]) -> list[float]:
     """One cost model for each shape and number of devices among the points."""
     costs: dict[tuple[int, int], CostModel] = {}
     predicted_s = []
-    for point, batch in zip(points, batches, strict=True):
+    for point, batches in zip(points, timed, strict=True):
         key = id(point.model), point.num_devices
         if key not in costs:
             costs[key] = CostModel(point.model, Hardware(**{**constants, "num_devices": point.num_devices}))
-        predicted_s.append(costs[key].seconds(batch))
+        predicted_s.append(sum(num * costs[key].seconds(batch) for batch, num in batches))
     return predicted_s

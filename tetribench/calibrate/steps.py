@@ -51,7 +51,8 @@ def _sequence(id: int, num_prompt_tokens: int, num_output_tokens: int) -> Sequen
 class Point:
     """What one step took: at `x` of a `series` of a `group`, as the source's figure or table has it.
 
-    A point that `is_fitted` is not is only compared: the constants do not know of it.
+    `others` are steps that were timed together with it, and how often each. A point that is not `is_fitted` is only
+    compared: the constants do not know of it.
     """
 
     group: str
@@ -59,6 +60,7 @@ class Point:
     x: float
     model: ModelShape
     step: Step
+    others: tuple[tuple[Step, int], ...] = ()
     measured_s: float
     num_devices: int = 1
     is_fitted: bool = True

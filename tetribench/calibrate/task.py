@@ -10,7 +10,7 @@ from rich.console import Console
 from tetribench.calibrate.grid import grid
 from tetribench.calibrate.local import LocalFit, fit_local
 from tetribench.calibrate.loop_run import run_loop
-from tetribench.calibrate.profiles import PROFILES, refit
+from tetribench.calibrate.profiles import PROFILES
 from tetribench.calibrate.steps import Step
 from tetribench.calibrate.tables import summary, write_residuals
 from tetribench.calibrate.timer import Timing, time_steps
@@ -143,7 +143,7 @@ class Fit:
         self.out = Path(out)
 
     def execute(self, setup: Callable[[], Setup], console: Console) -> None:
-        constants, found = refit(self.profile, self.data)
+        constants, found = PROFILES[self.profile](self.data)
         write_residuals(found, self.out / f"{self.profile}.csv")
         for name, value in constants.items():
             console.print(f"{name}: {value}", soft_wrap=True)

@@ -117,9 +117,12 @@ class Hardware:
         self.bytes_per_value = bytes_per_value
         self.kv_memory_gib = kv_memory_gib
         self.co_run_slowdown = co_run_slowdown
-        self.fitted_prefill_tokens = fitted_prefill_tokens
-        self.fitted_sequences = fitted_sequences
-        self.fitted_context_tokens = fitted_context_tokens
+        largest = {
+            "prefill_tokens": fitted_prefill_tokens,
+            "sequences": fitted_sequences,
+            "context_tokens": fitted_context_tokens,
+        }
+        self.fitted = {size: number for size, number in largest.items() if number is not None}
 
 
 def _check_positive(**options: float | None) -> None:
