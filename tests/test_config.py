@@ -26,6 +26,7 @@ NEEDS = {
     "arrivals/gamma": ["workload.request_rate=1"],
     "prefill/predict/learned": ["prefill.predict.checkpoint={checkpoint}"],
     "task/generate": ["task.out=x"],
+    "task/fit": ["task.profile=v100_tp2"],
     **{f"control/flip/{name}": ["system.tetri.num_decode=2"] for name in ("idle", "low_load", "queue_ratio")},
     "task/collect_lengths": ["task.out=x"],
     "task/train_predictor": ["task.lengths={text}"],
