@@ -255,6 +255,9 @@ class CheckingEngine:
                 tokens[one.request.id] = self._factory.token(one.request.id, len(one.output_ids))
         return tokens
 
+    def foresee(self, batch: Batch, num_steady: Callable[[], int]) -> None:
+        """Every iteration is checked."""
+
     def _checked(self, one: Sequence, start: int, num_tokens: int) -> list[int]:
         assert start == one.num_computed and num_tokens >= 1 and start + num_tokens <= one.num_tokens
         assert len(one.block_ids) == ceil_div(one.num_tokens, self.info.block_size)

@@ -97,6 +97,13 @@ class ColocatedScheduler(PredictsNothing, ABC):
             self._preempted.appendleft(victim)
         return victims
 
+    def num_steady_iterations(self) -> int:
+        """Who may not be begun now may not be while seats and free memory only become fewer."""
+        return 1 if self._first_in_line is not None else self._running.num_steady_iterations()
+
+    def advance(self, num_iterations: int) -> list[int]:
+        return self._running.advance(num_iterations)
+
     def complete(self, batch: Batch, tokens: dict[int, int], now_s: float) -> None:
         done = [chunk.sequence for chunk in batch.prefill if chunk.sequence.request.id in tokens]
         for chunk in batch.prefill:

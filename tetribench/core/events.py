@@ -49,6 +49,7 @@ class EventKind(StrEnum):
     RETRIED = "retried"  # global scheduler or prefill instance; how (restart or resend), attempt, reason
     FIRST_TOKEN = "first_token"  # client; first token delivered
     TOKEN = "token"  # client; one more token delivered to each of `requests`
+    TOKENS = "tokens"  # client; one token delivered to each of `requests` at each of times_s (virtual time)
     FINISHED = "finished"  # client; num_output_tokens
     FAILED = "failed"  # client; reason
 
@@ -61,6 +62,8 @@ class EventKind(StrEnum):
     FLIPPED = "flipped"  # for the instance, when control knows; role, to, started_s, drain_s, overhead_s
     ITERATION = "iteration"  # instance, at its end; started_s, num_prefill_tokens, num_decode_tokens, num_used_blocks,
     # num_swapped_bytes (out and in)
+    ITERATIONS = "iterations"  # instance, at the end of the last of several that compute the same decodes and nothing
+    # else (virtual time); started_s, ends_s and num_used_blocks of each, num_decode_tokens
     TRANSFER = "transfer"  # prefill instance, at the end of one push, perhaps of one layer; started_s, num_bytes, to
 
 

@@ -1,9 +1,12 @@
 """The running batch: sequences that hold memory and produce a token each iteration (continuous batching)."""
 
+from collections import Counter
 from collections.abc import Callable, Set
+from itertools import accumulate
 
 from tetribench.core.messages import TokenOutput
 from tetribench.core.sequence import Sequence
+from tetribench.core.units import ceil_div
 from tetribench.kv.blocks import BlockAllocator
 
 
@@ -47,6 +50,42 @@ class RunningBatch:
                 self._evict(victim)
                 preempted.append(victim)
         return preempted
+
+    def num_steady_iterations(self) -> int:
+        """For how many iterations, with the one in flight, no member ends and the blocks suffice."""
+        num_iterations = min([one.request.max_output_tokens - len(one.output_ids) for one in self.members])
+        block_size, num_free = self._kv.block_size, self._kv.num_free
+        if len(self.members) * ceil_div(num_iterations - 1, block_size) <= num_free:
+            return num_iterations  # each member needs at most so many
+        num_short = Counter([self._num_spare_tokens(one) for one in self.members])
+        for done in range(num_iterations - 1):
+            num_free -= num_short[done % block_size]
+            if num_free < 0:
+                return done + 1
+        return num_iterations
+
+    def _num_spare_tokens(self, member: Sequence) -> int:
+        """Room in its blocks beyond its present tokens; less than a block."""
+        num_tokens = member.request.num_prompt_tokens + len(member.output_ids)
+        return len(member.block_ids) * self._kv.block_size - num_tokens
+
+    def advance(self, num_iterations: int) -> list[int]:
+        """Give every member as many tokens 0, and room for the one that then follows; nobody ends.
+
+        Returns the blocks in use in each of the iterations that have begun.
+        """
+        kv, token_ids = self._kv, [0] * num_iterations
+        num_taken = [0] * num_iterations
+        num_used = kv.num_used
+        for member in self.members:
+            num_spare = self._num_spare_tokens(member)
+            member.output_ids += token_ids
+            member.num_computed += num_iterations
+            if num_spare < num_iterations:
+                for iteration in range(num_spare, num_iterations, kv.block_size):
+                    num_taken[iteration] += 1
+                kv.extend(member, member.num_tokens)
+        return [num_used + num for num in accumulate(num_taken)]
 
     def take(self, ran: Set[Sequence], tokens: dict[int, int], stop_token_ids: frozenset[int]) -> list[TokenOutput]:
         """Add the iteration's `tokens` (by request id) to the members among those that `ran` in it, in their order.

@@ -20,7 +20,7 @@ from tetribench.core.messages import (
     TokenOutput,
 )
 from tetribench.core.sequence import Sequence
-from tetribench.decode.admit import Admission, KVView
+from tetribench.decode.admit import ANY_NUMBER, Admission, KVView
 from tetribench.decode.preempt import PreemptedQueue, Preemption
 from tetribench.decode.running import RunningBatch
 from tetribench.engine.base import Batch, EngineInfo, PrefillChunk
@@ -200,14 +200,18 @@ class DecodeScheduler(PredictsNothing):
         recomputing = [self._recomputing] if self._recomputing is not None else []
         return [*self._running.members, *self._receiving.values(), *recomputing]
 
+    def _has_room(self, sequence: Sequence) -> bool:
+        """A seat and memory for its present tokens."""
+        num_holders = len(self._running) + len(self._receiving) + (self._recomputing is not None)
+        num_left = self._kv.num_free - self._kv.blocks_for(sequence.num_tokens)
+        return num_holders < self._policies.max_num_seqs and num_left >= (self._num_kept_blocks if num_holders else 0)
+
     def _fits(self, sequence: Sequence) -> bool:
-        holders = self._holders()
-        if len(holders) >= self._policies.max_num_seqs or not self._kv.can_hold(sequence, sequence.num_tokens):
+        if not self._has_room(sequence):
             return False
+        holders = self._holders()
         if not holders:
             return True
-        if self._kv.num_free - self._kv.blocks_for(sequence.num_tokens) < self._num_kept_blocks:
-            return False
         view = KVView(self._kv.block_size, self._kv.num_free_tokens)
         return self._policies.admit.admits(sequence, holders, view)
 
@@ -237,6 +241,28 @@ class DecodeScheduler(PredictsNothing):
                 self.outbox.event(now_s, EventKind.ADMITTED, sequence.request.id)
             else:
                 self._recomputing = sequence
+
+    def num_steady_iterations(self) -> int:
+        if self._dropped or len(self._running) != len(self._computing):
+            return 1
+        num_iterations = self._running.num_steady_iterations()
+        if self._preempted:
+            return min(num_iterations, self._num_refusals(self._preempted.first))
+        return min(num_iterations, self._num_refusals(self._asking[0].sequence)) if self._asking else num_iterations
+
+    def _num_refusals(self, sequence: Sequence) -> int:
+        """For how many iterations, with the one in flight, `sequence` goes on not to fit; at least 1.
+
+        Seats and free memory only become fewer while nobody ends.
+        """
+        if not self._has_room(sequence):
+            return ANY_NUMBER
+        view = KVView(self._kv.block_size, self._kv.num_free_tokens)
+        receiving = list(self._receiving.values())
+        return self._policies.admit.num_refusals(sequence, self._running.members, receiving, view)
+
+    def advance(self, num_iterations: int) -> list[int]:
+        return self._running.advance(num_iterations)
 
     def complete(self, batch: Batch, tokens: dict[int, int], now_s: float) -> None:
         computed, self._computing = self._computing, set()

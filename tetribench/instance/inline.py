@@ -93,12 +93,23 @@ class InlineLauncher:
 
     def _lose(self, name: str, reason: str) -> None:
         """An instance is gone: nobody reaches it any more, and control is told."""
-        instance = self._instances.pop(name, None)
+        instance = self._instances.get(name)
         if instance is not None:
+            self._catch_up(instance)
+            del self._instances[name]
             self._handles.pop(name, None)
             if instance.task is not None and instance.task is not asyncio.current_task():
                 instance.task.cancel()
             self._on_message(Broken(name, reason))
+
+    def catch_up(self) -> None:
+        for instance in list(self._instances.values()):
+            self._catch_up(instance)
+
+    def _catch_up(self, instance: _Instance) -> None:
+        progress = instance.loop.held_back()
+        if progress is not None:
+            self._on_message(progress)
 
     def kill(self, name: str) -> None:
         self._lose(name, "killed")

@@ -26,6 +26,7 @@ from tetribench.core.messages import (
 from tetribench.core.roles import Role
 from tetribench.engine.base import Batch, Engine, LengthPredictor
 from tetribench.instance.post import CONTROL, Post
+from tetribench.instance.run_ahead import RunAhead
 from tetribench.instance.scheduler import Scheduler
 from tetribench.kv.links import Link, LinkFailed
 from tetribench.kv.transfer import Moved, Push
@@ -73,15 +74,18 @@ class InstanceLoop:
         self._is_stopping = False
         self._busy_s = 0.0
         self._busy_from_s: float | None = None
+        self._ahead: RunAhead | None = None
+        """The iterations in flight, where these are several."""
         self._drain: Drain | None = None
         self._notified_s = 0.0
         self._lost: set[str] = set()
 
     def receive(self, message: Message) -> None:
         """Take in a message; called by the launcher, between two awaits of the loop."""
+        self._catch_up()
         match message:
             case Stop():
-                self._is_stopping = True
+                self._stop()
             case Peers(link_handles):
                 self._link.connect(link_handles)
             case Reserve(sender) | Arrived(sender) | Released(sender) | Closed(sender) if sender in self._lost:
@@ -89,12 +93,16 @@ class InstanceLoop:
             case _:
                 self._note(message)
                 self.scheduler.receive(message, self._clock.now())
+                if self._ahead is not None:
+                    self._ahead.shorten()
                 self._flush()
         self._work.set()
         self._predictable.set()
 
     def _note(self, message: Message) -> None:
         """What the loop itself has to do with a message for its scheduler."""
+        if isinstance(message, Lost) or (isinstance(message, Reserve) and message.attempt > 1):
+            self._deliver()  # before somebody who has produced it is dropped
         if isinstance(message, Lost):
             self._lost.add(message.instance)
             self._link.disconnect(message.instance)
@@ -139,6 +147,11 @@ class InstanceLoop:
         if batch is None:
             return False
         self._busy_from_s = started_s
+        foreseen = self._engine.foresee(batch, self.scheduler.num_steady_iterations)
+        if foreseen is not None:
+            self._ahead = RunAhead(self.scheduler, batch, foreseen, started_s, num_used_blocks)
+            await self._run_ahead(self._ahead, batch)
+            return True
         tokens = await self._engine.run(batch, self._on_layer if batch.by_layer else None)
         now_s = self._clock.now()
         self._count_busy(now_s)
@@ -148,6 +161,42 @@ class InstanceLoop:
         self.scheduler.complete(batch, tokens, now_s)
         self._flush()
         return True
+
+    async def _run_ahead(self, ahead: RunAhead, batch: Batch) -> None:
+        """The same for several iterations of one batch at once."""
+        await ahead.foreseen.wait()
+        self._count_ended(ahead.finish())
+        now_s = self._clock.now()
+        self._count_busy(now_s)
+        self._busy_from_s = self._ahead = None
+        outbox = self.scheduler.outbox
+        self.scheduler.complete(batch, dict.fromkeys([one.request.id for one in batch.decode], 0), now_s)
+        outputs, outbox.outputs = outbox.outputs, []
+        run, event = ahead.completed(self.name, outputs)
+        outbox.runs.append(run)
+        outbox.events.insert(0, event)
+        self._flush()
+
+    def _catch_up(self) -> None:
+        """Bring everything to the present that a run of iterations has left behind."""
+        if self._ahead is not None:
+            self._count_ended(self._ahead.catch_up())
+
+    def held_back(self) -> Progress | None:
+        """What the iterations that have ended have produced and was to come with the last of their run."""
+        self._catch_up()
+        return None if self._ahead is None else self._ahead.held_back(self.name)
+
+    def _deliver(self) -> None:
+        progress = self.held_back()
+        if progress is not None:
+            self._post.send(CONTROL, progress)
+
+    def _stop(self) -> None:
+        self._is_stopping = True
+        self._deliver()
+        if self._ahead is not None:
+            self._ahead.stop()
 
     async def _predict(self) -> None:
         """One group of requests after the other, beside the iterations or between them."""
@@ -170,6 +219,11 @@ class InstanceLoop:
         self._flush()
         self._work.set()
         return True
+
+    def _count_ended(self, ends_s: list[float]) -> None:
+        """Count iterations that have ended one after the other."""
+        for end_s in ends_s:
+            self._count_busy(end_s)
 
     def _count_busy(self, now_s: float) -> None:
         """Count the iteration in flight up to now."""
@@ -242,6 +296,7 @@ class InstanceLoop:
         reported_s = self._clock.now()
         while True:
             now_s = self._clock.now()
+            self._catch_up()
             self._count_busy(now_s)
             busy_share = self._busy_s / (now_s - reported_s) if now_s > reported_s else 0.0
             load = replace(self.scheduler.load(now_s), busy_share=busy_share)
@@ -252,9 +307,9 @@ class InstanceLoop:
     def _flush(self) -> None:
         """Carry out what the scheduler has written into its outbox."""
         outbox = self.scheduler.outbox
-        if outbox.outputs or outbox.events:
-            self._post.send(CONTROL, Progress(self.name, outbox.outputs, outbox.events))
-            outbox.outputs, outbox.events = [], []
+        if outbox.outputs or outbox.events or outbox.runs:
+            self._post.send(CONTROL, Progress(self.name, outbox.outputs, outbox.events, outbox.runs))
+            outbox.outputs, outbox.events, outbox.runs = [], [], []
         for to, message in outbox.messages:
             self._post.send(to, message)
         outbox.messages.clear()

@@ -38,7 +38,7 @@ EDGES = {
 }
 """The request table's times and the events whose first occurrence they are."""
 
-DELIVERIES = (EventKind.FIRST_TOKEN, EventKind.TOKEN)
+DELIVERIES = (EventKind.FIRST_TOKEN, EventKind.TOKEN, EventKind.TOKENS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,10 @@ def request_table(events: Iterable[Event]) -> pd.DataFrame:
             lost = min(found.keys() - arrived.keys())
             raise ValueError(f"the event log has {kind} for request {lost}, which never arrived")
     ids = sorted(arrived)
-    num_delivered = Counter(chain.from_iterable(event.requests for kind in DELIVERIES for event in by_kind[kind]))
+    num_delivered: Counter[int] = Counter()
+    for event in chain.from_iterable(by_kind[kind] for kind in DELIVERIES):
+        for id in event.requests:
+            num_delivered[id] += len(_delivery_times(event))
     num_retried = Counter(chain.from_iterable(event.requests for event in by_kind[EventKind.RETRIED]))
     preempted = [(event.requests[0], event.details) for event in by_kind[EventKind.PREEMPTED]]
     num_preempted = Counter(id for id, _ in preempted)
@@ -121,23 +124,47 @@ def token_times(events: Iterable[Event]) -> TokenTimes:
     by_kind = _by_kind(events)
     deliveries = [event for kind in DELIVERIES for event in by_kind[kind]]
     sizes = [len(event.requests) for event in deliveries]
+    lengths = np.repeat(_ints(len(_delivery_times(event)) for event in deliveries), sizes)
     ids = np.fromiter(chain.from_iterable(event.requests for event in deliveries), np.int64, sum(sizes))
-    times = np.repeat(_floats(event.time_s for event in deliveries), sizes)
+    times_of = chain.from_iterable(_delivery_times(event) * len(event.requests) for event in deliveries)
+    ids, times = np.repeat(ids, lengths), np.fromiter(times_of, np.float64, int(lengths.sum()))
     order = np.lexsort((times, ids))
     found, starts = np.unique(ids[order], return_index=True)
     return dict(zip(found.tolist(), np.split(times[order], starts[1:]), strict=False))
 
 
+def _delivery_times(event: Event) -> list[float]:
+    """When each of the requests got a token."""
+    times_s: list[float] = event.details["times_s"] if event.kind is EventKind.TOKENS else [event.time_s]
+    return times_s
+
+
 def iteration_table(events: Iterable[Event]) -> pd.DataFrame:
-    """One row for each iteration of an instance, by end."""
-    found = _by_kind(events)[EventKind.ITERATION]
-    counts = ("num_prefill_tokens", "num_decode_tokens", "num_used_blocks", "num_swapped_bytes")
+    """One row for each iteration of an instance, by end and then by instance."""
+    by_kind = _by_kind(events)
+    single, runs = by_kind[EventKind.ITERATION], by_kind[EventKind.ITERATIONS]
+    sizes = [len(run.details["ends_s"]) for run in runs]
+    run_ends_s = [run.details["ends_s"] for run in runs]
+    started_s = ([run.details["started_s"], *ends_s[:-1]] for run, ends_s in zip(runs, run_ends_s, strict=True))
+    none, run_decodes = np.zeros(sum(sizes), np.int64), _counts(runs, "num_decode_tokens")
     columns: dict[str, Any] = {
-        "instance": _texts(event.source for event in found),
-        "started_s": _floats(event.details["started_s"] for event in found),
-        "ended_s": _floats(event.time_s for event in found),
+        "instance": [event.source for event in single] + np.repeat([run.source for run in runs], sizes).tolist(),
+        "started_s": _floats(chain((event.details["started_s"] for event in single), chain.from_iterable(started_s))),
+        "ended_s": _floats(chain((event.time_s for event in single), chain.from_iterable(run_ends_s))),
+        "num_prefill_tokens": np.append(_counts(single, "num_prefill_tokens"), none),
+        "num_decode_tokens": np.append(_counts(single, "num_decode_tokens"), np.repeat(run_decodes, sizes)),
+        "num_used_blocks": np.append(
+            _counts(single, "num_used_blocks"),
+            _ints(chain.from_iterable(run.details["num_used_blocks"] for run in runs)),
+        ),
+        "num_swapped_bytes": np.append(_counts(single, "num_swapped_bytes"), none),
     }
-    return pd.DataFrame(columns | {name: _ints(event.details[name] for event in found) for name in counts})
+    columns["instance"] = _texts(columns["instance"])
+    return pd.DataFrame(columns).sort_values(["ended_s", "instance"], kind="stable", ignore_index=True)
+
+
+def _counts(events: Iterable[Event], name: str) -> npt.NDArray[np.int64]:
+    return _ints(event.details[name] for event in events)
 
 
 def transfer_table(events: Iterable[Event]) -> pd.DataFrame:

@@ -181,6 +181,12 @@ class PrefillScheduler:
             self._predictions.forget(request_id)
             self._handovers.cancel(sequence)
 
+    def num_steady_iterations(self) -> int:
+        raise AssertionError("a prefill instance decodes nothing")
+
+    def advance(self, num_iterations: int) -> list[int]:
+        raise AssertionError("a prefill instance decodes nothing")
+
     def moved(self, moved: Moved) -> None:
         self._handovers.moved(moved)
 

@@ -11,7 +11,7 @@ from tetribench.metrics.compare import SystemResult, measure
 from tetribench.metrics.log import read_events
 from tetribench.metrics.slo import Slo
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Of run.json."""
 
 MAX_ABREAST = 3

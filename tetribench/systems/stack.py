@@ -30,7 +30,7 @@ class Stack:
         self._num_started: Counter[Role] = Counter()
         self._running: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
-        self._deliver: Deliver = lambda outputs: None
+        self._deliver: Deliver = lambda outputs, runs: None
         self._fail: Fail = lambda error: None
 
     async def start(self, deliver: Deliver, fail: Fail) -> dict[str, dict[str, Any]]:
@@ -122,9 +122,10 @@ class Stack:
         for event in events:
             if event.kind is EventKind.INSTANCE_LOST:
                 self._stopped(event.source)
-        if outbox.outputs:
+        if outbox.outputs or outbox.runs:
             outputs, outbox.outputs = outbox.outputs, []
-            self._deliver(outputs)
+            runs, outbox.runs = outbox.runs, []
+            self._deliver(outputs, runs)
         for to, message in outbox.messages:
             self._launcher.send(to, message)
         outbox.messages.clear()
@@ -140,6 +141,9 @@ class Stack:
         if name in self._running:
             self._running.remove(name)
             self._record(EventKind.INSTANCE_STOPPED, name)
+
+    def catch_up(self) -> None:
+        self._launcher.catch_up()
 
     async def stop(self) -> None:
         for task in self._tasks:
