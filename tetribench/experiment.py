@@ -9,14 +9,14 @@ from typing import Any
 from rich.console import Console
 
 from tetribench.core.clock import Clock
-from tetribench.core.events import Event, EventLog
+from tetribench.core.events import EventLog
 from tetribench.drive.loadgen import Client, Loop
 from tetribench.drive.progress import progress
 from tetribench.engine.base import EngineFactory
 from tetribench.engine.model import Model
 from tetribench.instance.launch import Launcher
 from tetribench.instance.runtime import Runtime
-from tetribench.metrics.log import encode_event
+from tetribench.metrics.log import EventWriter
 from tetribench.metrics.slo import Slo
 from tetribench.provenance import environment
 from tetribench.run_folder import RUN_SCHEMA_VERSION, RunFolder, write_outputs
@@ -179,11 +179,8 @@ def serve(
     system_folder = folder.system(name)
     outputs: dict[int, list[int]] = {}
     with (system_folder / "events.jsonl").open("wb") as file:
-
-        def write_event(event: Event) -> None:
-            file.write(encode_event(event))
-
-        log = EventLog(write_event)
+        writer = EventWriter(file)
+        log = EventLog(writer.write)
 
         async def main(clock: Clock, launcher: Launcher) -> None:
             stack = Stack(setup.systems[name].plan(prepared.engine), launcher, clock, log)
@@ -198,7 +195,10 @@ def serve(
                 await stack.stop()
                 outputs.update(client.outputs)
 
-        setup.runtime.run(main, system_folder / "logs")
+        try:
+            setup.runtime.run(main, system_folder / "logs")
+        finally:
+            writer.flush()
     return outputs
 
 

@@ -106,6 +106,10 @@ class Scripted:
     def foresee(self, batch: Batch, num_steady: Callable[[], int]) -> None:
         """Only time will tell."""
 
+    @property
+    def may_have_batch(self) -> bool:
+        return True
+
     def num_steady_iterations(self) -> int:
         raise AssertionError("nobody runs ahead")
 

@@ -50,6 +50,10 @@ class ColocatedScheduler(PredictsNothing, ABC):
         self._running = RunningBatch(self._kv)
 
     @property
+    def may_have_batch(self) -> bool:
+        return not self.is_drained
+
+    @property
     def num_used_blocks(self) -> int:
         return self._kv.num_used
 

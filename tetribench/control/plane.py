@@ -80,8 +80,8 @@ class ControlPlane:
 
     def broadcast(self) -> None:
         """Tell every prefill instance the loads of the decode instances, as old as they are."""
-        for name in self.monitor.named(Role.prefill):
-            self.outbox.messages.append((name, LoadBroadcast(self.monitor.broadcast())))
+        message = LoadBroadcast(self.monitor.broadcast())
+        self.outbox.messages += [(name, message) for name in self.monitor.named(Role.prefill)]
 
     def receive(self, message: Message, now_s: float) -> None:
         """From an instance; raises InstanceFailed when the system cannot go on without one that is gone."""

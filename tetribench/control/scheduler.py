@@ -137,10 +137,11 @@ class GlobalScheduler:
             assert run.first_indices[number] == len(row.output_ids), "a run of tokens was overtaken"
             row.output_ids += token_ids
             known.append(request_id)
-        ended = [request_id for request_id in run.ended if request_id in self.table]
-        for request_id in ended:
+        if len(known) < len(run.request_ids):
+            run = replace(run, request_ids=known, ended=[one for one in run.ended if one in known])
+        for request_id in run.ended:
             self._end(self.table[request_id])
-        return run if len(known) == len(run.request_ids) else replace(run, request_ids=known, ended=ended)
+        return run
 
     def _note(self, row: TableEntry, output: TokenOutput) -> None:
         """Keep the table and the loads by what one token tells."""

@@ -83,7 +83,7 @@ class Event:
 
 @dataclass(slots=True)
 class EventLog:
-    """Append-only; hands each event to `sink` (a file, or nothing) as it comes.
+    """Append-only. With a `sink` (a file) it hands on each event as it comes; without one it keeps them all.
 
     Events of other processes arrive late, so the log is not sorted by time; readers sort.
     """
@@ -92,10 +92,14 @@ class EventLog:
     events: list[Event] = field(default_factory=list)
 
     def record(self, event: Event) -> None:
-        self.events.append(event)
-        if self.sink is not None:
+        if self.sink is None:
+            self.events.append(event)
+        else:
             self.sink(event)
 
     def extend(self, events: Iterable[Event]) -> None:
-        for event in events:
-            self.record(event)
+        if self.sink is None:
+            self.events += events
+        else:
+            for event in events:
+                self.sink(event)

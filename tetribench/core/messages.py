@@ -150,7 +150,7 @@ class TokenRun:
     ended: list[int] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Progress:
     """Instance to global scheduler: what one iteration, or a run of them, produced and what happened meanwhile."""
 
@@ -160,7 +160,7 @@ class Progress:
     runs: list[TokenRun] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LoadReport:
     """Instance to cluster monitor, every reporting period."""
 

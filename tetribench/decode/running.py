@@ -57,32 +57,33 @@ class RunningBatch:
         block_size, num_free = self._kv.block_size, self._kv.num_free
         if len(self.members) * ceil_div(num_iterations - 1, block_size) <= num_free:
             return num_iterations  # each member needs at most so many
-        num_short = Counter([self._num_spare_tokens(one) for one in self.members])
+        num_short = Counter(
+            [
+                len(one.block_ids) * block_size - one.request.num_prompt_tokens - len(one.output_ids)
+                for one in self.members
+            ]
+        )
         for done in range(num_iterations - 1):
             num_free -= num_short[done % block_size]
             if num_free < 0:
                 return done + 1
         return num_iterations
 
-    def _num_spare_tokens(self, member: Sequence) -> int:
-        """Room in its blocks beyond its present tokens; less than a block."""
-        num_tokens = member.request.num_prompt_tokens + len(member.output_ids)
-        return len(member.block_ids) * self._kv.block_size - num_tokens
-
     def advance(self, num_iterations: int) -> list[int]:
         """Give every member as many tokens 0, and room for the one that then follows; nobody ends.
 
         Returns the blocks in use in each of the iterations that have begun.
         """
-        kv, token_ids = self._kv, [0] * num_iterations
+        kv, block_size, token_ids = self._kv, self._kv.block_size, [0] * num_iterations
         num_taken = [0] * num_iterations
         num_used = kv.num_used
         for member in self.members:
-            num_spare = self._num_spare_tokens(member)
-            member.output_ids += token_ids
+            output_ids = member.output_ids
+            num_spare = len(member.block_ids) * block_size - member.request.num_prompt_tokens - len(output_ids)
+            output_ids += token_ids
             member.num_computed += num_iterations
             if num_spare < num_iterations:
-                for iteration in range(num_spare, num_iterations, kv.block_size):
+                for iteration in range(num_spare, num_iterations, block_size):
                     num_taken[iteration] += 1
                 kv.extend(member, member.num_tokens)
         return [num_used + num for num in accumulate(num_taken)]
@@ -100,11 +101,10 @@ class RunningBatch:
             if token_id is None:
                 staying.append(member)
                 continue
-            member.num_computed = member.num_tokens
+            request, index = member.request, len(member.output_ids)
+            member.num_computed = request.num_prompt_tokens + index
             is_last = member.append(token_id, stop_token_ids)
-            outputs.append(
-                TokenOutput(member.request.id, member.attempt, len(member.output_ids) - 1, token_id, is_last)
-            )
+            outputs.append(TokenOutput(request.id, member.attempt, index, token_id, is_last))
             if is_last:
                 self._kv.release(member)
             else:

@@ -2,6 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tetribench.core.events import EventKind
 from tetribench.core.load import InstanceLoad
@@ -72,6 +73,15 @@ class _Asking:
     ticket: int
 
 
+class _Accepted(NamedTuple):
+    """Of the requests that this instance has or waits for; the waiting ones need memory for their tokens."""
+
+    num_waiting: int
+    num_promised_tokens: int
+    num_heavy: int
+    num_light: int
+
+
 class DecodeScheduler(PredictsNothing):
     """Requests ask for memory (`Reserve`), get it (`Granted`), arrive with their KV (`Arrived`), and decode.
 
@@ -102,12 +112,19 @@ class DecodeScheduler(PredictsNothing):
         self._is_draining = False
         self._awaited: set[str] = set()
         self._closed: set[str] = set()
+        self._accepted: _Accepted | None = None
+        """As last counted; None once that may have changed."""
+
+    @property
+    def may_have_batch(self) -> bool:
+        return bool(self._running.members or self._preempted or self._recomputing)
 
     @property
     def num_used_blocks(self) -> int:
         return self._kv.num_used
 
     def receive(self, message: Message, now_s: float) -> None:
+        self._accepted = None
         match message:
             case Reserve():
                 self._ask(message)
@@ -216,6 +233,7 @@ class DecodeScheduler(PredictsNothing):
         return self._policies.admit.admits(sequence, holders, view)
 
     def next_batch(self, now_s: float) -> Batch | None:
+        self._accepted = None
         if self._recomputing is None:
             for victim in self._running.grow():
                 self.outbox.event(now_s, EventKind.PREEMPTED, victim.request.id, **self._preempted.details(victim))
@@ -265,6 +283,7 @@ class DecodeScheduler(PredictsNothing):
         return self._running.advance(num_iterations)
 
     def complete(self, batch: Batch, tokens: dict[int, int], now_s: float) -> None:
+        self._accepted = None
         computed, self._computing = self._computing, set()
         for sequence in self._dropped:
             self._kv.release(sequence)
@@ -296,19 +315,25 @@ class DecodeScheduler(PredictsNothing):
         raise AssertionError("a decode instance pushes nothing")
 
     def load(self, now_s: float) -> InstanceLoad:
-        waiting = [asking.sequence for asking in self._asking] + list(self._preempted)
-        accepted = waiting + self._holders()
-        num_heavy = sum(sequence.predicted.is_heavy for sequence in accepted)
-        num_promised_tokens = sum(sequence.num_tokens for sequence in waiting)
+        if self._accepted is None:
+            self._accepted = self._count_accepted()
+        accepted = self._accepted
         return InstanceLoad(
             time_s=now_s,
             num_total_tokens=self._kv.num_total_tokens,
-            num_free_tokens=self._kv.num_free_tokens - num_promised_tokens,
-            num_waiting=len(waiting),
+            num_free_tokens=self._kv.num_free_tokens - accepted.num_promised_tokens,
+            num_waiting=accepted.num_waiting,
             num_running=len(self._running),
-            num_heavy=num_heavy,
-            num_light=len(accepted) - num_heavy,
+            num_heavy=accepted.num_heavy,
+            num_light=accepted.num_light,
         )
+
+    def _count_accepted(self) -> "_Accepted":
+        waiting = [asking.sequence for asking in self._asking] + list(self._preempted)
+        accepted = waiting + self._holders()
+        num_heavy = sum([sequence.predicted.is_heavy for sequence in accepted])
+        num_promised_tokens = sum([sequence.num_tokens for sequence in waiting])
+        return _Accepted(len(waiting), num_promised_tokens, num_heavy, len(accepted) - num_heavy)
 
     @property
     def is_drained(self) -> bool:

@@ -1,6 +1,7 @@
 """Iterations whose ends are known when the first begins: those of unchanging decodes in virtual time."""
 
 import asyncio
+from bisect import bisect_left
 
 from tetribench.core.clock import VirtualClock
 
@@ -28,9 +29,10 @@ class Foreseen:
     def num_ended(self, num_known: int) -> int:
         """How many before the last have ended; of `num_known` it is known that they have."""
         ends_s, num_before_last = self.ends_s, len(self.ends_s) - 1
-        while num_known < num_before_last and self._clock.has_passed(ends_s[num_known], self._rank):
-            num_known += 1
-        return num_known
+        num_ended = bisect_left(ends_s, self._clock.now(), num_known, num_before_last)
+        while num_ended < num_before_last and self._clock.has_passed(ends_s[num_ended], self._rank):
+            num_ended += 1  # at this very moment
+        return num_ended
 
     def cut(self, num_iterations: int) -> None:
         """Leave off those after the first `num_iterations`."""

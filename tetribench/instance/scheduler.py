@@ -70,6 +70,10 @@ class Scheduler(Protocol):
         """For the cluster monitor."""
 
     @property
+    def may_have_batch(self) -> bool:
+        """False only if `next_batch` would return None and change nothing."""
+
+    @property
     def num_used_blocks(self) -> int:
         """KV blocks held now, for the event log."""
 
@@ -89,6 +93,16 @@ class PredictsNothing:
 
     def predicted(self, ranges: dict[int, LengthRange], started_s: float, now_s: float) -> None:
         raise AssertionError("nothing was to be predicted")
+
+
+class DecodesNothing:
+    """The part of a scheduler whose batches are never decodes alone."""
+
+    def num_steady_iterations(self) -> int:
+        raise AssertionError("no batch of this scheduler stays as it is")
+
+    def advance(self, num_iterations: int) -> list[int]:
+        raise AssertionError("no batch of this scheduler stays as it is")
 
 
 class SchedulerFactory(Protocol):

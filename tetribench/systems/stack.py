@@ -117,18 +117,20 @@ class Stack:
     def _carry_out(self) -> None:
         """Do what the control plane has written into its outbox."""
         outbox = self._control.outbox
-        events, outbox.events = outbox.events, []
-        self._log.extend(events)
-        for event in events:
-            if event.kind is EventKind.INSTANCE_LOST:
-                self._stopped(event.source)
+        if outbox.events:
+            events, outbox.events = outbox.events, []
+            self._log.extend(events)
+            for event in events:
+                if event.kind is EventKind.INSTANCE_LOST:
+                    self._stopped(event.source)
         if outbox.outputs or outbox.runs:
             outputs, outbox.outputs = outbox.outputs, []
             runs, outbox.runs = outbox.runs, []
             self._deliver(outputs, runs)
-        for to, message in outbox.messages:
-            self._launcher.send(to, message)
-        outbox.messages.clear()
+        if outbox.messages:
+            for to, message in outbox.messages:
+                self._launcher.send(to, message)
+            outbox.messages.clear()
         for name in outbox.leaving:
             self._tasks.append(asyncio.create_task(self._keep(partial(self._end, name))))
         outbox.leaving.clear()
