@@ -72,18 +72,19 @@ class Accuracy:
 
     def reading(self, table: pd.DataFrame) -> list[str]:
         sentences = []
+        accuracies = list(dict.fromkeys(table["accuracy"]))
+        least, most = accuracies[1], accuracies[-1]
         for metric, title in METRICS.items():
             own = table[table["metric"] == metric]
             best = own.iloc[int(own["ratio"].argmin())]
-            perfect = own[own["accuracy"] == own["accuracy"].iloc[-1]]
-            each = ", ".join(
-                f"{row['admission']} and {row['dispatcher']} {row['ratio'] - 1:+.1%} [{row['low'] - 1:+.1%}, "
-                f"{row['high'] - 1:+.1%}]"
-                for row in perfect.to_dict("records")
-            )
+            ratios = own.pivot_table(index=["admission", "dispatcher"], columns="accuracy", values="ratio")
+            changes = ratios[most] / ratios[least] - 1
+            cost = ratios.loc[(self.baseline["admission"], self.baseline["dispatcher"]), least] - 1
             sentences.append(
-                f"{title}, best: {best['admission']} with {best['dispatcher']} at {_percent(best['accuracy'])} "
-                f"({best['ratio'] - 1:+.1%}); with the most accurate predictor {each}."
+                f"{title}: best with {best['admission']} and {best['dispatcher']} at accuracy "
+                f"{_percent(best['accuracy'])} ({best['ratio'] - 1:+.1%}); predicting at all {cost:+.1%} where nobody "
+                f"uses it; from {_percent(least)} to {_percent(most)} right {changes.min():+.1%} to {changes.max():+.1%}, "
+                f"by policies."
             )
         return sentences
 
