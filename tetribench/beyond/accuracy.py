@@ -83,8 +83,8 @@ class Accuracy:
             sentences.append(
                 f"{title}: best with {best['admission']} and {best['dispatcher']} at accuracy "
                 f"{_percent(best['accuracy'])} ({best['ratio'] - 1:+.1%}); predicting at all {cost:+.1%} where nobody "
-                f"uses it; from {_percent(least)} to {_percent(most)} right {changes.min():+.1%} to {changes.max():+.1%}, "
-                f"by policies."
+                f"uses it; from {_percent(least)} to {_percent(most)} right {changes.min():+.1%} to "
+                f"{changes.max():+.1%}, by policies."
             )
         return sentences
 
