@@ -34,6 +34,9 @@ NEEDS = {
 }
 """Values that an option cannot do without."""
 
+STUDIES = {"study": "fig15", "study_chosen": "attribution", "study_loads": "rates"}
+"""An experiment of each kind: these tasks need a figure."""
+
 
 @pytest.fixture(autouse=True)
 def _hydra() -> Iterator[None]:
@@ -63,8 +66,8 @@ def overrides_for(option: str, files: dict[str, str]) -> list[str]:
             return ["+workload=lpld", f"arrivals@workload.arrivals={name}", *needs]
         case "system":
             return ["+workload=lpld", f"systems=[{name}]", *needs]
-        case "task" if name == "study":
-            return ["+experiment=fig15"]
+        case "task" if name.startswith("study"):
+            return [f"+experiment={STUDIES[name]}"]
         case "experiment":
             return [f"+experiment={name}", *needs]
         case _:

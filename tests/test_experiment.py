@@ -207,7 +207,13 @@ def test_every_experiment_runs(name: str, tetribench: Command, tmp_path: Path) -
     assert (tmp_path / "run" / "report.html").exists()
 
 
-SMALL_STUDIES: dict[str, list[str]] = {}
+SMALL_STUDIES: dict[str, list[str]] = {
+    "equal_hardware": [f"alternatives.{name}.num_requests=4" for name in ("lpld", "lphd", "hpld", "hphd", "mixed")],
+    "attribution": ["~axes.workload.Mixed", "alternatives.lphd.num_requests=4"],
+    "attribution_2p2d": ["~axes.workload.LPHD", "alternatives.mixed.num_requests=4"],
+    "rates": ["task.loads=[0.5,1]", "task.num_stays=0", "task.min_requests=8"],
+    "map": ["~axes.prompt.512", "~axes.output.64", "task.loads=[0.5]", "task.num_stays=0", "task.min_requests=8"],
+}
 """What makes an experiment small, where it is not the number of requests."""
 
 

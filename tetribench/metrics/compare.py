@@ -49,6 +49,7 @@ class SystemResult:
     summary: Summary
     """Plain values, ready for JSON: `accounting`; `metrics` by class (`overall`, then each label if there are several)
     and column; `resources` by name; `slo` by SLA class. None where a value is undefined."""
+    slo: Slo
 
 
 def measure(system: str, events: Iterable[Event], slo: Slo) -> SystemResult:
@@ -68,7 +69,7 @@ def measure(system: str, events: Iterable[Event], slo: Slo) -> SystemResult:
         "slo": attainment(requests, slo),
     }
     return SystemResult(
-        system, requests, times, itl_s, tables.instances, iterations, transfers, changes, accounting, summary
+        system, requests, times, itl_s, tables.instances, iterations, transfers, changes, accounting, summary, slo
     )
 
 
