@@ -89,6 +89,7 @@ COMPONENTS = {
 
 EXPERIMENTS = {
     "task/study": "tetribench.study.systems.SystemStudy",
+    "task/fidelity": "tetribench.fidelity.study.Fidelity",
     "figure/end_to_end": "tetribench.paper.end_to_end.EndToEnd",
 }
 """What only experiments use; loading these takes a second or two."""

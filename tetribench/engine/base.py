@@ -76,6 +76,8 @@ class EngineInfo:
     attention: str
     copy_bytes_per_s: float | None = None
     """Speed of a KV copy, where it is a number and not something that happens (a cost model)."""
+    copy_latency_s: float = 0.0
+    """What a KV copy takes beside that, likewise."""
     versions: dict[str, str] = field(default_factory=dict)
     predictor: str = "nothing to predict"
     """What predicts response lengths beside this engine, and where it runs."""

@@ -1,7 +1,7 @@
 """What the iterations of a recorded run computed, request by request, and what the cost model says of them."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -10,7 +10,6 @@ from tetribench.core.request import Request
 from tetribench.core.sequence import LengthRange
 from tetribench.core.sequence import Sequence as TokenSequence
 from tetribench.engine.base import Batch, PrefillChunk
-from tetribench.engine.hardware import Hardware
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

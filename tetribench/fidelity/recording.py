@@ -53,6 +53,10 @@ class Recordings:
         self._facts(system, seed).write_text(json.dumps(facts, indent=1) + "\n")
         return Recording(system, seed, events, machine, created)
 
+    def log_folder(self, system: str, seed: int) -> Path:
+        """Where the processes of a run print to."""
+        return self._folder / "logs" / f"{system}-{seed}"
+
     def _facts(self, system: str, seed: int) -> Path:
         return self._folder / f"{system}-{seed}.json"
 

@@ -7,7 +7,7 @@ another pace changes is due to what was replaced in it, and to nothing else.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tetribench.core.events import Event, EventKind
@@ -25,8 +25,8 @@ class Pace:
 
     seconds: Sequence[float]
     waits_s: Sequence[float]
-    handover_s: dict[int, float]
-    delivery_s: dict[int, Sequence[float]]
+    handover_s: Mapping[int, float]
+    delivery_s: Mapping[int, Sequence[float]]
     inbox_s: float
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tetribench.core.events import Event, EventKind, EventLog
 from tetribench.core.request import Request
+from tetribench.drive.loadgen import OpenLoop
 from tetribench.experiment import Prepared, Setup, serve
 from tetribench.workload.request_set import RequestSet
 
@@ -32,6 +33,7 @@ def simulate_twin(setup: Setup, system: str, requests: RequestSet, recorded: Seq
     """The events of the system in virtual time. Arrivals are the intended ones, as in the record: latencies of both
     runs count the same delay of sending."""
     twins = twin_requests(requests, recorded)
+    setup = replace(setup, drive=OpenLoop())
     prepared = Prepared(twins, setup.engine.sized(len(setup.systems[system].plan(setup.engine).instances)), None)
     log = EventLog()
     serve(setup, system, prepared, log, Path(), lambda instances: None, lambda num_ended, num_tokens: None)
@@ -44,9 +46,7 @@ def simulate_twin(setup: Setup, system: str, requests: RequestSet, recorded: Seq
         )
     }
     return [
-        replace(event, time_s=event.time_s - delays_s[event.requests[0]])
-        if event.kind is EventKind.ARRIVED
-        else event
+        replace(event, time_s=event.time_s - delays_s[event.requests[0]]) if event.kind is EventKind.ARRIVED else event
         for event in log.events
     ]
 

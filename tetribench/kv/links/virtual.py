@@ -9,17 +9,25 @@ from tetribench.kv.links.speed import LinkSpeed
 
 
 class VirtualLink:
-    """Sleeps for the slower of the machine's own copy (`hardware.copy_bytes_per_s`) and the link's speed.
+    """Sleeps for the slower of the machine's own copy (`hardware.copy_latency_s`, `copy_bytes_per_s`) and the link's
+    speed.
 
     A medium is not modelled: for one that is slower than a copy, choose what was measured of it as
     `kv.speed.bandwidth_bytes_per_s` and `kv.speed.latency_s`.
     """
 
-    def __init__(self, speed: LinkSpeed, clock: Clock, block_bytes: int, copy_bytes_per_s: float) -> None:
+    def __init__(
+        self,
+        speed: LinkSpeed,
+        clock: Clock,
+        block_bytes: int,
+        copy_bytes_per_s: float,
+        copy_latency_s: float = 0.0,
+    ) -> None:
         self._speed = speed
         self._clock = clock
         self._block_bytes = block_bytes
-        self._copy_bytes_per_s = copy_bytes_per_s
+        self._copy = LinkSpeed(bandwidth_bytes_per_s=copy_bytes_per_s, latency_s=copy_latency_s)
         self._handles: dict[str, bytes] = {}
 
     async def open(self) -> None:
@@ -40,7 +48,7 @@ class VirtualLink:
         """Fails, as a real one does, for a peer that is not known or is forgotten meanwhile."""
         self._check(to)
         num_bytes = len(source_ids) * (part.num_bytes if part is not None else self._block_bytes)
-        await self._clock.sleep(max(num_bytes / self._copy_bytes_per_s, self._speed.seconds(num_bytes)))
+        await self._clock.sleep(max(self._copy.seconds(num_bytes), self._speed.seconds(num_bytes)))
         self._check(to)
         return num_bytes
 
