@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from tetribench.fidelity.machine import MachineState, is_quiet
-from tetribench.fidelity.rows import MACHINE, MEASURED, OVERHEADS, RESOURCES, STAGES, STEPS, VIRTUAL
+from tetribench.fidelity.rows import MACHINE, MEASURED, OVERHEADS, RESOURCES, STEPS, VIRTUAL
 from tetribench.metrics.compare import OVERALL
 from tetribench.metrics.intervals import ratio_interval
 
@@ -14,6 +14,13 @@ BOUNDED = {("ttft_s", "mean"), ("jct_s", "mean")}
 """What the bounds are for."""
 MEDIAN_BOUND, P90_BOUND = 0.05, 0.10
 """Of the size of the error over the seeds."""
+
+_BEFORE_DECODE = ("send_delay_s", "route_s", "prefill_queue_s", "prefill_s")
+STAGES_OF = {
+    "ttft_s": (*_BEFORE_DECODE, "delivery_s"),
+    "jct_s": (*_BEFORE_DECODE, "transfer_exposed_s", "transfer_s", "decode_queue_s", "decode_s"),
+}
+"""The stages of the whole; `transfer` and `decode_queue` are inside of `transfer_exposed`, or hidden by the prefill."""
 
 HEADLINES = (
     ("ttft_s", "mean"),
@@ -72,6 +79,15 @@ def headlines(errors: pd.DataFrame) -> pd.DataFrame:
     return overall[chosen].drop(columns="class").reset_index(drop=True)
 
 
+def in_short(errors: pd.DataFrame) -> pd.DataFrame:
+    """The headlines as a terminal has room for them: milliseconds and percents."""
+    chosen = headlines(errors)
+    names = chosen["metric"].str.removesuffix("_s") + " " + chosen["statistic"]
+    short = pd.DataFrame({"system": chosen["system"], "metric": names, "ms": 1e3 * chosen["measured_s"]})
+    columns = ("error", "size_median", "size_p90", "steps", "overheads", "decisions")
+    return short.assign(**{name.replace("size_", ""): 100 * chosen[name] for name in columns})
+
+
 def ratio_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Each other system against the last, which is the baseline: the measured ratio with its 95 % interval over the
     seeds, the virtual one, and whether virtual time has the order right wherever the measured interval excludes 1."""
@@ -110,17 +126,26 @@ def ratio_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def stage_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """By system and stage its mean and the error of that, over the seeds, in seconds and beside the mean JCT.
+    """By system and stage its mean and the error of that, in seconds and as a share of the mean TTFT or JCT (`of`).
 
-    Absolute, because a stage may take next to nothing.
+    Means over the seeds. Not relative to the stage, because one may take next to nothing. The stages that follow one
+    another sum up to the error of the whole; `delivery` is from the engine's first token to the client's.
     """
     means = rows[(rows["class"] == OVERALL) & (rows["statistic"] == "mean")]
-    means = means.assign(error=means[VIRTUAL] - means[MEASURED])
-    table = means.groupby(["system", "metric"], sort=False)[[MEASURED, "error"]].mean().reset_index()
-    jct_s = table[table["metric"] == "jct_s"].set_index("system")[MEASURED]
-    stages = table[table["metric"].isin(STAGES)]
-    columns = {"metric": "stage", MEASURED: "measured_s", "error": "error_s"}
-    return stages.assign(share_of_jct=stages["error"] / stages["system"].map(jct_s)).rename(columns=columns)
+    wide = means.pivot_table(index=["seed", "system"], columns="metric", values=[MEASURED, VIRTUAL], sort=False)
+    found = []
+    for system, own in wide.groupby("system", sort=False):
+        measured, virtual = (_with_delivery(own[source].mean()) for source in (MEASURED, VIRTUAL))
+        for whole, stages in STAGES_OF.items():
+            for stage in stages:
+                if stage in measured:
+                    error_s = virtual[stage] - measured[stage]
+                    found.append((system, whole, stage, measured[stage], error_s, error_s / measured[whole]))
+    return pd.DataFrame(found, columns=["system", "of", "stage", "measured_s", "error_s", "share"])
+
+
+def _with_delivery(means: "pd.Series[float]") -> "pd.Series[float]":
+    return pd.concat([means, pd.Series({"delivery_s": means["ttft_s"] - means["ttft_engine_s"]})])
 
 
 def run_table(rows: pd.DataFrame) -> pd.DataFrame:

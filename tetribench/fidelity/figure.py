@@ -16,12 +16,13 @@ from tetribench.report.style import INK, Look, Margins, label, legend, new_figur
 POINTS = {"ttft_s": "Mean TTFT (s)", "jct_s": "Mean JCT (s)"}
 BAND = 0.05
 """Drawn around equality."""
-PARTS = {"steps": "time of the iterations", "overheads": "time between them", "decisions": "other decisions"}
+PARTS = {"steps": "iterations", "overheads": "between iterations", "decisions": "other decisions"}
 STAGE_NAMES = {
     "send_delay_s": "send delay",
     "route_s": "routing",
     "prefill_queue_s": "prefill queue",
     "prefill_s": "prefill",
+    "delivery_s": "delivery",
     "transfer_exposed_s": "handover",
     "decode_s": "decode",
 }
@@ -44,23 +45,26 @@ class FidelityFigure:
         looks = system_looks(systems, systems[-1])
         num_seeds = table["seed"].nunique()
         subtitle = f"{num_seeds} seeds; {calibration(table)}; {quietness(table)}"
-        margins = Margins(left=0.7, top=1.0, wspace=0.85)
-        figure, [axes] = new_figure(self.title, subtitle, 2.6, margins=margins, num_columns=3)
-        for panel, (metric, title) in zip(axes, POINTS.items(), strict=False):
-            _points(panel, table[(table["metric"] == metric) & (table["statistic"] == "mean")], looks)
-            panel.set_title(title)
-        _stages(axes[-1], stage_table(table), looks)
-        marks = [
-            Line2D(
-                [],
-                [],
-                linestyle="",
-                marker=marker,
-                markerfacecolor=looks[system].tint,
-                color=looks[system].colour,
-                label=system,
+        margins = Margins(left=0.7, top=1.0, wspace=1.15, hspace=0.8)
+        figure, grid = new_figure(self.title, subtitle, 4.6, margins=margins, num_rows=2, num_columns=3)
+        errors = error_table(table)
+        errors, stages = errors[errors["statistic"] == "mean"], stage_table(table)
+        for (metric, title), panels in zip(POINTS.items(), grid, strict=True):
+            _points(panels[0], table[(table["metric"] == metric) & (table["statistic"] == "mean")], looks)
+            panels[0].set_title(f"{title}, a point for each seed")
+            own = stages[stages["of"] == metric].pivot_table(index="stage", columns="system", values="share")
+            _bars(
+                panels[1],
+                own.reindex([stage for stage in STAGE_NAMES if stage in own.index]).rename(STAGE_NAMES),
+                looks,
             )
-            for system, marker in zip(systems, MARKERS, strict=False)
+            parts = errors[errors["metric"] == metric].set_index("system")[list(PARTS)].T
+            _bars(panels[2], parts.rename(PARTS), looks)
+            panels[1].set_title("Its error by stage")
+            panels[2].set_title("Its error by cause")
+        marks = [
+            Line2D([], [], linestyle="", marker=marker, markerfacecolor=look.tint, color=look.colour, label=system)
+            for (system, look), marker in zip(looks.items(), MARKERS, strict=False)
         ]
         line = Line2D([], [], color=INK, linewidth=1, label=f"equal, and {BAND:.0%} around it")
         legend(figure, [*marks, line])
@@ -126,17 +130,14 @@ def _points(panel: Axes, points: pd.DataFrame, looks: dict[str, Look]) -> None:
     label(panel, x="measured", y="virtual")
 
 
-def _stages(panel: Axes, stages: pd.DataFrame, looks: dict[str, Look]) -> None:
-    """Bars of the error of each stage beside the mean JCT; those that follow one another sum up to the JCT's."""
-    names = list(STAGE_NAMES)
+def _bars(panel: Axes, shares: pd.DataFrame, looks: dict[str, Look]) -> None:
+    """A group of bars for each row of `shares`, a bar for each system; all rows sum up to the error of the mean."""
     height = 0.8 / len(looks)
     for number, (system, look) in enumerate(looks.items()):
-        shares = stages[stages["system"] == system].set_index("stage")["share_of_jct"].reindex(names).fillna(0.0)
-        places = np.arange(len(names)) + (number - (len(looks) - 1) / 2) * height
-        panel.barh(places, 100 * shares, height, color=[look.tint], edgecolor=look.colour, hatch=look.hatch)
+        places = np.arange(len(shares)) + (number - (len(looks) - 1) / 2) * height
+        panel.barh(places, 100 * shares[system], height, color=[look.tint], edgecolor=look.colour, hatch=look.hatch)
     panel.axvline(0, color=INK, linewidth=1)
-    panel.set_yticks(range(len(names)), list(STAGE_NAMES.values()))
-    panel.invert_yaxis()
+    panel.set_yticks(range(len(shares)), list(shares.index))
+    panel.set_ylim(len(shares) - 0.5, -0.5)
     panel.grid(visible=False, axis="y")
-    panel.set_title("Error by stage")
-    label(panel, x="% of the measured mean JCT")
+    label(panel, x="% of the measured mean")

@@ -12,7 +12,7 @@ from tetribench.drive.progress import progress
 from tetribench.engine.base import EngineFactory
 from tetribench.experiment import Composed, Prepared, Setup, prepare, serve
 from tetribench.fidelity.compare import compare
-from tetribench.fidelity.errors import error_table, headlines, ratio_table, run_table, stage_table
+from tetribench.fidelity.errors import error_table, in_short, ratio_table, run_table, stage_table
 from tetribench.fidelity.figure import FidelityFigure
 from tetribench.fidelity.machine import watched
 from tetribench.fidelity.recording import Recording, Recordings
@@ -113,8 +113,7 @@ class Fidelity(Study):
         }
         for name, table in tables.items():
             table.to_csv(Path(self.out) / f"{self.name}_{name}.csv", index=False, float_format="%.6g")
-        console.print(frame_table("Errors of virtual time", headlines(tables["errors"])))
-        console.print(frame_table("Systems against each other", tables["ratios"]))
+        console.print(frame_table("Virtual time: errors in percent of what was measured", in_short(tables["errors"])))
         for sentence in finding.readings:
             console.print(sentence, highlight=False)
         console.print(f"{png}", soft_wrap=True)
