@@ -35,6 +35,7 @@ COMPONENTS = {
     "workload/file": "tetribench.workload.files.FileWorkload",
     "model/model": "tetribench.engine.model.Model",
     "hardware/hardware": "tetribench.engine.hardware.Hardware",
+    "hardware/local": "tetribench.engine.local_profile.LocalProfile",
     "engine/hf": "tetribench.engine.hf.schema.HFEngine",
     "engine/cost_model": "tetribench.engine.cost_engine.CostModelFactory",
     "runtime/sim": "tetribench.instance.runtime.Sim",
@@ -82,6 +83,8 @@ COMPONENTS = {
     "task/run": "tetribench.tasks.Run",
     "task/report": "tetribench.tasks.Report",
     "task/generate": "tetribench.tasks.Generate",
+    "task/calibrate": "tetribench.calibrate.task.Calibrate",
+    "task/fit": "tetribench.calibrate.task.Fit",
     "task/collect_lengths": "tetribench.training.collect.CollectLengths",
     "task/train_predictor": "tetribench.training.train.TrainPredictor",
 }

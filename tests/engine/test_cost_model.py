@@ -81,12 +81,17 @@ def test_rooflines_meet_in_a_norm_and_prompts_below_saturation_are_slower() -> N
     """Two prompts of 3 and 4 tokens and a decode of 10 tokens; a power of two, and a rate that is full at 20 tokens."""
     shape = small().shape()
     hardware = round_numbers(
-        roofline_power=2.0, saturation_tokens=20.0, kv_bytes_per_s=5e8, per_prompt_s=0.25, per_sequence_s=0.125
+        roofline_power=2.0,
+        saturation_tokens=20.0,
+        kv_bytes_per_s=5e8,
+        attention_flops_per_s=2e8,
+        per_prompt_s=0.25,
+        per_sequence_s=0.125,
     )
     token_s = 2 * shape.num_parameters / 1e9
     memory_s = 0.5 + 2 * shape.num_parameters / 1e9
-    prompt_s = 7 * token_s + (6 + 10) * 4 * 2 * 2 * 2 / 1e9
-    compute_s = (prompt_s * 20 * token_s) ** 0.5 + token_s
+    scores_s = (6 + 10) * 4 * 2 * 2 * 2 / 2e8
+    compute_s = (7 * token_s * 20 * token_s) ** 0.5 + token_s + scores_s
     kv_s = (3 + 4 + 10) * 2 * 2 * 1 * 2 * 2 / 5e8
     expected = (memory_s**2 + compute_s**2) ** 0.5 + kv_s + 2 * 0.25 + 0.125
     batch = Batch(prefill=[chunk(0, 3), chunk(0, 4, id=1)], decode=decodes(1, 10))

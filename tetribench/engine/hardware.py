@@ -7,8 +7,9 @@ LARGEST_NUM_DEVICES = 8
 class Hardware:
     """Constants of one instance's hardware for one class of model; `CostModel` says how they make up an iteration.
 
-    Time: `overhead_s` an iteration, `bytes_per_s` for weights and `kv_bytes_per_s` for keys and values (by default the
-    same), `flops_per_s`, `roofline_power`, `saturation_tokens`, `per_prompt_s` and `per_sequence_s`.
+    Time: `overhead_s` of an iteration and `per_iteration_s` from one to the next; `bytes_per_s` for weights and
+    `kv_bytes_per_s` for keys and values (by default the same); `flops_per_s` and `attention_flops_per_s` of prompts (by
+    default the same); `roofline_power`, `saturation_tokens`, `per_prompt_s` and `per_sequence_s`.
 
     Tensor parallelism: the constants are those of `constants_of` devices together, which share their work. An instance
     of another number, `num_devices`, has as many times their memory, bandwidths and rates, and pays for the two
@@ -42,8 +43,10 @@ class Hardware:
         bytes_per_s: float,
         kv_bytes_per_s: float | None = None,
         flops_per_s: float,
+        attention_flops_per_s: float | None = None,
         roofline_power: float = 1.0,
         saturation_tokens: float = 0.0,
+        per_iteration_s: float = 0.0,
         per_prompt_s: float = 0.0,
         per_sequence_s: float = 0.0,
         all_reduce_s: float | None = None,
@@ -61,6 +64,7 @@ class Hardware:
         fitted_context_tokens: int | None = None,
     ) -> None:
         kv_bytes_per_s = bytes_per_s if kv_bytes_per_s is None else kv_bytes_per_s
+        attention_flops_per_s = flops_per_s if attention_flops_per_s is None else attention_flops_per_s
         _check_positive(
             num_devices=num_devices,
             constants_of=constants_of,
@@ -68,6 +72,7 @@ class Hardware:
             bytes_per_s=bytes_per_s,
             kv_bytes_per_s=kv_bytes_per_s,
             flops_per_s=flops_per_s,
+            attention_flops_per_s=attention_flops_per_s,
             all_reduce_bytes_per_s=all_reduce_bytes_per_s,
             copy_bytes_per_s=copy_bytes_per_s,
             host_bytes_per_s=host_bytes_per_s,
@@ -79,6 +84,7 @@ class Hardware:
         _check_not_negative(
             overhead_s=overhead_s,
             saturation_tokens=saturation_tokens,
+            per_iteration_s=per_iteration_s,
             per_prompt_s=per_prompt_s,
             per_sequence_s=per_sequence_s,
             all_reduce_s=all_reduce_s,
@@ -103,8 +109,10 @@ class Hardware:
         self.bytes_per_s = bytes_per_s * share
         self.kv_bytes_per_s = kv_bytes_per_s * share
         self.flops_per_s = flops_per_s * share
+        self.attention_flops_per_s = attention_flops_per_s * share
         self.roofline_power = roofline_power
         self.saturation_tokens = saturation_tokens
+        self.per_iteration_s = per_iteration_s
         self.per_prompt_s = per_prompt_s
         self.per_sequence_s = per_sequence_s
         self.all_reduce_s = all_reduce_s if all_reduce_s is not None and share > 1 else 0.0
