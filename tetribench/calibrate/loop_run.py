@@ -52,7 +52,7 @@ class Wave:
 
 @dataclass(frozen=True, slots=True)
 class LoopTimes:
-    """Steps as the loop ran them with their mean seconds, and the seconds between iterations.
+    """Steps as the loop ran them with their mean seconds, the seconds between iterations, and those of a message.
 
     `others_share` is the part of one core that other programs took while that was measured, in the median wave.
     """
@@ -61,6 +61,7 @@ class LoopTimes:
     per_iteration_s: float
     per_sequence_s: float
     others_share: float
+    message_s: float = 0.0
 
 
 def run_loop(engine: EngineFactory, *, num_instances: int, log_folder: Path) -> LoopTimes:
@@ -168,7 +169,20 @@ def loop_times(served: Sequence[Wave], block_size: int) -> LoopTimes:
         if alone:
             steps.append((Step(((0, wave.num_prompt_tokens),)), _trimmed_mean(alone)))
     others_share = median(wave.others_share for wave in served)
-    return LoopTimes(steps, *_line({num: _trimmed_mean(found) for num, found in gaps.items()}), others_share)
+    between = _line({num: _trimmed_mean(found) for num, found in gaps.items()})
+    return LoopTimes(steps, *between, others_share, median(_messages_s(served)))
+
+
+def _messages_s(served: Sequence[Wave]) -> Iterator[float]:
+    """From the routing of a request until its idle instance takes it up: the first one that each gets in a wave."""
+    for wave in served:
+        routed = {event.requests[0]: event.time_s for event in wave.events if event.kind is EventKind.ROUTED}
+        first: dict[str, Event] = {}
+        for event in wave.events:
+            if event.kind is EventKind.PREFILL_STARTED:
+                first.setdefault(event.source, event)
+        for event in first.values():
+            yield event.time_s - routed[event.requests[0]]
 
 
 def _by_instance(events: Sequence[Event]) -> Iterator[list[Event]]:

@@ -1,7 +1,6 @@
 """`task=calibrate` and `task=fit`: constants of this machine, measured; constants of a published profile, once more."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from tetribench.calibrate.timer import Timing, time_steps
 from tetribench.engine.base import EngineFactory
 from tetribench.engine.hf.schema import HFEngine
 from tetribench.engine.local_profile import PROFILE_FORMAT
-from tetribench.experiment import Setup
+from tetribench.experiment import Composed
 from tetribench.provenance import environment
 
 MAX_OTHERS_SHARE = 0.1
@@ -58,7 +57,7 @@ class Calibrate:
         self.max_prefill_tokens = max_prefill_tokens
         self.max_sequences = max_sequences
 
-    def execute(self, setup: Callable[[], Setup], console: Console) -> None:
+    def execute(self, composed: Composed, console: Console) -> None:
         if not isinstance(self.engine, HFEngine):
             raise ValueError("task=calibrate measures a real engine; it needs engine=hf")
         engine = self.engine.sized(self.num_busy)
@@ -142,7 +141,7 @@ class Fit:
         self.data = Path(data)
         self.out = Path(out)
 
-    def execute(self, setup: Callable[[], Setup], console: Console) -> None:
+    def execute(self, composed: Composed, console: Console) -> None:
         constants, found = refit(self.profile, self.data)
         write_residuals(found, self.out / f"{self.profile}.csv")
         for name, value in constants.items():

@@ -27,7 +27,6 @@ class CostModelEngine:
         device: SharedDevice,
         predictor_cost: CostModel | None,
         host_bytes_per_s: float,
-        loop_overhead_s: float,
     ) -> None:
         self.info = info
         self._clock = clock
@@ -35,15 +34,14 @@ class CostModelEngine:
         self.predictor_cost = predictor_cost
         """Of a length predictor on the same device; None where the hardware's profile knows nothing of one."""
         self._host_bytes_per_s = host_bytes_per_s
-        self._loop_overhead_s = loop_overhead_s
         self._cost = cost
 
     async def run(self, batch: Batch, on_layer: OnLayer | None = None) -> dict[int, int]:
-        """Layers end at equal fractions of the pass, which follows the swaps and what the loop itself takes."""
+        """Layers end at equal fractions of the pass, which follows the swaps."""
         swap_s = batch.num_swapped_blocks * self.info.block_bytes / self._host_bytes_per_s
         pass_s = self._cost.seconds(batch) if batch.prefill or batch.decode else 0.0
-        if swap_s or self._loop_overhead_s:
-            await self._clock.sleep(self._loop_overhead_s + swap_s)
+        if swap_s:
+            await self._clock.sleep(swap_s)
         if on_layer is None:
             await self.device.run(pass_s)
         else:
@@ -138,5 +136,4 @@ class CostModelFactory:
         device = SharedDevice(clock, 1.0 if slowdown is None else slowdown)
         predictor_cost = None if slowdown is None else CostModel(OPT_125M, self.hardware)
         cost = CostModel(self.model.shape(), self.hardware)
-        times_s = self.hardware.host_bytes_per_s, self.hardware.loop_overhead_s
-        return CostModelEngine(cost, self.info(), clock, device, predictor_cost, *times_s)
+        return CostModelEngine(cost, self.info(), clock, device, predictor_cost, self.hardware.host_bytes_per_s)

@@ -21,8 +21,7 @@ class Hardware:
     instance where it is not simply what the weights leave. `copy_bytes_per_s` is the speed of a KV copy where the link
     sets none, `host_bytes_per_s` that of a copy to or from host memory, for what is swapped.
 
-    Beside the device: `loop_overhead_s` from the end of one iteration to the start of the next, in which the instance
-    decides and tells; `message_s` from one process to another; `copy_latency_s` a push of KV, whatever its size.
+    Beside the device: `message_s` from one process to another, and `copy_latency_s` a push of KV, whatever its size.
 
     `co_run_slowdown` is by how much an iteration and a prediction of response lengths slow each other down while both
     run; without it the profile knows nothing of predictors, and predictions take no time.
@@ -53,7 +52,6 @@ class Hardware:
         all_reduce_bytes_per_s: float | None = None,
         copy_bytes_per_s: float,
         host_bytes_per_s: float,
-        loop_overhead_s: float = 0.0,
         message_s: float = 0.0,
         copy_latency_s: float = 0.0,
         bytes_per_value: int = 2,
@@ -88,7 +86,6 @@ class Hardware:
             per_prompt_s=per_prompt_s,
             per_sequence_s=per_sequence_s,
             all_reduce_s=all_reduce_s,
-            loop_overhead_s=loop_overhead_s,
             message_s=message_s,
             copy_latency_s=copy_latency_s,
         )
@@ -123,7 +120,6 @@ class Hardware:
         )
         self.copy_bytes_per_s = copy_bytes_per_s * share
         self.host_bytes_per_s = host_bytes_per_s * share
-        self.loop_overhead_s = loop_overhead_s
         self.message_s = message_s
         self.copy_latency_s = copy_latency_s
         self.bytes_per_value = bytes_per_value

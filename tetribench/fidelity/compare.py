@@ -34,7 +34,7 @@ def compare(setup: Setup, requests: RequestSet, recording: Recording) -> list[Ro
     predicted_s = predicted_seconds(batches, cost, hardware)
     twin = simulate_twin(setup, recording.system, requests, recording.events)
     record = Record.of(recording.events, batches)
-    steps, overheads = _paces(record.pace(), predicted_s, twin, hardware.loop_overhead_s, hardware.message_s)
+    steps, overheads = _paces(record.pace(), predicted_s, twin, hardware.per_iteration_s, hardware.message_s)
     runs = {
         MEASURED: recording.events,
         STEPS: replay(record, steps),
@@ -50,14 +50,14 @@ def compare(setup: Setup, requests: RequestSet, recording: Recording) -> list[Ro
 
 
 def _paces(
-    recorded: Pace, predicted_s: Sequence[float], twin: Sequence[Event], loop_overhead_s: float, message_s: float
+    recorded: Pace, predicted_s: Sequence[float], twin: Sequence[Event], per_iteration_s: float, message_s: float
 ) -> tuple[Pace, Pace]:
     """With predicted steps and everything else as recorded; and with everything as predicted, the handovers as they
     were in virtual time."""
     steps = Pace(predicted_s, recorded.waits_s, recorded.handover_s, recorded.delivery_s, recorded.inbox_s)
     overheads = Pace(
         predicted_s,
-        [loop_overhead_s] * len(predicted_s),
+        [per_iteration_s] * len(predicted_s),
         _handovers(twin),
         {id: [message_s] * len(delays_s) for id, delays_s in recorded.delivery_s.items()},
         message_s,

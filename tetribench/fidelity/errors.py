@@ -135,7 +135,8 @@ def stage_table(rows: pd.DataFrame) -> pd.DataFrame:
     wide = means.pivot_table(index=["seed", "system"], columns="metric", values=[MEASURED, VIRTUAL], sort=False)
     found = []
     for system, own in wide.groupby("system", sort=False):
-        measured, virtual = (_with_delivery(own[source].mean()) for source in (MEASURED, VIRTUAL))
+        means_of = own.groupby("system").mean().loc[system]
+        measured, virtual = (_with_delivery(means_of[source]) for source in (MEASURED, VIRTUAL))
         for whole, stages in STAGES_OF.items():
             for stage in stages:
                 if stage in measured:

@@ -93,10 +93,10 @@ def _fact(metric: str, statistic: str, value: float) -> Row:
 
 
 def predicted_seconds(batches: Sequence[RecordedBatch], cost: CostModel, hardware: Hardware) -> list[float]:
-    """Of each iteration by itself, what was swapped before it included."""
+    """Of each iteration by itself: what was swapped before it is in it, what passes until the next one is not."""
     return [
         batch.num_swapped_bytes / hardware.host_bytes_per_s
-        + (cost.seconds(batch.batch()) if batch.chunks or batch.decodes else 0.0)
+        + (cost.seconds(batch.batch()) - hardware.per_iteration_s if batch.chunks or batch.decodes else 0.0)
         for batch in batches
     ]
 
