@@ -6,6 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tetribench.fidelity.machine import MachineState
+from tetribench.fidelity.recording import Recording
+from tetribench.fidelity.study import Redo
+
 Command = Callable[..., int]
 
 SMALL = ("+experiment=fidelity", "workload.num_requests=10", "workload.request_rate=20", "workload.length_scale=0.1")
@@ -37,6 +41,12 @@ def test_processes_of_an_emulated_engine_and_resuming(
         facts.rename(tmp_path / "recordings" / facts.name)
     assert call(tetribench, tmp_path, EMULATED, "task.seeds=[0,1]") == 0
     assert (tmp_path / "out" / "fidelity_rows.csv").read_bytes() == rows
+
+
+def test_disturbed_runs_can_be_measured_again() -> None:
+    made = {others: Recording("tetri", 0, [], MachineState(0.1, 0.1, others), "today") for others in (0.0, 0.5)}
+    asked = {redo: [others for others, one in made.items() if redo.asks_for(one)] for redo in Redo}
+    assert asked == {Redo.nothing: [], Redo.disturbed: [0.5], Redo.everything: [0.0, 0.5]}
 
 
 def test_the_real_engine(tetribench: Command, tmp_path: Path) -> None:

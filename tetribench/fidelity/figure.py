@@ -16,7 +16,7 @@ from tetribench.report.style import INK, Look, Margins, label, legend, new_figur
 POINTS = {"ttft_s": "Mean TTFT (s)", "jct_s": "Mean JCT (s)"}
 BAND = 0.05
 """Drawn around equality."""
-PARTS = {"steps": "iterations", "overheads": "between iterations", "decisions": "other decisions"}
+PARTS = {"steps": "iterations", "overheads": "in between", "decisions": "other decisions"}
 STAGE_NAMES = {
     "send_delay_s": "send delay",
     "route_s": "routing",
@@ -119,7 +119,8 @@ def _order(row: dict[Any, Any]) -> str:
 def _points(panel: Axes, points: pd.DataFrame, looks: dict[str, Look]) -> None:
     """A point for each run; on the diagonal virtual time is right."""
     values = points[[MEASURED, VIRTUAL]].to_numpy()
-    low, high = values.min() * 0.93, values.max() * 1.07
+    room = 0.08 * (values.max() - values.min()) + 0.02 * values.max()
+    low, high = max(values.min() - room, 0.0), values.max() + room
     span = np.array([low, high])
     panel.fill_between(span, span * (1 - BAND), span * (1 + BAND), color="#e9e9e9", linewidth=0)
     panel.plot(span, span, color=INK, linewidth=1)

@@ -27,6 +27,10 @@ class MachineState:
     probe_after_s: float = 0.0
     other_cores: float | None = None
 
+    @property
+    def is_disturbed(self) -> bool:
+        return (self.other_cores or 0.0) > MOST_OTHER_CORES
+
 
 @contextmanager
 def watched() -> Iterator[MachineState]:
@@ -44,7 +48,7 @@ def watched() -> Iterator[MachineState]:
 def is_quiet(state: MachineState, fastest_probe_s: float) -> bool:
     """Whether a time measured in between can be compared with another."""
     slowest_s = max(state.probe_before_s, state.probe_after_s)
-    return (state.other_cores or 0.0) <= MOST_OTHER_CORES and slowest_s <= MOST_SLOWDOWN * fastest_probe_s
+    return not state.is_disturbed and slowest_s <= MOST_SLOWDOWN * fastest_probe_s
 
 
 def probe_s() -> float:

@@ -1,6 +1,7 @@
 """The experiment: real runs, their twins in virtual time, and replays of what the real runs decided."""
 
 from dataclasses import replace
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,22 @@ from tetribench.report.terminal import frame_table
 from tetribench.study.base import Study
 
 
+class Redo(Enum):
+    """Which of the real runs that are there already are measured again."""
+
+    nothing = "nothing"
+    disturbed = "disturbed"
+    """Those during which other programs worked."""
+    everything = "everything"
+
+    def asks_for(self, recording: Recording) -> bool:
+        return self is Redo.everything or (self is Redo.disturbed and recording.machine.is_disturbed)
+
+
 class Fidelity(Study):
     """Every system with every one of `seeds`: on `engine` in `runtime`, and then in virtual time as composed.
 
-    Real runs are kept in `recordings` and are not repeated where they are there already, unless `afresh`.
+    Real runs are kept in `recordings`; `redo` says which are repeated of those that are there already.
     """
 
     def __init__(
@@ -36,14 +49,14 @@ class Fidelity(Study):
         out: str,
         recordings: str = "reports/runs/fidelity",
         seeds: list[int] | None = None,
-        afresh: bool = False,
+        redo: Redo = Redo.nothing,
     ) -> None:
         super().__init__(name=name, figure=FidelityFigure(), out=out)
         self.engine = engine
         self.runtime = runtime
         self.recordings = Recordings(Path(recordings))
         self.seeds = list(range(5)) if seeds is None else seeds
-        self.afresh = afresh
+        self.redo = redo
         if len(set(self.seeds)) < 2:
             raise ValueError(f"task.seeds={self.seeds}: an interval needs at least 2 different seeds")
 
@@ -79,9 +92,9 @@ class Fidelity(Study):
 
     def _record(self, setup: Setup, prepared: Prepared, system: str, console: Console) -> Recording:
         what = self._made_of(setup, prepared, system)
-        found = None if self.afresh else self.recordings.load(system, setup.seed, what)
+        found = self.recordings.load(system, setup.seed, what)
         title = f"{system}, seed {setup.seed}"
-        if found is not None:
+        if found is not None and not self.redo.asks_for(found):
             console.print(f"{title}: recorded at {found.created}", highlight=False)
             return found
         real, log = replace(setup, engine=self.engine, runtime=self.runtime), EventLog()
