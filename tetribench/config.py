@@ -94,6 +94,7 @@ COMPONENTS = {
 EXPERIMENTS = {
     "task/study": "tetribench.study.systems.SystemStudy",
     "task/study_chosen": "tetribench.study.chosen.ChosenStudy",
+    "task/fidelity": "tetribench.fidelity.study.Fidelity",
     "figure/end_to_end": "tetribench.paper.end_to_end.EndToEnd",
     "task/study_loads": "tetribench.study.loads.LoadStudy",
     "figure/winners": "tetribench.beyond.winners.Winners",

@@ -65,10 +65,12 @@ def to_rich(table: Table) -> RichTable:
 
 def numbers(finding: Finding) -> RichTable:
     """An experiment's table."""
-    frame = finding.table
-    shown = RichTable(
-        box=box.SIMPLE_HEAD, title=finding.title, title_justify="left", title_style="bold", pad_edge=False
-    )
+    return frame_table(finding.title, finding.table)
+
+
+def frame_table(title: str, frame: pd.DataFrame) -> RichTable:
+    """Columns as they are called; numbers to the right, with three digits."""
+    shown = RichTable(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
     for name in frame.columns:
         is_number = pd.api.types.is_numeric_dtype(frame[name])
         shown.add_column(str(name), justify="right" if is_number else "left", overflow="fold")
