@@ -10,7 +10,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from tests.training import tiny
-from tetribench.config import COMPONENTS, build, conf_folder, load_class, register, schema_of
+from tetribench.conf_files import conf_folder
+from tetribench.config import COMPONENTS, build, load_class, register, schema_of
 from tetribench.config_errors import refuse_added_keys
 
 OPTION_FILES = sorted(

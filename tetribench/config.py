@@ -10,7 +10,6 @@ import types
 import typing
 from dataclasses import dataclass, field, make_dataclass
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -89,7 +88,17 @@ COMPONENTS = {
 
 EXPERIMENTS = {
     "task/study": "tetribench.study.systems.SystemStudy",
+    "task/lengths": "tetribench.study.lengths.LengthStudy",
+    "task/requests": "tetribench.study.requests.RequestStudy",
+    "task/sensitivity": "tetribench.study.sensitivity.SensitivityStudy",
+    "task/paper": "tetribench.study.paper.Paper",
     "figure/end_to_end": "tetribench.paper.end_to_end.EndToEnd",
+    "figure/fig01": "tetribench.paper.fig01.Lengths",
+    "figure/fig16": "tetribench.paper.fig16.PrefillPolicies",
+    "figure/fig17": "tetribench.paper.fig17.PredictorModes",
+    "figure/fig18": "tetribench.paper.fig18.Admission",
+    "figure/fig19": "tetribench.paper.fig19.Dispatching",
+    "figure/table1": "tetribench.paper.table1.Workloads",
 }
 """What only experiments use; loading these takes a second or two."""
 
@@ -176,18 +185,6 @@ class Config:
     system: dict[str, Component] = field(default_factory=dict)
     track: Component = MISSING
     task: Component = MISSING
-
-
-def conf_folder() -> Path:
-    """Where the option files are: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).parent
-    packed = package / "conf"
-    return packed if packed.is_dir() else package.parent / "conf"
-
-
-def options_of(group: str) -> list[str]:
-    """Names of the option files of a group."""
-    return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
 
 
 def load_class(path: str) -> type[Any]:

@@ -9,7 +9,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from rich.console import Console
 
 from tetribench.composition import Composition
-from tetribench.config import conf_folder, register
+from tetribench.conf_files import conf_folder
+from tetribench.config import register
 from tetribench.experiment import run
 
 NUM_REQUESTS = 500

@@ -24,6 +24,9 @@ SHORT = (
 )
 """The headline metrics that stand abreast in 80 columns, where many systems stand below each other."""
 
+MAX_NUMBERS = 24
+"""Rows of an experiment's table; all of them stand in its file."""
+
 _STYLES = {"better": "green", "worse": "red", "": ""}
 
 
@@ -64,8 +67,8 @@ def to_rich(table: Table) -> RichTable:
 
 
 def numbers(finding: Finding) -> RichTable:
-    """An experiment's table."""
-    frame = finding.table
+    """An experiment's table, its first rows where it is long."""
+    frame = finding.table.head(MAX_NUMBERS)
     shown = RichTable(
         box=box.SIMPLE_HEAD, title=finding.title, title_justify="left", title_style="bold", pad_edge=False
     )
@@ -74,6 +77,9 @@ def numbers(finding: Finding) -> RichTable:
         shown.add_column(str(name), justify="right" if is_number else "left", overflow="fold")
     for row in frame.itertuples(index=False):
         shown.add_row(*(_shown(value) for value in row))
+    num_left = len(finding.table) - len(frame)
+    shown.caption = f"{num_left} more rows in {finding.name}.csv" if num_left else None
+    shown.caption_justify = "left"
     return shown
 
 

@@ -7,7 +7,7 @@ from rich.progress import Progress
 from tetribench.experiment import Composed
 from tetribench.report.finding import SystemFigure
 from tetribench.study.base import Study
-from tetribench.study.cells import cells_of
+from tetribench.study.cells import cells_of, check_seeds
 from tetribench.study.simulate import simulate_all
 
 
@@ -16,9 +16,7 @@ class SystemStudy(Study):
 
     def __init__(self, *, name: str, figure: SystemFigure, out: str, seeds: list[int] | None = None) -> None:
         super().__init__(name=name, figure=figure, out=out)
-        self.seeds = list(range(5)) if seeds is None else seeds
-        if len(set(self.seeds)) < 2:
-            raise ValueError(f"task.seeds={self.seeds}: an interval needs at least 2 different seeds")
+        self.seeds = check_seeds(seeds)
         self._quantities = figure.quantities
 
     def rows(self, composed: Composed, console: Console) -> pd.DataFrame:
