@@ -1,5 +1,7 @@
 """A workload on TetriInfer and on the paper's baseline (paper section 5.2, figures 11 to 15)."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -7,6 +9,7 @@ from matplotlib.figure import Figure
 from tetribench.paper.pairs import PERF_PER_DOLLAR, change_text, summarise
 from tetribench.paper.quantities import mean_of, quantile_of, resource
 from tetribench.report.bars import draw_bars, patches
+from tetribench.report.finding import Quantity
 from tetribench.report.style import Look, Margins, label, legend, new_figure, system_looks
 
 MEANS = {"ttft_s": "Mean TTFT (s)", "jct_s": "Mean JCT (s)", "resource_time_s": "Resource usage time (s)"}
@@ -28,7 +31,7 @@ class EndToEnd:
     def __init__(self, *, figure: int, workload: str, baseline: str) -> None:
         self.title = f"Figure {figure}: {workload}"
         self.baseline = baseline
-        self.quantities = {
+        self.quantities: Mapping[str, Quantity] = {
             "ttft_s": mean_of("ttft_engine_s"),
             "jct_s": mean_of("jct_s"),
             "resource_time_s": resource("resource_time_s"),

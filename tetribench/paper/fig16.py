@@ -1,11 +1,14 @@
 """Prefill policies: vLLM's batches against chunks, in three orders and four windows (paper figure 16)."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 from matplotlib.figure import Figure
 
 from tetribench.paper.pairs import change_text, summarise
 from tetribench.paper.quantities import mean_of, quantile_of
 from tetribench.report.bars import draw_bars, patches
+from tetribench.report.finding import Quantity
 from tetribench.report.style import Margins, label, legend, legend_room, new_figure, system_looks
 
 METRICS = ("ttft_s", "ttft_p95_s")
@@ -27,7 +30,10 @@ class PrefillPolicies:
     baseline = "vllm_like_cap16"
 
     def __init__(self) -> None:
-        self.quantities = {"ttft_s": mean_of("ttft_engine_s"), "ttft_p95_s": quantile_of("ttft_engine_s", 0.95)}
+        self.quantities: Mapping[str, Quantity] = {
+            "ttft_s": mean_of("ttft_engine_s"),
+            "ttft_p95_s": quantile_of("ttft_engine_s", 0.95),
+        }
 
     def table(self, rows: pd.DataFrame) -> pd.DataFrame:
         return summarise(rows, list(METRICS), {"policy": self.baseline})

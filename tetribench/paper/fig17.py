@@ -1,5 +1,7 @@
 """What predicting response lengths costs the prefill instance (paper figure 17)."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -7,6 +9,7 @@ from tetribench.metrics.compare import SystemResult
 from tetribench.paper.pairs import change_text, summarise
 from tetribench.paper.quantities import mean_of, overlaps, predictions, prefill_iterations
 from tetribench.report.bars import draw_bars, patches
+from tetribench.report.finding import Quantity
 from tetribench.report.style import Margins, label, legend, new_figure, system_looks
 
 PANELS = {
@@ -45,7 +48,7 @@ class PredictorModes:
     baseline = "off"
 
     def __init__(self) -> None:
-        self.quantities = {
+        self.quantities: Mapping[str, Quantity] = {
             "iteration_s": _mean_iteration_s,
             "unaffected_share": _unaffected_share,
             "prefill_tokens_per_s": _prefill_tokens_per_s,

@@ -1,5 +1,7 @@
 """When a decode instance admits one more request (paper figure 18)."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -8,6 +10,7 @@ from tetribench.metrics.compare import SystemResult
 from tetribench.paper.pairs import change_text, summarise
 from tetribench.paper.quantities import mean_of, resource
 from tetribench.report.bars import draw_bars, patches
+from tetribench.report.finding import Quantity
 from tetribench.report.style import Margins, label, legend, new_figure, system_looks
 
 PANELS = {
@@ -36,7 +39,7 @@ class Admission:
     baseline = "greedy"
 
     def __init__(self) -> None:
-        self.quantities = {
+        self.quantities: Mapping[str, Quantity] = {
             "jct_s": mean_of("jct_s"),
             **{name: resource(name) for name in list(PANELS)[1:]},
             "kv_tokens": _kv_tokens,

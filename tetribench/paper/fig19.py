@@ -1,5 +1,7 @@
 """To which of several decode instances a request goes (paper figure 19)."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -8,6 +10,7 @@ from tetribench.metrics.compare import SystemResult
 from tetribench.paper.pairs import change_text, summarise
 from tetribench.paper.quantities import mean_of
 from tetribench.report.bars import draw_bars, patches
+from tetribench.report.finding import Quantity
 from tetribench.report.style import Margins, label, legend, new_figure, system_looks
 
 PANELS = {"slowest_decode_s": "Decode time of the slowest instance (s)", "spread": "Slowest over mean (ratio)"}
@@ -29,7 +32,7 @@ class Dispatching:
     baseline = "random"
 
     def __init__(self) -> None:
-        self.quantities = {
+        self.quantities: Mapping[str, Quantity] = {
             "slowest_decode_s": lambda result: float(_decode_times(result).max()),
             "spread": lambda result: float(_decode_times(result).max() / _decode_times(result).mean()),
             "jct_s": mean_of("jct_s"),

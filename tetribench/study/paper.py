@@ -83,7 +83,7 @@ def _run_all(parts: Sequence[_Part], folder: Path, console: Console) -> tuple[li
             finding = part.study.find(part.composed, console)
             finding.write(folder)
         except Exception as error:  # the others are still worth having
-            failures[part.name] = f"{error or type(error).__name__}".partition("\n")[0]
+            failures[part.name] = (str(error) or type(error).__name__).partition("\n")[0]
             if not isinstance(error, ValueError):
                 console.print_exception()
             outcome = f"failed: {failures[part.name]}"

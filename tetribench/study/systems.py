@@ -21,6 +21,6 @@ class SystemStudy(Study):
 
     def rows(self, composed: Composed, console: Console) -> pd.DataFrame:
         cells = cells_of(composed.axes(), self.seeds)
-        with Progress(console=console, transient=True) as progress:
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             bar = progress.add_task(self.name, total=len(cells))
             return simulate_all(composed, cells, self._quantities, lambda: progress.advance(bar))
