@@ -36,6 +36,23 @@ BAD = {
     "more KV than memory": (["+workload=lpld", "engine.kv_memory_gib=100000"], "engine.kv_memory_gib"),
     "KV for less than a request": (["+workload=lpld", "engine.kv_memory_gib=0.001"], "longest request"),
     "simulated KV beyond the device": (["+workload=lpld", "runtime=sim", "engine.kv_memory_gib=99"], "cpu_core"),
+    "model beyond the device": (
+        ["+workload=lpld", "runtime=sim", "model=opt_13b"],
+        "hardware=cpu_core: of its 3.7 GiB",
+    ),
+    "profile without a constant": (
+        ["+workload=lpld", "runtime=sim", "hardware.flops_per_s=???"],
+        "hardware.flops_per_s",
+    ),
+    "profile of two devices": (
+        ["+workload=lpld", "runtime=sim", "hardware=v100_tp2", "hardware.num_devices=4"],
+        "hardware.num_devices=4: must be 2, as measured (v100_tp2)",
+    ),
+    "profile that is not there": (["+workload=lpld", "runtime=sim", "hardware=local"], "tetribench task=calibrate"),
+    "calibrating a cost model": (["task=calibrate", "runtime=sim"], "task=calibrate measures a real engine"),
+    "calibrating nothing": (["task=calibrate", "task.seconds=0"], "task.seconds=0.0: must be positive"),
+    "fit of no profile": (["task=fit", "task.profile=tpu"], "task.profile=tpu: must be one of v100_tp2, a100_80g"),
+    "fit without measurements": (["task=fit", "task.profile=h100", "task.data=/no/such"], "task.data=/no/such: has no"),
     "no path": (["+workload=trace", "runtime=sim"], "workload.path"),
     "missing trace": (["+workload=trace", "workload.path=/no/such.csv", "runtime=sim"], "workload.path=/no/such.csv"),
     "text without tokenizer": (["+workload=text", "workload.path=pyproject.txt"], "workload.path=pyproject.txt"),

@@ -4,8 +4,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from tetribench.composition import Composition
-from tetribench.conf_files import conf_folder
-from tetribench.config import register
+from tetribench.config import conf_folder, register
 
 
 @pytest.fixture

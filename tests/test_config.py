@@ -10,8 +10,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from tests.training import tiny
-from tetribench.conf_files import conf_folder
-from tetribench.config import COMPONENTS, build, load_class, register, schema_of
+from tetribench.config import COMPONENTS, build, conf_folder, load_class, register, schema_of
 from tetribench.config_errors import refuse_added_keys
 
 OPTION_FILES = sorted(
@@ -27,12 +26,16 @@ NEEDS = {
     "arrivals/gamma": ["workload.request_rate=1"],
     "prefill/predict/learned": ["prefill.predict.checkpoint={checkpoint}"],
     "task/generate": ["task.out=x"],
+    "task/fit": ["task.profile=v100_tp2"],
     **{f"control/flip/{name}": ["system.tetri.num_decode=2"] for name in ("idle", "low_load", "queue_ratio")},
     "task/collect_lengths": ["task.out=x"],
     "task/train_predictor": ["task.lengths={text}"],
     "workload/text_mix": ["workload.paths=[{text}]"],
 }
 """Values that an option cannot do without."""
+
+STUDIES = {"study": "fig15", "study_chosen": "attribution", "study_loads": "rates"}
+"""An experiment of each kind: these tasks need a figure."""
 
 
 @pytest.fixture(autouse=True)
@@ -63,8 +66,8 @@ def overrides_for(option: str, files: dict[str, str]) -> list[str]:
             return ["+workload=lpld", f"arrivals@workload.arrivals={name}", *needs]
         case "system":
             return ["+workload=lpld", f"systems=[{name}]", *needs]
-        case "task" if name == "study":
-            return ["+experiment=fig15"]
+        case "task" if name.startswith("study"):
+            return [f"+experiment={STUDIES[name]}"]
         case "experiment":
             return [f"+experiment={name}", *needs]
         case _:

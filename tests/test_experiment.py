@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tetribench.conf_files import conf_folder, options_of
+from tetribench.config import conf_folder, options_of
 from tetribench.decode.admit import ReserveDynamic
 from tetribench.decode.running import RunningBatch
 from tetribench.instance.loop import InstanceLoop

@@ -13,9 +13,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from transformers import PreTrainedModel
 
-from tetribench.conf_files import conf_folder
 from tetribench.config import build as build_component
-from tetribench.config import register
+from tetribench.config import conf_folder, register
 from tetribench.core.events import EventKind
 from tetribench.core.request import Request
 from tetribench.engine.hf import build, tokenizer

@@ -15,8 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from tetribench.composition import Composition
-from tetribench.conf_files import conf_folder, options_of
-from tetribench.config import register
+from tetribench.config import conf_folder, options_of, register
 from tetribench.config_errors import explain, refuse_added_keys
 from tetribench.experiment import ExperimentsFailed
 from tetribench.instance.launch import InstanceFailed

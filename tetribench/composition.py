@@ -11,8 +11,7 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tetribench.conf_files import options_of
-from tetribench.config import build
+from tetribench.config import build, options_of
 from tetribench.config_errors import explain
 from tetribench.experiment import Axes, Resolved, Setup
 from tetribench.metrics.slo import Slo

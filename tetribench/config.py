@@ -10,6 +10,7 @@ import types
 import typing
 from dataclasses import dataclass, field, make_dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -34,6 +35,7 @@ COMPONENTS = {
     "workload/file": "tetribench.workload.files.FileWorkload",
     "model/model": "tetribench.engine.model.Model",
     "hardware/hardware": "tetribench.engine.hardware.Hardware",
+    "hardware/local": "tetribench.engine.local_profile.LocalProfile",
     "engine/hf": "tetribench.engine.hf.schema.HFEngine",
     "engine/cost_model": "tetribench.engine.cost_engine.CostModelFactory",
     "runtime/sim": "tetribench.instance.runtime.Sim",
@@ -81,6 +83,8 @@ COMPONENTS = {
     "task/run": "tetribench.tasks.Run",
     "task/report": "tetribench.tasks.Report",
     "task/generate": "tetribench.tasks.Generate",
+    "task/calibrate": "tetribench.calibrate.task.Calibrate",
+    "task/fit": "tetribench.calibrate.task.Fit",
     "task/collect_lengths": "tetribench.training.collect.CollectLengths",
     "task/train_predictor": "tetribench.training.train.TrainPredictor",
 }
@@ -185,6 +189,18 @@ class Config:
     system: dict[str, Component] = field(default_factory=dict)
     track: Component = MISSING
     task: Component = MISSING
+
+
+def conf_folder() -> Path:
+    """Where the option files are: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    packed = package / "conf"
+    return packed if packed.is_dir() else package.parent / "conf"
+
+
+def options_of(group: str) -> list[str]:
+    """Names of the option files of a group."""
+    return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
 
 
 def load_class(path: str) -> type[Any]:

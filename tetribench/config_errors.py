@@ -9,7 +9,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tetribench.conf_files import conf_folder, options_of
+from tetribench.config import conf_folder, options_of
 
 _NO_SUCH_KEY = re.compile(r"Could not (?:override|append to config|delete).*?'([\w.]+)'")
 _NO_SUCH_OPTION = re.compile(r"Could not find '([\w/]+)/(\w+)'")

@@ -38,3 +38,47 @@ def test_a_predictor_beside_the_engine_cannot_make_it_faster() -> None:
     assert (hardware().co_run_slowdown, hardware(co_run_slowdown=1.0).co_run_slowdown) == (None, 1.0)
     with pytest.raises(ValueError, match=r"hardware\.co_run_slowdown=0.9: must be at least 1, or null"):
         hardware(co_run_slowdown=0.9)
+
+
+def test_rates_of_kv_and_attention_are_those_of_everything_unless_said_otherwise() -> None:
+    default = hardware()
+    assert (default.kv_bytes_per_s, default.attention_flops_per_s) == (1e10, 1e11)
+    other = hardware(kv_bytes_per_s=1.0, attention_flops_per_s=2.0)
+    assert (other.kv_bytes_per_s, other.attention_flops_per_s) == (1.0, 2.0)
+
+
+def test_a_sum_is_the_least_that_hides_nothing() -> None:
+    with pytest.raises(ValueError, match=r"hardware\.roofline_power=0.9: must be at least 1"):
+        hardware(roofline_power=0.9)
+
+
+ALL_REDUCE = {"all_reduce_s": 1e-5, "all_reduce_bytes_per_s": 1e11}
+
+
+def test_more_devices_have_more_of_everything() -> None:
+    one, four = hardware(**ALL_REDUCE), hardware(num_devices=4, **ALL_REDUCE)
+    for name in ("memory_bytes", "bytes_per_s", "kv_bytes_per_s", "flops_per_s", "copy_bytes_per_s"):
+        assert getattr(four, name) == 4 * getattr(one, name)
+    assert (one.all_reduce_s, one.all_reduce_s_per_byte) == (0.0, 0.0)
+    assert [four.all_reduce_s, four.all_reduce_s_per_byte] == pytest.approx([1e-5, 1.5e-11])
+    assert (one.name, four.name) == ("x", "4 x x")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_devices": 2}, r"hardware\.num_devices=2: must be 1, as measured \(x\)"),
+        ({"num_devices": 9, **ALL_REDUCE}, r"hardware\.num_devices=9: must be 1 to 8 \(x\)"),
+        ({"num_devices": 4, "constants_of": 2, **ALL_REDUCE}, r"hardware\.num_devices=4: must be 2, as measured \(x\)"),
+    ],
+)
+def test_devices_that_nothing_is_known_of_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        hardware(**changes)
+
+
+def test_what_was_fitted_is_known_as_far_as_it_is_said() -> None:
+    assert hardware().fitted == {}
+    assert hardware(fitted_sequences=64).fitted == {"sequences": 64}
+    with pytest.raises(ValueError, match=r"hardware\.fitted_sequences=0: must be positive"):
+        hardware(fitted_sequences=0)

@@ -8,8 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from tetribench.composition import Composition
-from tetribench.conf_files import conf_folder, options_of
-from tetribench.config import register
+from tetribench.config import conf_folder, options_of, register
 from tetribench.experiment import Axes
 from tetribench.paper.claims import NotEvaluated, Share, Size, check_claims, load_claims
 from tetribench.study.base import Study
@@ -94,7 +93,7 @@ def test_a_file_without_claims_is_refused(text: str, tmp_path: Path) -> None:
 )
 def test_a_claim_is_about_what_there_is(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     claims = load_claims(write(tmp_path, {**GOOD, **change}))
-    axes = {"fig11": {"system": {"ts_nvlink": {}, "vllm_like_cap16": {}}}}
+    axes: dict[str, Axes] = {"fig11": {"system": {"ts_nvlink": {}, "vllm_like_cap16": {}}}}
     metrics = {"fig11": frozenset({"jct_s"})}
     with pytest.raises(ValueError) as caught:
         check_claims(claims, ["fig11", "fig12"], axes, metrics)

@@ -92,7 +92,14 @@ class CostModelFactory:
         """Sizes that follow from the shape. Raises ValueError when weights and KV do not fit the device."""
         shape, hardware = self.model.shape(), self.hardware
         block_bytes = self._block_bytes()
-        left_bytes = hardware.memory_bytes * self.memory_share - shape.num_parameters * hardware.bytes_per_value
+        weight_bytes = shape.num_parameters * hardware.bytes_per_value
+        left_bytes = hardware.memory_bytes * self.memory_share - weight_bytes
+        if left_bytes < block_bytes:
+            raise ValueError(
+                f"hardware={hardware.name}: of its {hardware.memory_bytes / 2**30:.1f} GiB of memory a share of "
+                f"{self.memory_share:.0%} (engine.memory_share) holds no KV of {self.model.name} beside weights of "
+                f"{weight_bytes / 2**30:.1f} GiB"
+            )
         kv_bytes = left_bytes if self.kv_memory_gib is None else self.kv_memory_gib * 2**30
         if kv_bytes > left_bytes or kv_bytes < block_bytes:
             raise ValueError(
@@ -113,6 +120,7 @@ class CostModelFactory:
             num_devices=hardware.num_devices,
             attention="cost model",
             copy_bytes_per_s=hardware.copy_bytes_per_s,
+            fitted=hardware.fitted,
         )
 
     def _block_bytes(self) -> int:

@@ -1,20 +1,50 @@
 """The time of an iteration, from the model's shape and the hardware's profile."""
 
+from math import sqrt
+
 from tetribench.engine.base import Batch
 from tetribench.engine.hardware import Hardware
 from tetribench.engine.model import ModelShape
 
 
 class CostModel:
-    """Seconds of one iteration. Additive, so monotone in every argument and defined for any size."""
+    """Seconds of one iteration: a roofline of what it must do, and what nothing hides.
+
+        memory  = overhead_s + weights / bytes_per_s
+        compute = (sqrt(prompt * max(prompt, saturation)) + decode) / flops_per_s + scores / attention_flops_per_s
+        seconds = (memory^p + compute^p)^(1/p)
+                  + KV read / kv_bytes_per_s + per_prompt_s a chunk + per_sequence_s a decode
+                  + all-reduces + per_iteration_s
+
+    `prompt` and `decode` are floating-point operations of their tokens; `saturation` those of `saturation_tokens`
+    prompt tokens. Below it the device computes prompts at a rate that grows with the square root of their number, as
+    small matrices do not fill it (the paper's figure 2a); at 0 the rate is always full. `scores` are the operations of
+    the prompts' attention, which grow with the square of a prompt. `roofline_power` p says how far what is launched and
+    loaded hides behind what is computed: 1 not at all (a sum), larger powers more and more (the larger of the two).
+
+    The attention of decodes counts as the KV that it reads: one query for each key computes next to nothing.
+
+    Every term grows with every argument and is defined for any size.
+    """
 
     def __init__(self, shape: ModelShape, hardware: Hardware) -> None:
-        self._hardware = hardware
-        self._kv_bytes_per_token = shape.kv_bytes_per_token(hardware.bytes_per_value)
-        self._flops_per_token = 2.0 * shape.num_parameters
+        weight_bytes = shape.num_parameters * hardware.bytes_per_value
+        kv_bytes_per_token = shape.kv_bytes_per_token(hardware.bytes_per_value)
         # scores and weighted sum: 2 products of 2 * head_size operations for each head, layer and key
-        self._flops_per_key = 4.0 * shape.num_layers * shape.num_heads * shape.head_size
-        self._fixed_s = hardware.overhead_s + shape.num_parameters * hardware.bytes_per_value / hardware.bytes_per_s
+        self._score_s = 4.0 * shape.num_layers * shape.num_heads * shape.head_size / hardware.attention_flops_per_s
+        self._token_s = 2.0 * shape.num_parameters / hardware.flops_per_s
+        self._saturation_s = hardware.saturation_tokens * self._token_s
+        self._power: float = hardware.roofline_power
+        self._root: float = 1.0 / self._power
+        self._memory = (hardware.overhead_s + weight_bytes / hardware.bytes_per_s) ** self._power
+        self._key_s = kv_bytes_per_token / hardware.kv_bytes_per_s
+        self._per_prompt_s = hardware.per_prompt_s
+        # after attention and after the feed-forward network
+        num_all_reduces = 2 * shape.num_layers
+        self._always_s = num_all_reduces * hardware.all_reduce_s + hardware.per_iteration_s
+        row_bytes = shape.hidden_size * hardware.bytes_per_value
+        self._row_s = num_all_reduces * row_bytes * hardware.all_reduce_s_per_byte
+        self._per_sequence_s = hardware.per_sequence_s + self._row_s
 
     def seconds(self, batch: Batch) -> float:
         """Predicted duration of `batch`, padding included."""
@@ -24,23 +54,19 @@ class CostModel:
             num_keys_read += chunk.start + chunk.num_tokens
             num_scores += chunk.num_tokens * (chunk.start + (chunk.num_tokens + 1) / 2)
         num_context_tokens = sum([one.request.num_prompt_tokens + len(one.output_ids) for one in batch.decode])
-        return self._seconds(len(batch.decode), num_context_tokens, num_tokens, num_keys_read, num_scores)
+        prompt_s = num_tokens * self._token_s
+        prompts_s = sqrt(prompt_s * max(prompt_s, self._saturation_s)) + num_scores * self._score_s
+        return (
+            self._seconds(len(batch.decode), num_context_tokens + num_keys_read, prompts_s)
+            + len(batch.prefill) * self._per_prompt_s
+            + num_tokens * self._row_s
+        )
 
     def decode_seconds(self, num_sequences: int, num_context_tokens: int) -> float:
         """Predicted duration of a batch of decodes alone, which read `num_context_tokens` in all; as `seconds` says."""
-        return self._seconds(num_sequences, num_context_tokens, 0, 0, 0.0)
+        return self._seconds(num_sequences, num_context_tokens, 0.0)
 
-    def _seconds(
-        self, num_decodes: int, num_context_tokens: int, num_tokens: int, num_keys_read: int, num_scores: float
-    ) -> float:
-        hardware = self._hardware
-        flops = (num_tokens + num_decodes) * self._flops_per_token + (
-            num_scores + num_context_tokens
-        ) * self._flops_per_key
-        kv_bytes = (num_keys_read + num_context_tokens) * self._kv_bytes_per_token
-        return (
-            self._fixed_s
-            + flops / hardware.flops_per_s
-            + kv_bytes / hardware.bytes_per_s
-            + num_decodes * hardware.per_sequence_s
-        )
+    def _seconds(self, num_decodes: int, num_keys_read: int, prompts_s: float) -> float:
+        compute_s = prompts_s + num_decodes * self._token_s
+        roofline_s: float = (self._memory + compute_s**self._power) ** self._root
+        return roofline_s + num_keys_read * self._key_s + num_decodes * self._per_sequence_s + self._always_s

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from tetribench.metrics.compare import SystemResult
 from tetribench.metrics.slo import Bounds
 from tetribench.report.quantities import ratio_text, scale_for
-from tetribench.report.runs import MAX_ABREAST, Run
+from tetribench.report.runs import MAX_ABREAST, Manifest, Run
 from tetribench.report.tables import Cell, verdict
 
 HEADLINES = ("mean_ttft_s", "mean_jct_s", "resource_time_s", "perf_per_dollar_usual")
@@ -126,6 +127,8 @@ def cautions(run: Run) -> Iterable[str]:
             yield f"{result.system}: of {counts.submitted:,} requests {fates}; its latencies describe the rest."
         yield from _loss_cautions(result)
     yield from _size_cautions(run)
+    for result in run.results:
+        yield from _range_cautions(result, run.manifests[result.system])
 
 
 def _loss_cautions(result: SystemResult) -> Iterable[str]:
@@ -149,6 +152,32 @@ def _size_cautions(run: Run) -> Iterable[str]:
             for (devices, tokens), systems in sizes.items()
         ]
         yield f"The systems differ in size: {'; '.join(each)}. Latencies do not pay for that, device-seconds do."
+
+
+FITTED_COLUMNS = {"prefill_tokens": "num_prefill_tokens", "sequences": "num_decode_tokens"}
+
+
+def _range_cautions(result: SystemResult, manifest: Manifest) -> Iterable[str]:
+    """What of a simulated run lies outside the iterations that the cost model was fitted on."""
+    fitted: dict[str, int] = next((facts["fitted"] for facts in manifest.instances.values() if "fitted" in facts), {})
+    iterations = result.iterations
+    duration_s = iterations["ended_s"] - iterations["started_s"]
+    for size, column in FITTED_COLUMNS.items():
+        is_outside = iterations[column] > fitted.get(size, inf)
+        if is_outside.any():
+            share = duration_s[is_outside].sum() / duration_s.sum()
+            yield (
+                f"{result.system}: iterations of up to {iterations[column].max():,} {size.replace('_', ' ')}, and the "
+                f"cost model was fitted on at most {fitted[size]:,}; {share:.0%} of the time of all iterations is "
+                "extrapolated."
+            )
+    lengths = result.requests["num_prompt_tokens"] + result.requests["num_output_tokens"]
+    is_outside = lengths > fitted.get("context_tokens", inf)
+    if is_outside.any():
+        yield (
+            f"{result.system}: {is_outside.mean():.0%} of the requests grow longer than the contexts that the cost "
+            f"model was fitted on, {fitted['context_tokens']:,} tokens; what they read beyond that is extrapolated."
+        )
 
 
 def tiles(run: Run, document: dict[str, Any]) -> list[Tile]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from tetribench.conf_files import conf_folder, options_of
+from tetribench.config import conf_folder, options_of
 from tetribench.experiment import Composed, ExperimentsFailed
 from tetribench.paper.claims import Claim, check_claims, load_claims
 from tetribench.paper.page import claims_numbers, page, stamp

@@ -3,7 +3,7 @@
 import pandas as pd
 from rich.console import Console
 
-from tetribench.conf_files import conf_folder
+from tetribench.config import conf_folder
 from tetribench.experiment import Composed
 from tetribench.paper.claims import load_claims
 from tetribench.paper.sensitivity import AS_IS, ASSUMPTION, Sensitivity

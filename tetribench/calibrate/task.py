@@ -1,0 +1,151 @@
+"""`task=calibrate` and `task=fit`: constants of this machine, measured; constants of a published profile, once more."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from tetribench.calibrate.grid import grid
+from tetribench.calibrate.local import LocalFit, fit_local
+from tetribench.calibrate.loop_run import run_loop
+from tetribench.calibrate.profiles import PROFILES
+from tetribench.calibrate.steps import Step
+from tetribench.calibrate.tables import summary, write_residuals
+from tetribench.calibrate.timer import Timing, time_steps
+from tetribench.engine.base import EngineFactory
+from tetribench.engine.hf.schema import HFEngine
+from tetribench.engine.local_profile import PROFILE_FORMAT
+from tetribench.experiment import Composed
+from tetribench.provenance import environment
+
+MAX_OTHERS_SHARE = 0.1
+"""Of one core: what of other programs can be borne while the loop is timed."""
+
+
+class Calibrate:
+    """Measure `engine` on this machine and write `out`/profile.json, which `hardware=local` reads.
+
+    `num_busy` copies of the engine work at once, as many as the instances of the runs that will be predicted: they
+    share the machine's memory and cores. `seconds` is how long the grid of steps is measured, up to
+    `max_prefill_tokens` an iteration and `max_sequences` decoding sequences.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: EngineFactory,
+        out: str = "reports/local",
+        num_busy: int = 2,
+        seconds: float = 60.0,
+        max_prefill_tokens: int = 1024,
+        max_sequences: int = 64,
+    ) -> None:
+        if num_busy < 1:
+            raise ValueError(f"task.num_busy={num_busy}: must be at least 1")
+        if seconds <= 0:
+            raise ValueError(f"task.seconds={seconds}: must be positive")
+        if max_prefill_tokens < 128 or max_sequences < 4:
+            raise ValueError(
+                f"task.max_prefill_tokens={max_prefill_tokens}, task.max_sequences={max_sequences}: must be at least "
+                "128 and 4, or there is too little to fit"
+            )
+        self.engine = engine
+        self.out = Path(out)
+        self.num_busy = num_busy
+        self.seconds = seconds
+        self.max_prefill_tokens = max_prefill_tokens
+        self.max_sequences = max_sequences
+
+    def execute(self, composed: Composed, console: Console) -> None:
+        if not isinstance(self.engine, HFEngine):
+            raise ValueError("task=calibrate measures a real engine; it needs engine=hf")
+        engine = self.engine.sized(self.num_busy)
+        steps = self._steps(engine)
+        console.print(f"timing {len(steps)} steps on {self.num_busy} engines for {self.seconds:g} s")
+        logs = self.out / "logs"
+        timings, measured = time_steps(engine, steps, num_busy=self.num_busy, seconds=self.seconds, log_folder=logs)
+        console.print("timing iterations of the instance loop")
+        loop = run_loop(engine, num_instances=self.num_busy, log_folder=logs)
+        found = fit_local(engine.model, steps, timings, measured, loop)
+        self._write(engine, found, steps, timings, loop.others_share)
+        num_disturbed = sum(timing.num_disturbed for timing in timings)
+        num_samples = num_disturbed + sum(timing.num_samples for timing in timings)
+        for line in summary(found.residuals):
+            console.print(line)
+        console.print(f"{num_disturbed / num_samples:.0%} of {num_samples} timed steps left out: disturbed by others")
+        if loop.others_share > MAX_OTHERS_SHARE:
+            console.print(
+                f"other programs took {loop.others_share:.0%} of a core while the loop was timed: its constants are "
+                "too slow; measure again when the machine is quiet",
+                soft_wrap=True,
+            )
+        console.print(f"{self.out / 'profile.json'}", soft_wrap=True)
+
+    def _steps(self, engine: HFEngine) -> list[Step]:
+        return grid(
+            max_prefill_tokens=self.max_prefill_tokens,
+            max_sequences=self.max_sequences,
+            max_context_tokens=engine.model.shape().max_context_tokens - 1,
+            num_blocks=engine.num_blocks(),
+            block_size=engine.block_size,
+        )
+
+    def _write(
+        self, engine: HFEngine, found: LocalFit, steps: list[Step], timings: list[Timing], others_share: float
+    ) -> None:
+        from tetribench.calibrate.figure import draw_residuals
+        from tetribench.report.style import drawing, save
+
+        self.out.mkdir(parents=True, exist_ok=True)
+        profile = {
+            "format": PROFILE_FORMAT,
+            "model": engine.model.name,
+            "num_busy": self.num_busy,
+            "others_share": others_share,
+            "constants": found.constants,
+            "engine_by_itself": found.engine,
+            "steps": [_measured_step(step, timing) for step, timing in zip(steps, timings, strict=True)],
+            "environment": environment(),
+        }
+        (self.out / "profile.json").write_text(json.dumps(profile, indent=1) + "\n")
+        write_residuals(found.residuals, self.out / "residuals.csv")
+        with drawing():
+            title = f"The cost model against {engine.model.name} on this machine"
+            subtitle = f"{self.num_busy} engines at once; a step by itself, and an iteration of the instance loop"
+            save(draw_residuals(found.residuals, title, subtitle), self.out, "residuals")
+
+
+def _measured_step(step: Step, timing: Timing) -> dict[str, Any]:
+    return {
+        "chunks": step.chunks,
+        "contexts": step.contexts[:1],
+        "num_decodes": len(step.contexts),
+        "median_s": timing.seconds,
+        "quartiles_s": [timing.low_s, timing.high_s],
+        "num_samples": timing.num_samples,
+        "num_disturbed": timing.num_disturbed,
+    }
+
+
+class Fit:
+    """Fit the hardware profile `profile` again, from the paper's points or the public measurements under `data`.
+
+    Writes `out`/`profile`.csv, every point with its error, and prints the constants, as conf/hardware has them.
+    """
+
+    def __init__(self, *, profile: str, data: str = "../shared/data", out: str = "reports/fit") -> None:
+        if profile not in PROFILES:
+            raise ValueError(f"task.profile={profile}: must be one of {', '.join(PROFILES)}")
+        self.profile = profile
+        self.data = Path(data)
+        self.out = Path(out)
+
+    def execute(self, composed: Composed, console: Console) -> None:
+        constants, found = PROFILES[self.profile](self.data)
+        write_residuals(found, self.out / f"{self.profile}.csv")
+        for name, value in constants.items():
+            console.print(f"{name}: {value}", soft_wrap=True)
+        for line in summary(found):
+            console.print(line)
+        console.print(f"{self.out / self.profile}.csv", soft_wrap=True)

@@ -1,0 +1,24 @@
+"""`hardware=local`: the profile that `tetribench task=calibrate` measured on this machine."""
+
+import json
+from pathlib import Path
+
+from tetribench.engine.hardware import Hardware
+
+PROFILE_FORMAT = 1
+
+
+class LocalProfile(Hardware):
+    """The constants in the file `path`, which `task=calibrate` wrote."""
+
+    def __init__(self, *, path: str = "reports/local/profile.json") -> None:
+        if not Path(path).is_file():
+            raise ValueError(f"hardware.path={path}: there is no such file; write one with: tetribench task=calibrate")
+        try:
+            profile = json.loads(Path(path).read_text())
+        except ValueError:
+            profile = None
+        if not isinstance(profile, dict) or profile.get("format") != PROFILE_FORMAT:
+            raise ValueError(f"hardware.path={path}: not a profile of this version; write it anew with task=calibrate")
+        super().__init__(**profile["constants"])
+        self.model_name: str = profile["model"]
