@@ -255,6 +255,9 @@ class CheckingEngine:
                 tokens[one.request.id] = self._factory.token(one.request.id, len(one.output_ids))
         return tokens
 
+    def foresee(self, batch: Batch, num_steady: Callable[[], int]) -> None:
+        """Every iteration is checked."""
+
     def _checked(self, one: Sequence, start: int, num_tokens: int) -> list[int]:
         assert start == one.num_computed and num_tokens >= 1 and start + num_tokens <= one.num_tokens
         assert len(one.block_ids) == ceil_div(one.num_tokens, self.info.block_size)
@@ -383,11 +386,11 @@ class BoundedClock(VirtualClock):
         super().__init__()
         self._limit_s = limit_s
 
-    def select(self, timeout: float | None = None) -> list[Any]:
+    def jump(self) -> None:
         if self.now() > self._limit_s:
             limit_s, self._limit_s = self._limit_s, math.inf  # the clean-up after the error needs to go on
             raise RuntimeError(f"still running after {limit_s} virtual seconds")
-        return super().select(timeout)
+        super().jump()
 
 
 class Bench:

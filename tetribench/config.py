@@ -29,6 +29,7 @@ COMPONENTS = {
     "arrivals/gamma": "tetribench.workload.arrivals.Gamma",
     "workload/class": "tetribench.workload.classes.ClassWorkload",
     "workload/shift": "tetribench.workload.shift.ShiftWorkload",
+    "workload/lognormal": "tetribench.workload.lognormal.LognormalWorkload",
     "workload/trace": "tetribench.workload.traces.TraceWorkload",
     "workload/text": "tetribench.workload.text.TextWorkload",
     "workload/text_mix": "tetribench.workload.text_mix.TextMixWorkload",
@@ -103,6 +104,14 @@ EXPERIMENTS = {
     "figure/fig18": "tetribench.paper.fig18.Admission",
     "figure/fig19": "tetribench.paper.fig19.Dispatching",
     "figure/table1": "tetribench.paper.table1.Workloads",
+    "task/study_chosen": "tetribench.study.chosen.ChosenStudy",
+    "task/study_loads": "tetribench.study.loads.LoadStudy",
+    "figure/winners": "tetribench.beyond.winners.Winners",
+    "figure/rates": "tetribench.beyond.rates.Rates",
+    "figure/equal_hardware": "tetribench.beyond.equal_hardware.EqualHardware",
+    "figure/staleness": "tetribench.beyond.staleness.Staleness",
+    "figure/accuracy": "tetribench.beyond.accuracy.Accuracy",
+    "figure/attribution": "tetribench.beyond.attribution.Attribution",
 }
 """What only experiments use; loading these takes a second or two."""
 

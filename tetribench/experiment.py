@@ -9,14 +9,14 @@ from typing import Any, Protocol
 from rich.console import Console
 
 from tetribench.core.clock import Clock
-from tetribench.core.events import Event, EventLog
+from tetribench.core.events import EventLog
 from tetribench.drive.loadgen import Client, Loop
 from tetribench.drive.progress import progress
 from tetribench.engine.base import EngineFactory
 from tetribench.engine.model import Model
 from tetribench.instance.launch import Launcher
 from tetribench.instance.runtime import Runtime
-from tetribench.metrics.log import encode_event
+from tetribench.metrics.log import EventWriter
 from tetribench.metrics.slo import Slo
 from tetribench.provenance import environment
 from tetribench.run_folder import RUN_SCHEMA_VERSION, RunFolder, write_outputs
@@ -221,12 +221,11 @@ def _serve_and_record(
         _say_predictor(name, instances, console)
 
     with (system_folder / "events.jsonl").open("wb") as file:
-
-        def write_event(event: Event) -> None:
-            file.write(encode_event(event))
-
-        log = EventLog(write_event)
-        return serve(setup, name, prepared, log, system_folder / "logs", describe, on_progress)
+        writer = EventWriter(file)
+        try:
+            return serve(setup, name, prepared, EventLog(writer.write), system_folder / "logs", describe, on_progress)
+        finally:
+            writer.flush()
 
 
 def serve(

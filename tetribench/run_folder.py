@@ -12,7 +12,7 @@ import msgspec
 
 from tetribench.workload.request_set import RequestSet
 
-RUN_SCHEMA_VERSION = 2
+RUN_SCHEMA_VERSION = 3
 """Of run.json and the layout of the run folder."""
 
 

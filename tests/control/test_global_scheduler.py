@@ -3,7 +3,7 @@ import pytest
 from tests.support import request
 from tetribench.control.route import LeastQueuedTokens, LeastRequests, Router
 from tetribench.control.scheduler import GlobalScheduler, Phase
-from tetribench.core.messages import Submit, TokenOutput
+from tetribench.core.messages import Submit, TokenOutput, TokenRun
 from tetribench.core.request import Request
 
 
@@ -152,3 +152,17 @@ def test_the_end_of_a_handover_of_a_request_that_has_ended_is_late_news() -> Non
     made.take([output(0, is_last=True)])
     made.handed_over(0, "decode-0")
     assert made.table == {}
+
+
+def test_a_run_of_tokens_counts_like_its_tokens() -> None:
+    made = scheduler(LeastRequests())
+    for id in range(3):
+        submit(made, request(id))
+        made.take([output(id)])
+    run = TokenRun([0, 1, 2], [1, 1, 1], [1, 1, 1], [0.5, 0.75], [2])
+    assert made.take_run(run) is run
+    assert [made.table[id].output_ids for id in (0, 1)] == [[70, 0, 0]] * 2 and 2 not in made.table
+    made.restart(1)
+    late = made.take_run(TokenRun([0, 1, 2], [1, 1, 1], [3, 3, 3], [1.0], [0, 1, 2]))
+    assert (late.request_ids, late.ended, late.times_s) == ([0], [0], [1.0])
+    assert list(made.table) == [1] and made.table[1].output_ids == [70, 0, 0]

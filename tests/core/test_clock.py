@@ -108,3 +108,57 @@ def test_when_everyone_waits_and_nobody_sleeps_it_is_a_deadlock() -> None:
 
     with pytest.raises(RuntimeError, match="deadlock in virtual time"):
         run_virtual(VirtualClock(), main())
+
+
+def test_of_equal_deadlines_the_lower_rank_comes_first_and_passes_the_others_by() -> None:
+    clock, woken = VirtualClock(), []
+
+    async def sleeper(rank: int) -> None:
+        await clock.sleep_until(1.0, rank)
+        woken.append((rank, [clock.has_passed(1.0, other) for other in range(4)]))
+
+    async def main() -> None:
+        await asyncio.gather(*(sleeper(rank) for rank in (3, 0, 2)))
+        assert clock.has_passed(0.5, 9) and not clock.has_passed(1.5, 0)
+
+    run_virtual(clock, main())
+    assert woken == [(0, [False] * 4), (2, [True, True, False, False]), (3, [True, True, True, False])]
+
+
+def test_a_wait_ends_at_the_earliest_of_its_times() -> None:
+    clock = VirtualClock()
+
+    async def main() -> None:
+        sleeper = asyncio.get_running_loop().create_future()
+        for time_s in (5.0, 2.0, 3.0):
+            clock.wake(sleeper, time_s)
+        await sleeper
+        assert clock.now() == 2.0
+        await clock.sleep(10.0)
+
+    run_virtual(clock, main())
+    assert clock.now() == 12.0
+
+
+def test_an_error_in_a_callback_goes_to_the_handler_of_the_loop() -> None:
+    clock, errors = VirtualClock(), []
+
+    def fail() -> None:
+        raise ValueError("in a callback")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: errors.append(str(context["exception"])))
+        loop.call_soon_threadsafe(fail)
+        await clock.sleep(1.0)
+
+    run_virtual(clock, main())
+    assert errors == ["in a callback"]
+
+
+def test_asyncios_own_timers_are_refused() -> None:
+    async def main() -> None:
+        await asyncio.sleep(1.0)
+
+    with pytest.raises(AssertionError, match="stand still in virtual time"):
+        run_virtual(VirtualClock(), main())

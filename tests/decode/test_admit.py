@@ -1,12 +1,23 @@
 """Numbers by hand. Blocks have 10 tokens; a sequence `[low, high)` has produced `produced` of them."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import sequence
 from tetribench.core.sequence import Estimate, Sequence
-from tetribench.decode.admit import Greedy, KVView, ReserveDynamic, ReserveStatic, predicted_total, remaining
+from tetribench.decode.admit import (
+    ANY_NUMBER,
+    Admission,
+    Greedy,
+    KVView,
+    ReserveDynamic,
+    ReserveStatic,
+    predicted_total,
+    remaining,
+)
 
 
 def memory(num_free_tokens: int) -> KVView:
@@ -182,3 +193,51 @@ def test_reserve_dynamic_is_its_definition(
     growth = sum(kv.rounded(member.num_tokens + horizon) - 10 * len(member.block_ids) for member in members)
     growth += kv.rounded(candidate.num_tokens + min(horizon, remaining(candidate, estimate)))
     assert ReserveDynamic(estimate=estimate).admits(candidate, members, kv) is (growth <= num_free_tokens)
+
+
+sizes = st.tuples(st.integers(1, 60), st.integers(0, 5), st.integers(1, 25), st.integers(0, 60))
+
+
+def held(size: tuple[int, int, int, int], id: int) -> Sequence:
+    """With blocks for all of its tokens, and one not yet computed."""
+    prompt, bucket, width, produced = size
+    one = sequence(id, prompt, low=bucket * width, high=(bucket + 1) * width, produced=produced + 1)
+    one.block_ids = [0] * -(-one.num_tokens // 10)
+    return one
+
+
+@given(
+    st.sampled_from([Greedy, ReserveStatic, ReserveDynamic]),
+    st.sampled_from(Estimate),
+    sizes,
+    st.lists(sizes, min_size=1, max_size=6),
+    st.lists(sizes, max_size=4),
+    st.integers(0, 40),
+)
+def test_who_is_refused_stays_refused_for_as_long_as_is_said(
+    policy: Any, estimate: Estimate, asking: Any, run: Any, wait: Any, num_free: int
+) -> None:
+    admit: Admission = policy() if policy is Greedy else policy(estimate=estimate)
+    candidate, running = held(asking, 99), [held(size, id) for id, size in enumerate(run)]
+    candidate.block_ids = []
+    receiving = [held(size, 50 + id) for id, size in enumerate(wait)]
+    num_refusals = admit.num_refusals(candidate, running, receiving, memory(10 * num_free))
+    assert num_refusals >= 1
+    if admit.admits(candidate, [*running, *receiving], memory(10 * num_free)):
+        assert num_refusals == 1
+    for _ in range(min(num_refusals - 1, 200)):
+        for one in running:
+            one.output_ids.append(0)
+            num_lacking = -(-one.num_tokens // 10) - len(one.block_ids)
+            one.block_ids += [0] * num_lacking
+            num_free -= num_lacking
+        if num_free < 0:
+            break
+        assert not admit.admits(candidate, [*running, *receiving], memory(10 * num_free))
+
+
+def test_refusals_last_while_the_horizon_comes_closer() -> None:
+    """The member ends in 50 tokens; what the candidate needs until then falls by a block after 5 of them."""
+    member, candidate = sequence(0, 100, low=50, high=100), sequence(1, 5, low=200, high=400)
+    assert ReserveDynamic().num_refusals(candidate, [member], [], memory(0)) == 5
+    assert ReserveStatic().num_refusals(candidate, [member], [], memory(0)) == ANY_NUMBER

@@ -25,6 +25,11 @@ class Recording:
         self.asked.append((candidate.request.id, [member.request.id for member in members], kv))
         return self.answer
 
+    def num_refusals(
+        self, candidate: Sequence, running: SequenceOf[Sequence], receiving: SequenceOf[Sequence], kv: KVView
+    ) -> int:
+        return 1
+
 
 def scheduler(
     num_blocks: int = 100, admit: Admission | None = None, max_num_seqs: int = 256, recompute_chunk_size: int = 512

@@ -1,3 +1,6 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
 from tests.support import request, sequence
 from tetribench.core.messages import TokenOutput
 from tetribench.core.sequence import Sequence
@@ -74,3 +77,33 @@ def test_a_member_in_its_prefill_that_came_last_makes_room_first() -> None:
     second.output_ids, second.num_computed = [], 3
     assert batch.grow() == [second] and second.num_computed == 0
     assert batch.members == [first]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 20), st.integers(2, 30)), min_size=1, max_size=6), st.integers(0, 20), st.data()
+)
+def test_many_iterations_at_once_are_those_one_by_one(
+    sizes: list[tuple[int, int]], num_spare: int, data: st.DataObject
+) -> None:
+    num_blocks = sum(-(-(prompt + 1) // 4) for prompt, _ in sizes) + num_spare
+    (fast, kv, members), (slow, _, _) = (running(num_blocks, *[prompt for prompt, _ in sizes]) for _ in range(2))
+    for batch in (fast, slow):
+        for one, (prompt, output) in zip(batch.members, sizes, strict=True):
+            one.request = request(one.request.id, prompt, output)
+        assert batch.grow() == []
+    num_steady = fast.num_steady_iterations()
+    num_iterations = data.draw(st.integers(1, num_steady))
+    num_used = []
+    for _ in range(num_iterations - 1):
+        outputs = slow.take(set(slow.members), {one.request.id: 0 for one in slow.members}, frozenset())
+        assert not any(output.is_last for output in outputs)
+        assert slow.grow() == []
+        num_used.append(sum(len(one.block_ids) for one in slow.members))
+    if num_iterations > 1:
+        assert fast.advance(num_iterations - 1) == num_used
+    facts = [(one.output_ids, one.num_computed, len(one.block_ids)) for one in fast.members]
+    assert facts == [(one.output_ids, one.num_computed, len(one.block_ids)) for one in slow.members]
+    kv.check(members)
+    if num_iterations == num_steady:
+        outputs = slow.take(set(slow.members), {one.request.id: 0 for one in slow.members}, frozenset())
+        assert any(output.is_last for output in outputs) or slow.grow() != [], "it could have been longer"

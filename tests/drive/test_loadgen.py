@@ -36,6 +36,9 @@ class Station:
     async def start(self, deliver: Deliver, fail: Fail) -> dict[str, dict[str, Any]]:
         return {}
 
+    def catch_up(self) -> None:
+        """Nothing is held back."""
+
     async def stop(self) -> None:
         """Nothing runs."""
 
@@ -69,8 +72,8 @@ class LateClock(BoundedClock):
         super().__init__()
         self._late_s = late_s
 
-    async def sleep_until(self, time_s: float) -> None:
-        await super().sleep_until(time_s + self._late_s)
+    async def sleep_until(self, time_s: float, rank: int = 0) -> None:
+        await super().sleep_until(time_s + self._late_s, rank)
 
 
 def test_the_open_loop_sends_when_due_however_the_system_is_doing() -> None:

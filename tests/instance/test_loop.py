@@ -103,6 +103,19 @@ class Scripted:
         self._note("next_batch")
         return self._batches.pop(0) if self._batches else None
 
+    def foresee(self, batch: Batch, num_steady: Callable[[], int]) -> None:
+        """Only time will tell."""
+
+    @property
+    def may_have_batch(self) -> bool:
+        return True
+
+    def num_steady_iterations(self) -> int:
+        raise AssertionError("nobody runs ahead")
+
+    def advance(self, num_iterations: int) -> list[int]:
+        raise AssertionError("nobody runs ahead")
+
     async def run(self, batch: Batch, on_layer: OnLayer | None = None) -> dict[int, int]:
         self._note("run")
         started_s = self.clock.now()

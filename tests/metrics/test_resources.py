@@ -33,7 +33,7 @@ Make = Callable[..., Event]
 def tables(log: list[Event], slo: Slo | None = None) -> Tables:
     requests = add_metrics(request_table(log), token_times(log))
     iterations, transfers, changes = iteration_table(log), transfer_table(log), change_table(log)
-    return Tables(requests, instance_table(log), iterations, transfers, changes, slo or Slo())
+    return Tables(requests, instance_table(log, iterations, transfers), iterations, transfers, changes, slo or Slo())
 
 
 def test_a_disaggregated_system(disaggregated: list[Event]) -> None:

@@ -10,6 +10,7 @@ from tetribench.core.events import Event, EventKind
 from tetribench.metrics.timeline import (
     EDGES,
     Accounting,
+    EventsByKind,
     account,
     instance_table,
     iteration_table,
@@ -19,6 +20,10 @@ from tetribench.metrics.timeline import (
 )
 
 Make = Callable[..., Event]
+
+
+def instances(events: list[Event]) -> pd.DataFrame:
+    return instance_table(events, iteration_table(events), transfer_table(events))
 
 
 def test_a_disaggregated_life(disaggregated: list[Event]) -> None:
@@ -118,7 +123,7 @@ def test_token_times_ascend_even_where_deliveries_do_not(event: Make) -> None:
 
 
 def test_instances(disaggregated: list[Event]) -> None:
-    table = instance_table(disaggregated)
+    table = instances(disaggregated)
     assert list(table.index) == ["d0", "p0"] and table.index.name == "instance"
     prefill = table.loc["p0"]
     assert (prefill["role"], prefill["device"], prefill["dtype"]) == ("prefill", "cpu", "float32")
@@ -133,7 +138,7 @@ def test_instances(disaggregated: list[Event]) -> None:
 
 
 def test_mixed_iterations_are_told_apart(colocated: list[Event]) -> None:
-    table = instance_table(colocated)
+    table = instances(colocated)
     instance = table.loc["c0"]
     assert (instance["busy_prefill_s"], instance["busy_decode_s"], instance["busy_mixed_s"]) == (0.5, 0.5, 1.0)
     assert table["stopped_s"].isna().all()
@@ -141,20 +146,20 @@ def test_mixed_iterations_are_told_apart(colocated: list[Event]) -> None:
 
 def test_a_transfer_may_be_the_last_work(event: Make) -> None:
     transfer = event(3.0, "transfer", "p0", 1, started_s=2.0, num_bytes=10, to="d0")
-    table = instance_table([event(0.0, "instance_started", "d0", role="decode"), transfer])
+    table = instances([event(0.0, "instance_started", "d0", role="decode"), transfer])
     assert (table.loc["p0", "first_work_s"], table.loc["p0", "last_work_s"]) == (2.0, 3.0)
     assert table["last_work_s"].isna()["d0"], "receiving is not work"
 
 
 def test_an_instance_that_never_got_ready_has_no_facts(event: Make) -> None:
-    instance = instance_table([event(0.0, "instance_started", "p0", role="prefill")]).loc["p0"]
+    instance = instances([event(0.0, "instance_started", "p0", role="prefill")]).loc["p0"]
     assert instance["role"] == "prefill" and instance["device"] is None and instance["num_iterations"] == 0
     assert instance[["ready_s", "num_blocks", "kv_capacity_tokens", "first_work_s"]].isna().all()
 
 
 def test_devices_of_an_instance_are_read_where_they_are_said(event: Make) -> None:
     ready = event(0.0, "instance_ready", "p0", role="prefill", num_devices=2)
-    assert instance_table([ready])[["role", "num_devices"]].to_numpy().tolist() == [["prefill", 2]]
+    assert instances([ready])[["role", "num_devices"]].to_numpy().tolist() == [["prefill", 2]]
 
 
 def test_iterations(colocated: list[Event]) -> None:
@@ -174,7 +179,7 @@ def test_transfers(disaggregated: list[Event]) -> None:
     assert table.to_numpy().tolist() == [[1, "p0", "d0", 1.36, 1.40, 400], [1, "p0", "d0", 1.42, 1.48, 600]]
 
 
-@pytest.mark.parametrize("make", [request_table, instance_table, iteration_table, transfer_table])
+@pytest.mark.parametrize("make", [request_table, instances, iteration_table, transfer_table])
 def test_a_log_without_events_gives_tables_without_rows(
     make: Callable[[list[Event]], pd.DataFrame], disaggregated: list[Event]
 ) -> None:
@@ -192,7 +197,7 @@ def test_no_events_no_tokens() -> None:
 def test_the_order_of_the_log_does_not_matter(disaggregated: list[Event], colocated: list[Event], seed: int) -> None:
     for log in (disaggregated, colocated):
         mixed = random.Random(seed).sample(log, len(log))
-        for make in (request_table, instance_table, iteration_table, transfer_table):
+        for make in (request_table, instances, iteration_table, transfer_table):
             pd.testing.assert_frame_equal(make(mixed), make(log))
         assert {id: each.tolist() for id, each in token_times(mixed).items()} == {
             id: each.tolist() for id, each in token_times(log).items()
@@ -213,3 +218,23 @@ def test_no_request_is_lost_whatever_happens_to_it(happenings: list[tuple[int, E
     assert accounting.submitted == 6
     assert accounting.finished + accounting.failed + accounting.unfinished == 6
     assert accounting.failed == len({id for id, kind, _ in happenings if kind is EventKind.FAILED})
+
+
+def test_events_by_kind_are_the_same_events(disaggregated: list[Event]) -> None:
+    by_kind = EventsByKind(disaggregated[::-1])
+    assert sorted(map(str, by_kind)) == sorted(map(str, disaggregated))
+    assert EventsByKind.of(by_kind) is by_kind
+
+
+def test_a_run_of_iterations_is_its_iterations_and_a_run_of_tokens_its_tokens(event: Make) -> None:
+    run = event(3.0, "iterations", "d0", started_s=1.0, ends_s=[2.0, 3.0], num_used_blocks=[5, 6], num_decode_tokens=2)
+    single = event(2.0, "iteration", "c0", started_s=1.5, num_prefill_tokens=7, num_decode_tokens=0)
+    single.details |= {"num_used_blocks": 1, "num_swapped_bytes": 0}
+    assert iteration_table([run, single]).to_numpy().tolist() == [
+        ["c0", 1.5, 2.0, 7, 0, 1, 0],
+        ["d0", 1.0, 2.0, 0, 2, 5, 0],
+        ["d0", 2.0, 3.0, 0, 2, 6, 0],
+    ]
+    tokens = event(3.0, "tokens", "client", 1, 2, times_s=[2.0, 3.0])
+    first = event(1.0, "first_token", "client", 2)
+    assert {id: each.tolist() for id, each in token_times([tokens, first]).items()} == {1: [2, 3], 2: [1, 2, 3]}

@@ -45,11 +45,11 @@ def test_another_folder_is_refused(run_dir: Path, missing: str) -> None:
 
 
 def test_another_schema_version_is_refused_whatever_else_it_holds(run_dir: Path) -> None:
-    (run_dir / "run.json").write_text('{"schema_version": 3}')
-    assert "schema version 3, this program reads 2" in refusal(run_dir)
+    (run_dir / "run.json").write_text('{"schema_version": 2}')
+    assert "schema version 2, this program reads 3" in refusal(run_dir)
 
 
-@pytest.mark.parametrize("content", ["{", '{"schema_version": 2, "name": 3}', "[]"])
+@pytest.mark.parametrize("content", ["{", '{"schema_version": 3, "name": 3}', "[]"])
 def test_a_damaged_file_is_refused(run_dir: Path, content: str) -> None:
     (run_dir / "run.json").write_text(content)
     assert "run.json: damaged" in refusal(run_dir)

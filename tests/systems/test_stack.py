@@ -181,7 +181,7 @@ def test_stop_in_any_state() -> None:
         clock = BoundedClock(limit_s=100.0)
         stack = Stack(tetri().plan(CheckingFactory()), InlineLauncher(clock), clock, EventLog())
         if num_starts:
-            await stack.start(lambda outputs: None, lambda error: None)
+            await stack.start(lambda outputs, runs: None, lambda error: None)
         await stack.stop()
 
     for num_starts in (0, 1):
@@ -219,6 +219,9 @@ class ByHand:
 
     async def join(self, spec: InstanceSpec) -> Ready:
         return Ready(spec.name, info().as_dict(), b"")
+
+    def catch_up(self) -> None:
+        """Nothing is held back."""
 
     def kill(self, name: str) -> None:
         """Nothing runs."""

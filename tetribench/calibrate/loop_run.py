@@ -22,7 +22,7 @@ from tetribench.colocated.prefill_first import PrefillFirstPolicies
 from tetribench.control.route import RoundRobin
 from tetribench.core.clock import Clock
 from tetribench.core.events import Event, EventKind, EventLog
-from tetribench.core.messages import TokenOutput
+from tetribench.core.messages import TokenOutput, TokenRun
 from tetribench.core.request import Request
 from tetribench.engine.base import EngineFactory
 from tetribench.instance.launch import Launcher
@@ -135,7 +135,8 @@ class _Client:
         self._open = {request.id for request in requests}
         self._ended.clear()
 
-    def deliver(self, outputs: Sequence[TokenOutput]) -> None:
+    def deliver(self, outputs: Sequence[TokenOutput], runs: Sequence[TokenRun]) -> None:
+        assert not runs, "in real time no iterations are foreseen"
         self._open -= {output.request_id for output in outputs if output.is_last}
         if not self._open:
             self._ended.set()

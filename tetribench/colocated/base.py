@@ -50,6 +50,10 @@ class ColocatedScheduler(PredictsNothing, ABC):
         self._running = RunningBatch(self._kv)
 
     @property
+    def may_have_batch(self) -> bool:
+        return not self.is_drained
+
+    @property
     def num_used_blocks(self) -> int:
         return self._kv.num_used
 
@@ -96,6 +100,13 @@ class ColocatedScheduler(PredictsNothing, ABC):
             self.outbox.event(now_s, EventKind.PREEMPTED, victim.request.id, **details)
             self._preempted.appendleft(victim)
         return victims
+
+    def num_steady_iterations(self) -> int:
+        """Who may not be begun now may not be while seats and free memory only become fewer."""
+        return 1 if self._first_in_line is not None else self._running.num_steady_iterations()
+
+    def advance(self, num_iterations: int) -> list[int]:
+        return self._running.advance(num_iterations)
 
     def complete(self, batch: Batch, tokens: dict[int, int], now_s: float) -> None:
         done = [chunk.sequence for chunk in batch.prefill if chunk.sequence.request.id in tokens]

@@ -1,6 +1,6 @@
 """The cluster monitor: who is there, in which role, how loaded, and who is told (paper section 3.2)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from tetribench.core.load import InstanceLoad
@@ -59,4 +59,4 @@ class ClusterMonitor:
 
     def broadcast(self) -> dict[str, InstanceLoad]:
         """The latest load of every decode instance that gets new work."""
-        return {one.name: replace(one.load) for one in self.serving(Role.decode)}
+        return {one.name: one.load for one in self.serving(Role.decode)}

@@ -23,6 +23,7 @@ from tetribench.core.messages import (
     Progress,
     Submit,
     TokenOutput,
+    TokenRun,
 )
 from tetribench.core.request import Request
 from tetribench.core.roles import Role
@@ -36,6 +37,7 @@ class ControlOutbox:
 
     events: list[Event] = field(default_factory=list)
     outputs: list[TokenOutput] = field(default_factory=list)
+    runs: list[TokenRun] = field(default_factory=list)
     messages: list[tuple[str, Message]] = field(default_factory=list)
     leaving: list[str] = field(default_factory=list)
     """Instances that hold nothing any more and are to be ended."""
@@ -78,8 +80,8 @@ class ControlPlane:
 
     def broadcast(self) -> None:
         """Tell every prefill instance the loads of the decode instances, as old as they are."""
-        for name in self.monitor.named(Role.prefill):
-            self.outbox.messages.append((name, LoadBroadcast(self.monitor.broadcast())))
+        message = LoadBroadcast(self.monitor.broadcast())
+        self.outbox.messages += [(name, message) for name in self.monitor.named(Role.prefill)]
 
     def receive(self, message: Message, now_s: float) -> None:
         """From an instance; raises InstanceFailed when the system cannot go on without one that is gone."""
@@ -105,6 +107,7 @@ class ControlPlane:
     def _progress(self, message: Progress, now_s: float) -> None:
         self.outbox.events += message.events
         self.outbox.outputs += self.scheduler.take(message.outputs)
+        self.outbox.runs += [self.scheduler.take_run(run) for run in message.runs]
         for event in message.events:
             if event.kind is EventKind.TRANSFER_DONE:
                 self._handed_over(event.requests[0], event.details["to"], now_s)

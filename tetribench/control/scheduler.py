@@ -1,11 +1,11 @@
 """The global scheduler: a request table, the choice of the first instance, the tokens' way back (section 3.2)."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from tetribench.control.route import Outstanding, Router
-from tetribench.core.messages import Submit, TokenOutput
+from tetribench.core.messages import Submit, TokenOutput, TokenRun
 from tetribench.core.request import Request
 
 
@@ -126,13 +126,34 @@ class GlobalScheduler:
                 self._note(row, following)
         return ready
 
+    def take_run(self, run: TokenRun) -> TokenRun:
+        """As `take`; tokens of a run, which nothing overtakes."""
+        token_ids = [0] * len(run.times_s)
+        known = []
+        for number, request_id in enumerate(run.request_ids):
+            row = self.table.get(request_id)
+            if row is None or row.attempt != run.attempts[number]:
+                continue
+            assert run.first_indices[number] == len(row.output_ids), "a run of tokens was overtaken"
+            row.output_ids += token_ids
+            known.append(request_id)
+        if len(known) < len(run.request_ids):
+            run = replace(run, request_ids=known, ended=[one for one in run.ended if one in known])
+        for request_id in run.ended:
+            self._end(self.table[request_id])
+        return run
+
     def _note(self, row: TableEntry, output: TokenOutput) -> None:
         """Keep the table and the loads by what one token tells."""
         row.output_ids.append(output.token_id)
         self._leave_queue(row)
         if output.is_last:
-            row.outstanding.num_requests -= 1
-            del self.table[output.request_id]
+            self._end(row)
+
+    def _end(self, row: TableEntry) -> None:
+        """The last token has come."""
+        row.outstanding.num_requests -= 1
+        del self.table[row.request.id]
 
     def _leave_queue(self, row: TableEntry) -> None:
         """The attempt no longer waits for prefill."""

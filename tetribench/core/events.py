@@ -49,6 +49,7 @@ class EventKind(StrEnum):
     RETRIED = "retried"  # global scheduler or prefill instance; how (restart or resend), attempt, reason
     FIRST_TOKEN = "first_token"  # client; first token delivered
     TOKEN = "token"  # client; one more token delivered to each of `requests`
+    TOKENS = "tokens"  # client; one token delivered to each of `requests` at each of times_s (virtual time)
     FINISHED = "finished"  # client; num_output_tokens
     FAILED = "failed"  # client; reason
 
@@ -61,6 +62,8 @@ class EventKind(StrEnum):
     FLIPPED = "flipped"  # for the instance, when control knows; role, to, started_s, drain_s, overhead_s
     ITERATION = "iteration"  # instance, at its end; started_s, num_prefill_tokens, num_decode_tokens, num_used_blocks,
     # num_swapped_bytes (out and in)
+    ITERATIONS = "iterations"  # instance, at the end of the last of several that compute the same decodes and nothing
+    # else (virtual time); started_s, ends_s and num_used_blocks of each, num_decode_tokens
     TRANSFER = "transfer"  # prefill instance, at the end of one push, perhaps of one layer; started_s, num_bytes, to
 
 
@@ -80,7 +83,7 @@ class Event:
 
 @dataclass(slots=True)
 class EventLog:
-    """Append-only; hands each event to `sink` (a file, or nothing) as it comes.
+    """Append-only. With a `sink` (a file) it hands on each event as it comes; without one it keeps them all.
 
     Events of other processes arrive late, so the log is not sorted by time; readers sort.
     """
@@ -89,10 +92,14 @@ class EventLog:
     events: list[Event] = field(default_factory=list)
 
     def record(self, event: Event) -> None:
-        self.events.append(event)
-        if self.sink is not None:
+        if self.sink is None:
+            self.events.append(event)
+        else:
             self.sink(event)
 
     def extend(self, events: Iterable[Event]) -> None:
-        for event in events:
-            self.record(event)
+        if self.sink is None:
+            self.events += events
+        else:
+            for event in events:
+                self.sink(event)

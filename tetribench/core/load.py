@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class InstanceLoad:
     """A snapshot taken on the instance at `time_s`.
 
@@ -11,7 +11,8 @@ class InstanceLoad:
     promised to nobody; it is negative where more is asked for than there is, so that overloads can be compared.
     `num_waiting` requests wait for prefill, or on a decode instance for KV memory. `num_heavy` and `num_light` count
     the decodes it has accepted by predicted length. `busy_share` is the share of the last reporting period in which
-    its engine ran.
+    its engine ran, which is for whoever runs it to fill in. Once it is sent nobody changes it; it is not frozen because
+    that would treble what it takes to make one.
     """
 
     time_s: float

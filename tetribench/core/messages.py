@@ -135,16 +135,32 @@ class TokenOutput:
     is_last: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class TokenRun:
+    """Token 0 for each of some requests at each of `times_s`, from a batch that stays the same (virtual time).
+
+    `first_indices` are the positions of the first of them in the responses; `ended` are the requests whose response
+    ends with the last.
+    """
+
+    request_ids: list[int]
+    attempts: list[int]
+    first_indices: list[int]
+    times_s: list[float]
+    ended: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Progress:
-    """Instance to global scheduler: what one iteration produced and what happened meanwhile."""
+    """Instance to global scheduler: what one iteration, or a run of them, produced and what happened meanwhile."""
 
     instance: str
     outputs: list[TokenOutput] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    runs: list[TokenRun] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LoadReport:
     """Instance to cluster monitor, every reporting period."""
 

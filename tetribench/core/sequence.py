@@ -37,7 +37,7 @@ class LengthRange:
     @property
     def is_heavy(self) -> bool:
         """Heavy decode, judged by the middle of the range."""
-        return self.estimate(Estimate.mean) > HEAVY_DECODE_TOKENS
+        return (self.low + self.high) // 2 > HEAVY_DECODE_TOKENS
 
 
 @dataclass(slots=True, eq=False)

@@ -19,12 +19,24 @@ class KVView:
         return -(-num_tokens // self.block_size) * self.block_size
 
 
+ANY_NUMBER = 2**62
+"""More iterations than there will be."""
+
+
 class Admission(Protocol):
     def admits(self, candidate: Sequence, members: SequenceOf[Sequence], kv: KVView) -> bool:
         """Whether `candidate` may take memory now, beside `members`, which hold theirs and grow.
 
         The scheduler asks only when the candidate's present tokens fit, and never when there are no members: a lone
         request always fits, which the run has checked before it began.
+        """
+
+    def num_refusals(
+        self, candidate: Sequence, running: SequenceOf[Sequence], receiving: SequenceOf[Sequence], kv: KVView
+    ) -> int:
+        """How often `candidate` is refused at least, this time and then after each iteration; 1 if it is admitted now.
+
+        Meanwhile those `running` get a token and the memory for it in every iteration, and nothing else changes.
         """
 
 
@@ -55,6 +67,11 @@ class Greedy:
     def admits(self, candidate: Sequence, members: SequenceOf[Sequence], kv: KVView) -> bool:
         return True
 
+    def num_refusals(
+        self, candidate: Sequence, running: SequenceOf[Sequence], receiving: SequenceOf[Sequence], kv: KVView
+    ) -> int:
+        return 1
+
 
 class _Reserve:
     """Policies that look at predicted lengths; `estimate` is the point of the bucket that is believed."""
@@ -68,6 +85,12 @@ class ReserveStatic(_Reserve):
 
     def admits(self, candidate: Sequence, members: SequenceOf[Sequence], kv: KVView) -> bool:
         return kv.rounded(predicted_total(candidate, self.estimate)) <= kv.num_free_tokens
+
+    def num_refusals(
+        self, candidate: Sequence, running: SequenceOf[Sequence], receiving: SequenceOf[Sequence], kv: KVView
+    ) -> int:
+        """What is free only becomes less."""
+        return 1 if self.admits(candidate, running, kv) else ANY_NUMBER
 
 
 class ReserveDynamic(_Reserve):
@@ -85,3 +108,22 @@ class ReserveDynamic(_Reserve):
             num_tokens = member.request.num_prompt_tokens + len(member.output_ids) + horizon
             num_blocks += -(-num_tokens // block_size) - len(member.block_ids)
         return num_blocks * block_size <= kv.num_free_tokens
+
+    def num_refusals(
+        self, candidate: Sequence, running: SequenceOf[Sequence], receiving: SequenceOf[Sequence], kv: KVView
+    ) -> int:
+        """What those running need until the horizon stays the same while it comes closer, as what they have taken is
+        no longer free. What the others need falls, a block at a time."""
+        estimate, block_size = self.estimate, kv.block_size
+        if self.admits(candidate, [*running, *receiving], kv):
+            return 1
+        horizon = min([_to_go(one, estimate) for one in running])
+        fixed = min([_to_go(one, estimate) for one in receiving], default=horizon + 1)
+        if fixed <= horizon:
+            return horizon - fixed + 1  # until then the horizon stands still, and those running only need more
+        expected = remaining(candidate, estimate)
+        until_less = [(one.num_tokens + horizon - 1) % block_size + 1 for one in receiving]
+        until_less.append(
+            max(horizon - expected, 0) + (candidate.num_tokens + min(horizon, expected) - 1) % block_size + 1
+        )
+        return max(min(horizon, *until_less), 1)

@@ -1,9 +1,12 @@
 """The running batch: sequences that hold memory and produce a token each iteration (continuous batching)."""
 
+from collections import Counter
 from collections.abc import Callable, Set
+from itertools import accumulate
 
 from tetribench.core.messages import TokenOutput
 from tetribench.core.sequence import Sequence
+from tetribench.core.units import ceil_div
 from tetribench.kv.blocks import BlockAllocator
 
 
@@ -48,6 +51,43 @@ class RunningBatch:
                 preempted.append(victim)
         return preempted
 
+    def num_steady_iterations(self) -> int:
+        """For how many iterations, with the one in flight, no member ends and the blocks suffice."""
+        num_iterations = min([one.request.max_output_tokens - len(one.output_ids) for one in self.members])
+        block_size, num_free = self._kv.block_size, self._kv.num_free
+        if len(self.members) * ceil_div(num_iterations - 1, block_size) <= num_free:
+            return num_iterations  # each member needs at most so many
+        num_short = Counter(
+            [
+                len(one.block_ids) * block_size - one.request.num_prompt_tokens - len(one.output_ids)
+                for one in self.members
+            ]
+        )
+        for done in range(num_iterations - 1):
+            num_free -= num_short[done % block_size]
+            if num_free < 0:
+                return done + 1
+        return num_iterations
+
+    def advance(self, num_iterations: int) -> list[int]:
+        """Give every member as many tokens 0, and room for the one that then follows; nobody ends.
+
+        Returns the blocks in use in each of the iterations that have begun.
+        """
+        kv, block_size, token_ids = self._kv, self._kv.block_size, [0] * num_iterations
+        num_taken = [0] * num_iterations
+        num_used = kv.num_used
+        for member in self.members:
+            output_ids = member.output_ids
+            num_spare = len(member.block_ids) * block_size - member.request.num_prompt_tokens - len(output_ids)
+            output_ids += token_ids
+            member.num_computed += num_iterations
+            if num_spare < num_iterations:
+                for iteration in range(num_spare, num_iterations, block_size):
+                    num_taken[iteration] += 1
+                kv.extend(member, member.num_tokens)
+        return [num_used + num for num in accumulate(num_taken)]
+
     def take(self, ran: Set[Sequence], tokens: dict[int, int], stop_token_ids: frozenset[int]) -> list[TokenOutput]:
         """Add the iteration's `tokens` (by request id) to the members among those that `ran` in it, in their order.
 
@@ -61,11 +101,10 @@ class RunningBatch:
             if token_id is None:
                 staying.append(member)
                 continue
-            member.num_computed = member.num_tokens
+            request, index = member.request, len(member.output_ids)
+            member.num_computed = request.num_prompt_tokens + index
             is_last = member.append(token_id, stop_token_ids)
-            outputs.append(
-                TokenOutput(member.request.id, member.attempt, len(member.output_ids) - 1, token_id, is_last)
-            )
+            outputs.append(TokenOutput(request.id, member.attempt, index, token_id, is_last))
             if is_last:
                 self._kv.release(member)
             else:

@@ -2,6 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tetribench.core.events import EventKind
 from tetribench.core.load import InstanceLoad
@@ -20,7 +21,7 @@ from tetribench.core.messages import (
     TokenOutput,
 )
 from tetribench.core.sequence import Sequence
-from tetribench.decode.admit import Admission, KVView
+from tetribench.decode.admit import ANY_NUMBER, Admission, KVView
 from tetribench.decode.preempt import PreemptedQueue, Preemption
 from tetribench.decode.running import RunningBatch
 from tetribench.engine.base import Batch, EngineInfo, PrefillChunk
@@ -72,6 +73,15 @@ class _Asking:
     ticket: int
 
 
+class _Accepted(NamedTuple):
+    """Of the requests that this instance has or waits for; the waiting ones need memory for their tokens."""
+
+    num_waiting: int
+    num_promised_tokens: int
+    num_heavy: int
+    num_light: int
+
+
 class DecodeScheduler(PredictsNothing):
     """Requests ask for memory (`Reserve`), get it (`Granted`), arrive with their KV (`Arrived`), and decode.
 
@@ -102,12 +112,19 @@ class DecodeScheduler(PredictsNothing):
         self._is_draining = False
         self._awaited: set[str] = set()
         self._closed: set[str] = set()
+        self._accepted: _Accepted | None = None
+        """As last counted; None once that may have changed."""
+
+    @property
+    def may_have_batch(self) -> bool:
+        return bool(self._running.members or self._preempted or self._recomputing)
 
     @property
     def num_used_blocks(self) -> int:
         return self._kv.num_used
 
     def receive(self, message: Message, now_s: float) -> None:
+        self._accepted = None
         match message:
             case Reserve():
                 self._ask(message)
@@ -200,18 +217,23 @@ class DecodeScheduler(PredictsNothing):
         recomputing = [self._recomputing] if self._recomputing is not None else []
         return [*self._running.members, *self._receiving.values(), *recomputing]
 
+    def _has_room(self, sequence: Sequence) -> bool:
+        """A seat and memory for its present tokens."""
+        num_holders = len(self._running) + len(self._receiving) + (self._recomputing is not None)
+        num_left = self._kv.num_free - self._kv.blocks_for(sequence.num_tokens)
+        return num_holders < self._policies.max_num_seqs and num_left >= (self._num_kept_blocks if num_holders else 0)
+
     def _fits(self, sequence: Sequence) -> bool:
-        holders = self._holders()
-        if len(holders) >= self._policies.max_num_seqs or not self._kv.can_hold(sequence, sequence.num_tokens):
+        if not self._has_room(sequence):
             return False
+        holders = self._holders()
         if not holders:
             return True
-        if self._kv.num_free - self._kv.blocks_for(sequence.num_tokens) < self._num_kept_blocks:
-            return False
         view = KVView(self._kv.block_size, self._kv.num_free_tokens)
         return self._policies.admit.admits(sequence, holders, view)
 
     def next_batch(self, now_s: float) -> Batch | None:
+        self._accepted = None
         if self._recomputing is None:
             for victim in self._running.grow():
                 self.outbox.event(now_s, EventKind.PREEMPTED, victim.request.id, **self._preempted.details(victim))
@@ -238,7 +260,30 @@ class DecodeScheduler(PredictsNothing):
             else:
                 self._recomputing = sequence
 
+    def num_steady_iterations(self) -> int:
+        if self._dropped or len(self._running) != len(self._computing):
+            return 1
+        num_iterations = self._running.num_steady_iterations()
+        if self._preempted:
+            return min(num_iterations, self._num_refusals(self._preempted.first))
+        return min(num_iterations, self._num_refusals(self._asking[0].sequence)) if self._asking else num_iterations
+
+    def _num_refusals(self, sequence: Sequence) -> int:
+        """For how many iterations, with the one in flight, `sequence` goes on not to fit; at least 1.
+
+        Seats and free memory only become fewer while nobody ends.
+        """
+        if not self._has_room(sequence):
+            return ANY_NUMBER
+        view = KVView(self._kv.block_size, self._kv.num_free_tokens)
+        receiving = list(self._receiving.values())
+        return self._policies.admit.num_refusals(sequence, self._running.members, receiving, view)
+
+    def advance(self, num_iterations: int) -> list[int]:
+        return self._running.advance(num_iterations)
+
     def complete(self, batch: Batch, tokens: dict[int, int], now_s: float) -> None:
+        self._accepted = None
         computed, self._computing = self._computing, set()
         for sequence in self._dropped:
             self._kv.release(sequence)
@@ -270,19 +315,25 @@ class DecodeScheduler(PredictsNothing):
         raise AssertionError("a decode instance pushes nothing")
 
     def load(self, now_s: float) -> InstanceLoad:
-        waiting = [asking.sequence for asking in self._asking] + list(self._preempted)
-        accepted = waiting + self._holders()
-        num_heavy = sum(sequence.predicted.is_heavy for sequence in accepted)
-        num_promised_tokens = sum(sequence.num_tokens for sequence in waiting)
+        if self._accepted is None:
+            self._accepted = self._count_accepted()
+        accepted = self._accepted
         return InstanceLoad(
             time_s=now_s,
             num_total_tokens=self._kv.num_total_tokens,
-            num_free_tokens=self._kv.num_free_tokens - num_promised_tokens,
-            num_waiting=len(waiting),
+            num_free_tokens=self._kv.num_free_tokens - accepted.num_promised_tokens,
+            num_waiting=accepted.num_waiting,
             num_running=len(self._running),
-            num_heavy=num_heavy,
-            num_light=len(accepted) - num_heavy,
+            num_heavy=accepted.num_heavy,
+            num_light=accepted.num_light,
         )
+
+    def _count_accepted(self) -> "_Accepted":
+        waiting = [asking.sequence for asking in self._asking] + list(self._preempted)
+        accepted = waiting + self._holders()
+        num_heavy = sum([sequence.predicted.is_heavy for sequence in accepted])
+        num_promised_tokens = sum([sequence.num_tokens for sequence in waiting])
+        return _Accepted(len(waiting), num_promised_tokens, num_heavy, len(accepted) - num_heavy)
 
     @property
     def is_drained(self) -> bool:

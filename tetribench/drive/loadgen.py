@@ -7,7 +7,7 @@ from collections.abc import Sequence as SequenceOf
 
 from tetribench.core.clock import Clock
 from tetribench.core.events import CLIENT, Event, EventKind, EventLog
-from tetribench.core.messages import TokenOutput
+from tetribench.core.messages import TokenOutput, TokenRun
 from tetribench.core.request import Request
 from tetribench.systems.base import Serving
 
@@ -94,12 +94,18 @@ class Client:
             for task in done:
                 task.result()
         except BaseException as error:
+            self._catch_up()
             self._fail_open("interrupted" if isinstance(error, asyncio.CancelledError) else str(error))
             raise
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _catch_up(self) -> None:
+        """Have delivered what was produced up to now."""
+        assert self._serving is not None
+        self._serving.catch_up()
 
     async def _send_and_wait(self, requests: SequenceOf[Request], loop: Loop) -> None:
         await loop.send(requests, self)
@@ -114,6 +120,7 @@ class Client:
     async def _watch_for_stall(self) -> None:
         while True:
             await self._clock.sleep(self._stall_timeout_s)
+            self._catch_up()
             if self._open and self._clock.now() - self._last_progress_s >= self._stall_timeout_s:
                 stuck = ", ".join(str(request_id) for request_id in sorted(self._open)[:8])
                 raise TimeoutError(f"no token for {self._stall_timeout_s:.0f} s; waiting: requests {stuck}")
@@ -147,11 +154,17 @@ class Client:
     def _record(self, kind: EventKind, *requests: int, **details: str | int) -> None:
         self._log.record(Event(self._clock.now(), kind, CLIENT, requests, dict(details)))
 
-    def deliver(self, outputs: SequenceOf[TokenOutput]) -> None:
+    def deliver(self, outputs: SequenceOf[TokenOutput], runs: SequenceOf[TokenRun] = ()) -> None:
         """Tokens reach the client: the moment that TTFT, ITL and JCT are about.
 
         What still comes for a request that has failed is not counted: its life has ended.
         """
+        if outputs:
+            self._deliver_now(outputs)
+        for run in runs:
+            self._deliver_run(run)
+
+    def _deliver_now(self, outputs: SequenceOf[TokenOutput]) -> None:
         self._last_progress_s = self._clock.now()
         later, outputs = [], [output for output in outputs if output.request_id in self._open]
         for output in outputs:
@@ -163,11 +176,28 @@ class Client:
                 later.append(output.request_id)
         if later:
             self._record(EventKind.TOKEN, *later)
-        ended = [output.request_id for output in outputs if output.is_last]
+        self._end([output.request_id for output in outputs if output.is_last], len(outputs))
+
+    def _deliver_run(self, run: TokenRun) -> None:
+        """Tokens that have come one after the other, each at its time, and now the last of them."""
+        times_s = run.times_s
+        self._last_progress_s = max(self._last_progress_s, times_s[-1])
+        requests = [request_id for request_id in run.request_ids if request_id in self._open]
+        if not requests:
+            return
+        token_ids = [0] * len(times_s)
+        for request_id in requests:
+            self.outputs[request_id] += token_ids
+        event = Event(times_s[-1], EventKind.TOKENS, CLIENT, tuple(requests), {"times_s": times_s})
+        self._log.record(event)
+        self._end([request_id for request_id in run.ended if request_id in self._open], len(requests) * len(times_s))
+
+    def _end(self, ended: list[int], num_tokens: int) -> None:
+        """Tokens have come, and with them the last ones of some responses."""
         for request_id in ended:
             del self._open[request_id]
             self._record(EventKind.FINISHED, request_id, num_output_tokens=len(self.outputs[request_id]))
-        self._num_tokens += len(outputs)
+        self._num_tokens += num_tokens
         self._num_ended += len(ended)
         self._on_progress(self._num_ended, self._num_tokens)
         if ended:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from tetribench.core.clock import Clock
 from tetribench.core.request import Request
 from tetribench.core.sequence import LengthRange, Sequence
+from tetribench.engine.foreseen import Foreseen
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +165,13 @@ class Engine(Protocol):
         An engine that knows when a layer's keys and values are in their blocks tells `on_layer`, in the order of the
         layers and before it returns; what it has not told of is there on return.
         """
+
+    def foresee(self, batch: Batch, num_steady: Callable[[], int]) -> Foreseen | None:
+        """When the next iterations of these decodes alone will end, as many as `num_steady()` at most.
+
+        None where only time will tell; the iteration is then to be run.
+        """
+        return None
 
     def close(self) -> None:
         """Give back threads and memory."""

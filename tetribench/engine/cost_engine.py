@@ -1,14 +1,19 @@
 """An engine that only waits: it sleeps for the time that the cost model predicts."""
 
+from collections.abc import Callable
 from copy import copy
 
-from tetribench.core.clock import Clock
+from tetribench.core.clock import Clock, VirtualClock
 from tetribench.engine.base import Batch, EngineInfo, KVPool, OnLayer
 from tetribench.engine.cost_model import CostModel
+from tetribench.engine.foreseen import Foreseen
 from tetribench.engine.hardware import Hardware
 from tetribench.engine.host_memory import check_host_memory, host_blocks
 from tetribench.engine.model import OPT_125M, Model
 from tetribench.engine.shared_device import SharedDevice
+
+MAX_FORESEEN = 64
+"""Iterations looked ahead at a time: most runs of a busy instance are shorter, and what is cut off was for nothing."""
 
 
 class CostModelEngine:
@@ -39,7 +44,7 @@ class CostModelEngine:
     async def run(self, batch: Batch, on_layer: OnLayer | None = None) -> dict[int, int]:
         """Layers end at equal fractions of the pass, which follows the swaps."""
         swap_s = batch.num_swapped_blocks * self.info.block_bytes / self._host_bytes_per_s
-        pass_s = self._cost.seconds(batch) if batch.prefill or batch.decode else 0.0
+        pass_s = self._pass_seconds(batch)
         if swap_s:
             await self._clock.sleep(swap_s)
         if on_layer is None:
@@ -52,8 +57,39 @@ class CostModelEngine:
         tokens.update([(sequence.request.id, 0) for sequence in batch.decode])
         return tokens
 
+    def _pass_seconds(self, batch: Batch) -> float:
+        if batch.prefill:
+            return self._cost.seconds(batch)
+        if batch.decode:
+            return self._cost.decode_seconds(len(batch.decode), _num_context_tokens(batch))
+        return 0.0
+
+    def foresee(self, batch: Batch, num_steady: Callable[[], int]) -> Foreseen | None:
+        """In virtual time, and while nothing else is on the device: every context grows by one token an iteration."""
+        is_decode = batch.decode and not batch.prefill and not batch.num_swapped_blocks
+        if not is_decode or not isinstance(self._clock, VirtualClock) or not self.device.is_idle:
+            return None
+        num_iterations = min(num_steady(), MAX_FORESEEN)
+        if num_iterations == 1:
+            return None
+        decode_seconds, num_decodes, num_context_tokens = (
+            self._cost.decode_seconds,
+            len(batch.decode),
+            _num_context_tokens(batch),
+        )
+        ends_s, end_s = [], self._clock.now()
+        for _ in range(num_iterations):
+            end_s += decode_seconds(num_decodes, num_context_tokens)
+            num_context_tokens += num_decodes
+            ends_s.append(end_s)
+        return Foreseen(self._clock, self.device.rank, ends_s)
+
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _num_context_tokens(batch: Batch) -> int:
+    return sum([one.request.num_prompt_tokens + len(one.output_ids) for one in batch.decode])
 
 
 class CostModelFactory:
@@ -140,7 +176,7 @@ class CostModelFactory:
 
     def build(self, clock: Clock, core: int | None) -> CostModelEngine:
         slowdown = self.hardware.co_run_slowdown
-        device = SharedDevice(clock, 1.0 if slowdown is None else slowdown)
+        device = SharedDevice(clock, 1.0 if slowdown is None else slowdown, 1 if core is None else 1 + core)
         predictor_cost = None if slowdown is None else CostModel(OPT_125M, self.hardware)
         cost = CostModel(self.model.shape(), self.hardware)
         return CostModelEngine(cost, self.info(), clock, device, predictor_cost, self.hardware.host_bytes_per_s)

@@ -20,8 +20,10 @@ class SharedDevice:
     text: 80 % of them unaffected, 10 % more on average).
     """
 
-    def __init__(self, clock: Clock, slowdown: float) -> None:
+    def __init__(self, clock: Clock, slowdown: float, rank: int = 0) -> None:
+        """`rank` is this device's among all, for what ends on several at the same moment."""
         self._clock = clock
+        self.rank = rank
         self._slowdown = slowdown
         self._jobs: list[_Job] = []
         self._updated_s = 0.0
@@ -34,10 +36,14 @@ class SharedDevice:
         assert len(self._jobs) <= 2, "only one iteration and one prediction share a device"
         self._plan()
         while self._clock.now() < job.ends_s:  # an end moves away when something else begins, and never comes closer
-            await self._clock.sleep_until(job.ends_s)
+            await self._clock.sleep_until(job.ends_s, self.rank)
         self._advance()
         self._jobs.remove(job)
         self._plan()
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._jobs
 
     def _advance(self) -> None:
         """Count what has been done since the jobs last changed."""

@@ -1,6 +1,7 @@
 """All instances in this process, on this event loop: the launcher of virtual time, and of tests in real time."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -38,6 +39,7 @@ class InlineLauncher:
         self._handles: dict[str, bytes] = {}
         self._open: list[_Instance] = []
         """All that were built, whatever became of them, until `stop` closes them."""
+        self._sent: deque[tuple[str, Message]] = deque()
         self._on_message: Callable[[Message], None] = lambda message: None
 
     async def start(self, specs: list[InstanceSpec], on_message: Callable[[Message], None]) -> dict[str, Ready]:
@@ -93,12 +95,23 @@ class InlineLauncher:
 
     def _lose(self, name: str, reason: str) -> None:
         """An instance is gone: nobody reaches it any more, and control is told."""
-        instance = self._instances.pop(name, None)
+        instance = self._instances.get(name)
         if instance is not None:
+            self._catch_up(instance)
+            del self._instances[name]
             self._handles.pop(name, None)
             if instance.task is not None and instance.task is not asyncio.current_task():
                 instance.task.cancel()
             self._on_message(Broken(name, reason))
+
+    def catch_up(self) -> None:
+        for instance in list(self._instances.values()):
+            self._catch_up(instance)
+
+    def _catch_up(self, instance: _Instance) -> None:
+        progress = instance.loop.held_back()
+        if progress is not None:
+            self._on_message(progress)
 
     def kill(self, name: str) -> None:
         self._lose(name, "killed")
@@ -110,7 +123,15 @@ class InlineLauncher:
             instance.loop.receive(Stop())
 
     def send(self, to: str, message: Message) -> None:
-        asyncio.get_running_loop().call_soon(self._deliver, to, message)
+        if not self._sent:
+            asyncio.get_running_loop().call_soon(self._deliver_all)
+        self._sent.append((to, message))
+
+    def _deliver_all(self) -> None:
+        """With what is sent meanwhile."""
+        while self._sent:
+            self._deliver(*self._sent[0])
+            self._sent.popleft()  # only now: as long as there is one, nobody need ask for this call
 
     def _deliver(self, to: str, message: Message) -> None:
         if to == CONTROL:

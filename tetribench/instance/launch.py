@@ -49,6 +49,9 @@ class Launcher(Protocol):
     def send(self, to: str, message: Message) -> None:
         """Hand `message` to the instance named `to`; never waits. What is sent to one that is gone is dropped."""
 
+    def catch_up(self) -> None:
+        """Deliver at once what instances hold back of runs of iterations (virtual time)."""
+
     def kill(self, name: str) -> None:
         """End an instance at once, in the middle of whatever it does; `Broken` follows."""
 

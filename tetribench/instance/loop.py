@@ -2,9 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import replace
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from tetribench.core.clock import Clock
@@ -14,6 +12,7 @@ from tetribench.core.messages import (
     Closed,
     Drain,
     Drained,
+    LoadBroadcast,
     LoadReport,
     Lost,
     Message,
@@ -22,10 +21,12 @@ from tetribench.core.messages import (
     Released,
     Reserve,
     Stop,
+    Submit,
 )
 from tetribench.core.roles import Role
 from tetribench.engine.base import Batch, Engine, LengthPredictor
 from tetribench.instance.post import CONTROL, Post
+from tetribench.instance.run_ahead import RunAhead
 from tetribench.instance.scheduler import Scheduler
 from tetribench.kv.links import Link, LinkFailed
 from tetribench.kv.transfer import Moved, Push
@@ -62,7 +63,7 @@ class InstanceLoop:
         self._report_period_s = report_period_s
         self._work = asyncio.Event()
         self._predictable = asyncio.Event()
-        self._device: AbstractAsyncContextManager[Any] = nullcontext() if predictor.is_parallel else asyncio.Lock()
+        self._turn = None if predictor.is_parallel else asyncio.Lock()
         """Held by an iteration or by a prediction where these take turns."""
         self._pushes: deque[Push] = deque()
         self._held: list[Push] = []
@@ -73,28 +74,45 @@ class InstanceLoop:
         self._is_stopping = False
         self._busy_s = 0.0
         self._busy_from_s: float | None = None
+        self._ahead: RunAhead | None = None
+        """The iterations in flight, where these are several."""
         self._drain: Drain | None = None
         self._notified_s = 0.0
         self._lost: set[str] = set()
 
     def receive(self, message: Message) -> None:
         """Take in a message; called by the launcher, between two awaits of the loop."""
+        self._catch_up()
         match message:
             case Stop():
-                self._is_stopping = True
+                self._stop()
             case Peers(link_handles):
                 self._link.connect(link_handles)
             case Reserve(sender) | Arrived(sender) | Released(sender) | Closed(sender) if sender in self._lost:
                 pass  # overtaken by the news that its sender is gone, by which all is said
+            case LoadBroadcast():
+                self.scheduler.receive(message, self._clock.now())
+                if not self._flush():
+                    return  # it comes often, and most often there is nothing to do for it
             case _:
                 self._note(message)
                 self.scheduler.receive(message, self._clock.now())
+                if self._ahead is not None:
+                    self._ahead.shorten()
                 self._flush()
-        self._work.set()
-        self._predictable.set()
+        self._wake()
+        if isinstance(message, Submit):
+            self._predictable.set()
+
+    def _wake(self) -> None:
+        """Something has changed: iterate, if there is anything to do for it."""
+        if self.scheduler.may_have_batch or self._drain is not None or self._is_stopping:
+            self._work.set()
 
     def _note(self, message: Message) -> None:
         """What the loop itself has to do with a message for its scheduler."""
+        if isinstance(message, Lost) or (isinstance(message, Reserve) and message.attempt > 1):
+            self._deliver()  # before somebody who has produced it is dropped
         if isinstance(message, Lost):
             self._lost.add(message.instance)
             self._link.disconnect(message.instance)
@@ -122,12 +140,19 @@ class InstanceLoop:
     async def _iterate(self) -> None:
         while not self._is_stopping:
             self._finish_drain()
-            async with self._device:
-                has_run = await self._run_next_batch()
+            has_run = False
+            if self.scheduler.may_have_batch:
+                has_run = await self._in_turn(self._run_next_batch())
             if not has_run:
                 self._work.clear()
                 await self._work.wait()
         await self.settle()
+
+    async def _in_turn(self, part: Coroutine[Any, Any, bool]) -> bool:
+        if self._turn is None:
+            return await part
+        async with self._turn:
+            return await part
 
     async def _run_next_batch(self) -> bool:
         """Whether there was one."""
@@ -139,6 +164,11 @@ class InstanceLoop:
         if batch is None:
             return False
         self._busy_from_s = started_s
+        foreseen = self._engine.foresee(batch, self.scheduler.num_steady_iterations)
+        if foreseen is not None:
+            self._ahead = RunAhead(self.scheduler, batch, foreseen, started_s, num_used_blocks)
+            await self._run_ahead(self._ahead, batch)
+            return True
         tokens = await self._engine.run(batch, self._on_layer if batch.by_layer else None)
         now_s = self._clock.now()
         self._count_busy(now_s)
@@ -149,14 +179,49 @@ class InstanceLoop:
         self._flush()
         return True
 
+    async def _run_ahead(self, ahead: RunAhead, batch: Batch) -> None:
+        """The same for several iterations of one batch at once."""
+        await ahead.foreseen.wait()
+        self._count_ended(ahead.finish())
+        now_s = self._clock.now()
+        self._count_busy(now_s)
+        self._busy_from_s = self._ahead = None
+        outbox = self.scheduler.outbox
+        self.scheduler.complete(batch, dict.fromkeys([one.request.id for one in batch.decode], 0), now_s)
+        outputs, outbox.outputs = outbox.outputs, []
+        run, event = ahead.completed(self.name, outputs)
+        outbox.runs.append(run)
+        outbox.events.insert(0, event)
+        self._flush()
+
+    def _catch_up(self) -> None:
+        """Bring everything to the present that a run of iterations has left behind."""
+        if self._ahead is not None:
+            self._count_ended(self._ahead.catch_up())
+
+    def held_back(self) -> Progress | None:
+        """What the iterations that have ended have produced and was to come with the last of their run."""
+        self._catch_up()
+        return None if self._ahead is None else self._ahead.held_back(self.name)
+
+    def _deliver(self) -> None:
+        progress = self.held_back()
+        if progress is not None:
+            self._post.send(CONTROL, progress)
+
+    def _stop(self) -> None:
+        self._is_stopping = True
+        self._deliver()
+        if self._ahead is not None:
+            self._ahead.stop()
+
     async def _predict(self) -> None:
         """One group of requests after the other, beside the iterations or between them."""
         while True:
             self._predictable.clear()
             has_run = True
             while has_run:
-                async with self._device:
-                    has_run = await self._run_next_prediction()
+                has_run = await self._in_turn(self._run_next_prediction())
             await self._predictable.wait()
 
     async def _run_next_prediction(self) -> bool:
@@ -168,8 +233,17 @@ class InstanceLoop:
         ranges = await self._predictor.predict(requests)
         self.scheduler.predicted(ranges, started_s, self._clock.now())
         self._flush()
-        self._work.set()
+        self._wake()
         return True
+
+    def _count_ended(self, ends_s: list[float]) -> None:
+        """Count iterations that have ended one after the other."""
+        busy_s, from_s = self._busy_s, self._busy_from_s
+        assert from_s is not None
+        for end_s in ends_s:
+            busy_s += end_s - from_s
+            from_s = end_s
+        self._busy_s, self._busy_from_s = busy_s, from_s
 
     def _count_busy(self, now_s: float) -> None:
         """Count the iteration in flight up to now."""
@@ -195,6 +269,8 @@ class InstanceLoop:
 
     def _release(self) -> None:
         """Hand over to `_push` what need not wait: whole blocks, and the layers of blocks that are computed."""
+        if not self._held:
+            return
         held: list[Push] = []
         num_pushes = len(self._pushes)
         for push in self._held:
@@ -233,7 +309,7 @@ class InstanceLoop:
                 outbox.events.append(Event(now_s, EventKind.TRANSFER, self.name, (push.request_id,), details))
                 self.scheduler.moved(Moved(push, started_s, now_s, num_bytes, error))
                 self._flush()
-                self._work.set()  # the push gave back memory that the next batch may have waited for
+                self._wake()  # the push gave back memory that the next batch may have waited for
             self._pushable.clear()
             self._settled.set()
             await self._pushable.wait()
@@ -242,22 +318,28 @@ class InstanceLoop:
         reported_s = self._clock.now()
         while True:
             now_s = self._clock.now()
+            self._catch_up()
             self._count_busy(now_s)
             busy_share = self._busy_s / (now_s - reported_s) if now_s > reported_s else 0.0
-            load = replace(self.scheduler.load(now_s), busy_share=busy_share)
+            load = self.scheduler.load(now_s)
+            load.busy_share = busy_share
             self._post.send(CONTROL, LoadReport(self.name, load))
             self._busy_s, reported_s = 0.0, now_s
             await self._clock.sleep(self._report_period_s)
 
-    def _flush(self) -> None:
-        """Carry out what the scheduler has written into its outbox."""
+    def _flush(self) -> bool:
+        """Carry out what the scheduler has written into its outbox; whether there was anything."""
         outbox = self.scheduler.outbox
-        if outbox.outputs or outbox.events:
-            self._post.send(CONTROL, Progress(self.name, outbox.outputs, outbox.events))
-            outbox.outputs, outbox.events = [], []
-        for to, message in outbox.messages:
-            self._post.send(to, message)
-        outbox.messages.clear()
-        self._held += outbox.pushes
-        outbox.pushes.clear()
-        self._release()
+        has_any = bool(outbox.outputs or outbox.events or outbox.runs or outbox.messages or outbox.pushes)
+        if outbox.outputs or outbox.events or outbox.runs:
+            self._post.send(CONTROL, Progress(self.name, outbox.outputs, outbox.events, outbox.runs))
+            outbox.outputs, outbox.events, outbox.runs = [], [], []
+        if outbox.messages:
+            for to, message in outbox.messages:
+                self._post.send(to, message)
+            outbox.messages.clear()
+        if outbox.pushes:
+            self._held += outbox.pushes
+            outbox.pushes.clear()
+            self._release()
+        return has_any

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tetribench.core.clock import Clock, VirtualClock, WallClock, run_virtual
+from tetribench.core.garbage import rarely_collected
 from tetribench.instance.inline import InlineLauncher
 from tetribench.instance.launch import Launcher
 
@@ -34,7 +35,8 @@ class Sim:
             await main(clock, launcher)
             launcher.check()
 
-        run_virtual(clock, checked())
+        with rarely_collected():
+            run_virtual(clock, checked())
 
 
 class Inline:

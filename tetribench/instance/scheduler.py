@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from tetribench.core.events import Event, EventKind
 from tetribench.core.load import InstanceLoad
-from tetribench.core.messages import Message, TokenOutput
+from tetribench.core.messages import Message, TokenOutput, TokenRun
 from tetribench.core.request import Request
 from tetribench.core.sequence import LengthRange
 from tetribench.engine.base import Batch, EngineInfo
@@ -18,6 +18,7 @@ class Outbox:
 
     name: str
     outputs: list[TokenOutput] = field(default_factory=list)
+    runs: list[TokenRun] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     messages: list[tuple[str, Message]] = field(default_factory=list)
     pushes: list[Push] = field(default_factory=list)
@@ -49,11 +50,28 @@ class Scheduler(Protocol):
     def complete(self, batch: Batch, tokens: dict[int, int], now_s: float) -> None:
         """The batch of the last `next_batch` has run and yielded `tokens` (by request id)."""
 
+    def num_steady_iterations(self) -> int:
+        """For how many iterations, with the one in flight, every `next_batch` would be this one and `complete` would
+        do no more than note its tokens, if nothing is received and no response stops early.
+
+        Asked of a batch of decodes alone.
+        """
+
+    def advance(self, num_iterations: int) -> list[int]:
+        """So many of the steady iterations have ended, each with token 0 for everyone, and the next has begun.
+
+        Returns the KV blocks held in each of those that have begun.
+        """
+
     def moved(self, moved: Moved) -> None:
         """A push has ended: its KV is at its target, or `moved.error` says why not."""
 
     def load(self, now_s: float) -> InstanceLoad:
         """For the cluster monitor."""
+
+    @property
+    def may_have_batch(self) -> bool:
+        """False only if `next_batch` would return None and change nothing."""
 
     @property
     def num_used_blocks(self) -> int:
@@ -75,6 +93,16 @@ class PredictsNothing:
 
     def predicted(self, ranges: dict[int, LengthRange], started_s: float, now_s: float) -> None:
         raise AssertionError("nothing was to be predicted")
+
+
+class DecodesNothing:
+    """The part of a scheduler whose batches are never decodes alone."""
+
+    def num_steady_iterations(self) -> int:
+        raise AssertionError("no batch of this scheduler stays as it is")
+
+    def advance(self, num_iterations: int) -> list[int]:
+        raise AssertionError("no batch of this scheduler stays as it is")
 
 
 class SchedulerFactory(Protocol):

@@ -40,9 +40,12 @@ class BlockAllocator:
 
     def extend(self, sequence: Sequence, num_tokens: int) -> None:
         """Give `sequence` the blocks it lacks to hold `num_tokens`; `can_hold` must be true."""
-        assert self.can_hold(sequence, num_tokens), "extended a sequence without asking can_hold"
-        for _ in range(self.blocks_for(num_tokens) - len(sequence.block_ids)):
-            sequence.block_ids.append(self._free.pop())
+        block_ids, free = sequence.block_ids, self._free
+        num_lacking = -(-num_tokens // self.block_size) - len(block_ids)
+        assert num_lacking <= len(free), "extended a sequence without asking can_hold"
+        if num_lacking > 0:
+            block_ids += free[: -num_lacking - 1 : -1]
+            del free[-num_lacking:]
 
     def release(self, sequence: Sequence) -> None:
         """Take back all blocks of `sequence`, whose KV is lost."""

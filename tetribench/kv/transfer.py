@@ -17,7 +17,7 @@ class Granularity(Enum):
     """Layer by layer while the chunk is computed, once the target is known; until then as `chunk`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Push:
     """Copy blocks `source_ids` here to `target_ids` on instance `to`; the request's last push when `is_last`.
 
@@ -33,7 +33,7 @@ class Push:
     layer: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Moved:
     """A push that has ended: `num_bytes` were moving from `started_s` to `ended_s`, or `error` says why not."""
 

@@ -1,14 +1,24 @@
 """What happened to the instances during a run: flips, losses, instances that came and left, flips that were refused."""
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tetribench.core.events import Event, EventKind
+from tetribench.metrics.timeline import EventsByKind
 
 COLUMNS = ("time_s", "instance", "what", "role", "to", "reason", "drain_s", "overhead_s")
+
+KINDS = (
+    EventKind.FLIP_STARTED,
+    EventKind.FLIPPED,
+    EventKind.INSTANCE_LOST,
+    EventKind.FLIP_REFUSED,
+    EventKind.INSTANCE_READY,
+)
 
 
 def change_table(events: Iterable[Event]) -> pd.DataFrame:
@@ -18,11 +28,11 @@ def change_table(events: Iterable[Event]) -> pd.DataFrame:
     finish what the instance held, and `overhead_s` beside that: from the decision until control knows of the new role
     (paper section 3.5 prints 5 to 7 ms for it). NaN and None where a column does not apply.
     """
-    events = sorted(events, key=lambda event: event.time_s)
+    by_kind = EventsByKind.of(events)
     reasons: dict[str, str] = {}
-    served = min((event.time_s for event in events if event.kind is EventKind.ARRIVED), default=np.inf)
+    served = min((event.time_s for event in by_kind[EventKind.ARRIVED]), default=np.inf)
     rows: list[dict[str, Any]] = []
-    for event in events:
+    for event in sorted(chain.from_iterable(by_kind[kind] for kind in KINDS), key=lambda event: event.time_s):
         details, row = event.details, {"time_s": event.time_s, "instance": event.source}
         match event.kind:
             case EventKind.FLIP_STARTED:

@@ -1,6 +1,6 @@
 """One system's result as a whole, and several systems side by side against a baseline."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce
 from math import isfinite, nan
@@ -16,6 +16,7 @@ from tetribench.metrics.resources import PerfPerDollar, Tables, attainment, perf
 from tetribench.metrics.slo import Slo
 from tetribench.metrics.timeline import (
     Accounting,
+    EventsByKind,
     TokenTimes,
     account,
     instance_table,
@@ -48,15 +49,18 @@ class SystemResult:
     summary: Summary
     """Plain values, ready for JSON: `accounting`; `metrics` by class (`overall`, then each label if there are several)
     and column; `resources` by name; `slo` by SLA class. None where a value is undefined."""
+    slo: Slo
 
 
-def measure(system: str, events: Sequence[Event], slo: Slo) -> SystemResult:
+def measure(system: str, events: Iterable[Event], slo: Slo) -> SystemResult:
     """All tables and statistics of one system's run."""
-    times = token_times(events)
-    requests = add_metrics(request_table(events), times)
+    log = EventsByKind(events)
+    times = token_times(log)
+    requests = add_metrics(request_table(log), times)
+    iterations, transfers, changes = iteration_table(log), transfer_table(log), change_table(log)
+    tables = Tables(requests, instance_table(log, iterations, transfers), iterations, transfers, changes, slo)
+    del events, log  # they take more memory than all that follows
     itl_s = itl_values(requests, times)
-    iterations, transfers, changes = iteration_table(events), transfer_table(events), change_table(events)
-    tables = Tables(requests, instance_table(events), iterations, transfers, changes, slo)
     accounting = account(requests)
     summary = {
         "accounting": asdict(accounting),
@@ -65,7 +69,7 @@ def measure(system: str, events: Sequence[Event], slo: Slo) -> SystemResult:
         "slo": attainment(requests, slo),
     }
     return SystemResult(
-        system, requests, times, itl_s, tables.instances, iterations, transfers, changes, accounting, summary
+        system, requests, times, itl_s, tables.instances, iterations, transfers, changes, accounting, summary, slo
     )
 
 

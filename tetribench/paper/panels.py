@@ -55,6 +55,6 @@ def _draw_panel(axes: Axes, table: pd.DataFrame, panel: Panel, relative: bool) -
     axes.set_xticks(list(places.values()), [f"{x:g}" for x in places])
     room_for_legend = 1.0 + 0.09 * len(handles) if len(handles) > 1 else 1.0
     axes.set(title=panel.title, ylim=(0, axes.get_ylim()[1] * room_for_legend))
-    label(axes, panel.x, f"{panel.y}, relative" if relative else panel.y)
+    label(axes, panel.x, f"{panel.y.partition(' (')[0]}, relative to the first" if relative else panel.y)
     if len(handles) > 1:
         axes.legend(handles=handles, loc="upper left", fontsize=8, handlelength=3)

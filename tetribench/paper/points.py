@@ -28,9 +28,11 @@ def point_table(points: Sequence[Point], timer: Timer, value: Value) -> pd.DataF
     `low` and `high` bound the middle half of our samples. `error` is ours against the paper's, which means something
     only on the paper's model and hardware; the two `_relative` columns can be held against each other anywhere.
     """
-    timings = timer([point.step for point in points])
+    steps = list(dict.fromkeys(point.step for point in points))  # one prompt alone begins several series
+    timings = dict(zip(steps, timer(steps), strict=True))
     rows = []
-    for point, timing in zip(points, timings, strict=True):
+    for point in points:
+        timing = timings[point.step]
         ours, ends = value(point, timing.seconds), (value(point, timing.low_s), value(point, timing.high_s))
         rows.append(
             {

@@ -19,7 +19,7 @@ from tetribench.core.request import Request
 from tetribench.core.seeds import generator
 from tetribench.core.sequence import LengthRange, Sequence
 from tetribench.engine.base import Batch, EngineInfo, PrefillChunk
-from tetribench.instance.scheduler import Outbox
+from tetribench.instance.scheduler import DecodesNothing, Outbox
 from tetribench.kv.blocks import BlockAllocator
 from tetribench.kv.transfer import Granularity, Moved
 from tetribench.prefill.chunk import Chunker
@@ -65,7 +65,7 @@ class PrefillPolicies:
         return PrefillScheduler(name, self, info)
 
 
-class PrefillScheduler:
+class PrefillScheduler(DecodesNothing):
     """A prompt's way: raw queue, scheduled queue, chunks.
 
     Its response length is predicted before the raw queue, or beside all this (`Predictions`). After its first chunk,
@@ -93,6 +93,10 @@ class PrefillScheduler:
             granularity=policies.granularity,
             rng=generator(policies.seed, "prefill", name),
         )
+
+    @property
+    def may_have_batch(self) -> bool:
+        return bool(self._raw or self._scheduled)
 
     @property
     def num_used_blocks(self) -> int:

@@ -7,7 +7,7 @@ from rich.progress import Progress
 from tetribench.experiment import Composed
 from tetribench.report.finding import SystemFigure
 from tetribench.study.base import Study
-from tetribench.study.cells import cells_of, check_seeds
+from tetribench.study.cells import Cell, cells_of, check_seeds
 from tetribench.study.simulate import simulate_all
 
 
@@ -19,8 +19,15 @@ class SystemStudy(Study):
         self.seeds = check_seeds(seeds)
         self._quantities = figure.quantities
 
+    def cells(self, composed: Composed) -> list[Cell]:
+        """What is simulated."""
+        return cells_of(composed.axes(), self.seeds)
+
     def rows(self, composed: Composed, console: Console) -> pd.DataFrame:
-        cells = cells_of(composed.axes(), self.seeds)
+        return self.simulate(composed, self.cells(composed), console)
+
+    def simulate(self, composed: Composed, cells: list[Cell], console: Console) -> pd.DataFrame:
+        """A row for each of `cells`."""
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             bar = progress.add_task(self.name, total=len(cells))
             return simulate_all(composed, cells, self._quantities, lambda: progress.advance(bar))

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from tetribench.control.churn import Step
 from tetribench.control.flip import FlipPolicy, NoFlip
 from tetribench.control.route import Router
-from tetribench.core.messages import TokenOutput
+from tetribench.core.messages import TokenOutput, TokenRun
 from tetribench.core.request import Request
 from tetribench.core.roles import Role
 from tetribench.engine.base import EngineFactory, PredictorFactory
@@ -16,8 +16,9 @@ from tetribench.instance.launch import InstanceSpec
 from tetribench.instance.scheduler import SchedulerFactory
 from tetribench.kv.links import Medium
 
-Deliver = Callable[[SequenceOf[TokenOutput]], None]
-"""Called with the tokens that reach the client together."""
+Deliver = Callable[[SequenceOf[TokenOutput], SequenceOf[TokenRun]], None]
+"""Called with the tokens that reach the client together; in virtual time also with runs of them, which did so over
+some time."""
 
 Fail = Callable[[Exception], None]
 """Called when the system cannot go on; the first call counts."""
@@ -31,6 +32,9 @@ class Serving(Protocol):
 
     def submit(self, request: Request) -> None:
         """Send a request; its tokens come through `deliver`."""
+
+    def catch_up(self) -> None:
+        """Deliver the tokens of runs that are still going on, as far as they have come."""
 
     async def stop(self) -> None:
         """End it; may be called in any state."""

@@ -30,7 +30,7 @@ class Stack:
         self._num_started: Counter[Role] = Counter()
         self._running: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
-        self._deliver: Deliver = lambda outputs: None
+        self._deliver: Deliver = lambda outputs, runs: None
         self._fail: Fail = lambda error: None
 
     async def start(self, deliver: Deliver, fail: Fail) -> dict[str, dict[str, Any]]:
@@ -117,17 +117,20 @@ class Stack:
     def _carry_out(self) -> None:
         """Do what the control plane has written into its outbox."""
         outbox = self._control.outbox
-        events, outbox.events = outbox.events, []
-        self._log.extend(events)
-        for event in events:
-            if event.kind is EventKind.INSTANCE_LOST:
-                self._stopped(event.source)
-        if outbox.outputs:
+        if outbox.events:
+            events, outbox.events = outbox.events, []
+            self._log.extend(events)
+            for event in events:
+                if event.kind is EventKind.INSTANCE_LOST:
+                    self._stopped(event.source)
+        if outbox.outputs or outbox.runs:
             outputs, outbox.outputs = outbox.outputs, []
-            self._deliver(outputs)
-        for to, message in outbox.messages:
-            self._launcher.send(to, message)
-        outbox.messages.clear()
+            runs, outbox.runs = outbox.runs, []
+            self._deliver(outputs, runs)
+        if outbox.messages:
+            for to, message in outbox.messages:
+                self._launcher.send(to, message)
+            outbox.messages.clear()
         for name in outbox.leaving:
             self._tasks.append(asyncio.create_task(self._keep(partial(self._end, name))))
         outbox.leaving.clear()
@@ -140,6 +143,9 @@ class Stack:
         if name in self._running:
             self._running.remove(name)
             self._record(EventKind.INSTANCE_STOPPED, name)
+
+    def catch_up(self) -> None:
+        self._launcher.catch_up()
 
     async def stop(self) -> None:
         for task in self._tasks:

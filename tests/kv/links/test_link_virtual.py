@@ -33,6 +33,28 @@ def test_in_virtual_time_the_slower_of_link_and_copy_counts(speed: LinkSpeed, ex
     assert clock.now() == expected_s
 
 
+def test_what_comes_to_one_instance_at_once_comes_one_after_the_other() -> None:
+    """Three peers push one block each, of half a second: two to one instance, one to another."""
+    clock = VirtualClock()
+    receivers = {name: VirtualLink(LinkSpeed(), clock, 1000, 2000.0) for name in ("decode-0", "decode-1")}
+    senders = [VirtualLink(LinkSpeed(), clock, 1000, 2000.0) for _ in range(3)]
+    ended: dict[int, float] = {}
+
+    async def push(number: int, to: str) -> None:
+        await senders[number].move(to, [0], [0])
+        ended[number] = clock.now()
+
+    async def main() -> None:
+        for sender in senders:
+            sender.connect({name: link.handle() for name, link in receivers.items()})
+        await asyncio.gather(push(0, "decode-0"), push(1, "decode-0"), push(2, "decode-1"))
+        await clock.sleep(10.0)
+        await push(0, "decode-0")
+
+    run_virtual(clock, main())
+    assert ended == {0: 11.5, 1: 1.0, 2: 0.5}
+
+
 def test_a_peer_that_is_not_known_or_goes_away_meanwhile_fails_the_move() -> None:
     clock = VirtualClock()
     link = link_of(clock, LinkSpeed())
