@@ -213,6 +213,7 @@ def test_every_experiment_runs(name: str, tetribench: Command, tmp_path: Path) -
 SMALL = "workload.num_requests=8"
 SMALL_STUDIES: dict[str, list[str]] = {
     "fig01": ["task.num_lengths=100"],
+    **{f"fig0{figure}": [] for figure in (2, 3, 4, 5)},
     "fig16": [SMALL, "~axes.window", "+axes.window={w16:{},w128:{alternatives.sjf.window:128}}"],
     "fig19": [SMALL, "~axes.instances", "+axes.instances={two:{system.tetri.num_decode:2}}"],
     "sensitivity": [

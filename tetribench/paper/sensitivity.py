@@ -58,15 +58,14 @@ class Sensitivity:
             "Our change in percent; framed: reproduced. Blue is less than printed, orange more; what is printed stands "
             "above"
         )
-        margins = Margins(left=1.75, right=0.1, top=1.55, bottom=0.1)
+        margins = Margins(left=2.05, right=0.1, top=1.6, bottom=0.1)
         figure, axes = new_figure(self.title, subtitle, 0.2 * len(assumptions), margins=margins)
         panel = axes[0][0]
         distance = np.zeros((len(assumptions), len(claims)))
         for column, claim in enumerate(claims):
             for line, assumption in enumerate(assumptions):
                 one = by_cell[claim, assumption]
-                reference = one["printed"] if not np.isnan(one["printed"]) else 0.0
-                distance[line, column] = one["ours"] - reference
+                distance[line, column] = 0.0 if np.isnan(one["printed"]) else one["ours"] - one["printed"]
                 text = f"{round(100 * one['ours']):+d}" if np.isfinite(one["ours"]) else ""
                 panel.text(column, line, text, ha="center", va="center", size=6.5)
                 if one["verdict"] == Verdict.reproduced.value:
@@ -75,7 +74,12 @@ class Sensitivity:
                     )
         panel.imshow(distance, cmap=COLOURS, vmin=-FAR, vmax=FAR, aspect="auto")
         panel.set_yticks(range(len(assumptions)), assumptions)
-        panel.set_xticks(range(len(claims)), [f"{printed[claim]}  {claim}" for claim in claims], rotation=90, size=6.5)
+        panel.set_xticks(
+            range(len(claims)),
+            [f"{printed[claim]}  {claim}".replace("comparable", "same") for claim in claims],
+            rotation=90,
+            size=6.5,
+        )
         panel.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
         panel.grid(visible=False)
         panel.spines[:].set_visible(False)
