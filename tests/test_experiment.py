@@ -187,15 +187,18 @@ def test_wandb_offline_gets_metrics_tables_and_figures(tetribench: Command, tmp_
     assert any(name.endswith(".table.json") for name in files)
 
 
-def _is_study(name: str) -> bool:
-    """It says so itself, or it is another one with a few changes."""
+def _task(name: str) -> str:
+    """What an experiment is: it says so itself, or it is another one with a few changes."""
     text = (conf_folder() / "experiment" / f"{name}.yaml").read_text()
+    if found := re.search(r"override /task: (\w+)$", text, re.MULTILINE):
+        return found[1]
     above = re.search(r"^  - (\w+)$", text, re.MULTILINE)
-    return "override /task: study" in text or (above is not None and above[1] != "_self_" and _is_study(above[1]))
+    return "run" if above is None or above[1] == "_self_" else _task(above[1])
 
 
-STUDIES = [name for name in options_of("experiment") if _is_study(name)]
-EXPERIMENTS = [name for name in options_of("experiment") if name not in STUDIES]
+TASKS = {name: _task(name) for name in options_of("experiment")}
+EXPERIMENTS = [name for name, task in TASKS.items() if task == "run"]
+STUDIES = [name for name, task in TASKS.items() if task not in ("run", "paper")]
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -207,7 +210,16 @@ def test_every_experiment_runs(name: str, tetribench: Command, tmp_path: Path) -
     assert (tmp_path / "run" / "report.html").exists()
 
 
+SMALL = "workload.num_requests=8"
 SMALL_STUDIES: dict[str, list[str]] = {
+    "fig01": ["task.num_lengths=100"],
+    **{f"fig0{figure}": [] for figure in (2, 3, 4, 5)},
+    "fig16": [SMALL, "~axes.window", "+axes.window={w16:{},w128:{alternatives.sjf.window:128}}"],
+    "fig19": [SMALL, "~axes.instances", "+axes.instances={two:{system.tetri.num_decode:2}}"],
+    "sensitivity": [
+        *("~axes.workload", "+axes.workload={LPLD:{workload.num_requests:4}}"),
+        *("~axes.assumption", "+axes.assumption={as it is:{},slow:{hardware.overhead_s:x20}}"),
+    ],
     "equal_hardware": [f"alternatives.{name}.num_requests=4" for name in ("lpld", "lphd", "hpld", "hphd", "mixed")],
     "attribution": ["~axes.workload.Mixed", "alternatives.lphd.num_requests=4"],
     "attribution_2p2d": ["~axes.workload.LPHD", "alternatives.mixed.num_requests=4"],
@@ -216,10 +228,13 @@ SMALL_STUDIES: dict[str, list[str]] = {
 }
 """What makes an experiment small, where it is not the number of requests."""
 
+SEEDLESS = ("lengths", "steps")
+"""Tasks of experiments that have nothing to draw with several seeds."""
+
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_study_runs(name: str, tetribench: Command, tmp_path: Path) -> None:
-    small = SMALL_STUDIES.get(name, ["workload.num_requests=8"])
-    assert tetribench(f"+experiment={name}", "task.seeds=[0,1]", *small) == 0
+    seeds = [] if TASKS[name] in SEEDLESS else ["task.seeds=[0,1]"]
+    assert tetribench(f"+experiment={name}", *seeds, *SMALL_STUDIES.get(name, [SMALL])) == 0
     for suffix in (".csv", "_rows.csv", ".svg", ".png"):
         assert (tmp_path / f"{name}{suffix}").stat().st_size > 0

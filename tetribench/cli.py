@@ -17,6 +17,7 @@ from rich.console import Console
 from tetribench.composition import Composition
 from tetribench.config import conf_folder, options_of, register
 from tetribench.config_errors import explain, refuse_added_keys
+from tetribench.experiment import ExperimentsFailed
 from tetribench.instance.launch import InstanceFailed
 
 HELP = """\
@@ -77,7 +78,7 @@ def answered() -> Iterator[None]:
         yield
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         sys.exit(_say(explain(error, sys.argv[1:]), BAD_INPUT))
-    except (InstanceFailed, TimeoutError) as error:
+    except (ExperimentsFailed, InstanceFailed, TimeoutError) as error:
         sys.exit(_say(str(error), FAILED))
     except KeyboardInterrupt:
         sys.exit(_say("interrupted; what was recorded so far is in the run folder", INTERRUPTED))

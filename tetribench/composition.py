@@ -1,5 +1,6 @@
 """From the composed configuration to objects: the only place where components are built."""
 
+import re
 from collections.abc import Mapping
 from copy import deepcopy
 from functools import cached_property
@@ -14,6 +15,8 @@ from tetribench.config import build, options_of
 from tetribench.config_errors import explain
 from tetribench.experiment import Axes, Resolved, Setup
 from tetribench.metrics.slo import Slo
+
+_TIMES = re.compile(r"x(\d+(?:\.\d+)?)")
 
 
 class Composition:
@@ -34,7 +37,7 @@ class Composition:
         config = deepcopy(self._config)
         for option, value in options.items():
             try:
-                OmegaConf.update(config, option, value, merge=False)
+                OmegaConf.update(config, option, _scaled(config, option, value), merge=False)
             except OmegaConfBaseException as error:  # which holds the configuration and cannot leave its process
                 raise ValueError(f"{option}: {explain(error, [])}") from None
         return Composition(config, self._command)
@@ -88,6 +91,17 @@ def _check(config: DictConfig) -> None:
         raise ValueError(f"systems=[]: name at least one of {', '.join(sorted(config.system))}")
     if config.stall_timeout_s <= 0:
         raise ValueError(f"stall_timeout_s={config.stall_timeout_s}: must be positive")
+
+
+def _scaled(config: DictConfig, option: str, value: Any) -> Any:
+    """`x2` is twice what the option is; any other value is itself."""
+    if not isinstance(value, str) or (found := _TIMES.fullmatch(value)) is None:
+        return value
+    present = OmegaConf.select(config, option)
+    if not isinstance(present, int | float):
+        raise ValueError(f"{option}={value}: multiplies a number, and the option is {present}")
+    scaled = present * float(found[1])
+    return round(scaled) if isinstance(present, int) else scaled
 
 
 def _legends(names: list[str]) -> dict[str, str]:

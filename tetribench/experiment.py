@@ -61,6 +61,10 @@ class Resolved:
     yaml: str
 
 
+class ExperimentsFailed(Exception):
+    """Some of several experiments failed; the message says which and why."""
+
+
 Axes = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """By axis and label, the options that differ there."""
 
@@ -78,7 +82,7 @@ class Composed(Protocol):
         """What an experiment varies."""
 
     def variant(self, options: Mapping[str, Any]) -> "Composed":
-        """The same with other values of some options, by their dotted names."""
+        """The same with other values of some options, by their dotted names; `x2` is twice the present value."""
 
     def experiment(self, name: str, overrides: list[str]) -> "Composed":
         """What the command line would say with `+experiment=name` and these overrides alone."""

@@ -17,7 +17,7 @@ def environment() -> dict[str, Any]:
     """Facts about the code, the packages and the machine. What cannot be had is absent, never guessed."""
     return {
         "tetribench": tetribench.__version__,
-        **_commit(),
+        **commit(),
         "python": platform.python_version(),
         "packages": _packages(),
         "machine": _machine(),
@@ -33,13 +33,13 @@ def _run(*command: str, cwd: Path | None = None) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _commit() -> dict[str, Any]:
+def commit() -> dict[str, Any]:
     """Of the checkout that the code runs from; an installed package has a version only."""
     root = Path(__file__).parent.parent
     if not (root / ".git").exists():
         return {}
-    commit = _run("git", "rev-parse", "HEAD", cwd=root)
-    return {} if commit is None else {"commit": commit, "dirty": bool(_run("git", "status", "--porcelain", cwd=root))}
+    found = _run("git", "rev-parse", "HEAD", cwd=root)
+    return {} if found is None else {"commit": found, "dirty": bool(_run("git", "status", "--porcelain", cwd=root))}
 
 
 def _packages() -> dict[str, str]:

@@ -50,6 +50,7 @@ def test_a_disaggregated_life(disaggregated: list[Event]) -> None:
         "failed_s": None,
         "predicted_low": 0.0,
         "predicted_high": 200.0,
+        "predicting_s": 0.1,
         "reason": None,
         "num_output_tokens": 4,
         "num_preemptions": 0,

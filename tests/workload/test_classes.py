@@ -33,6 +33,13 @@ def test_scaling_changes_lengths_and_not_labels() -> None:
     assert [request.max_output_tokens for request in small] == [max(1, round(r.max_output_tokens / 100)) for r in full]
 
 
+def test_prompts_and_outputs_have_scales_of_their_own() -> None:
+    full = ClassWorkload(name="x", arrivals=AtOnce()).draw(0).requests
+    scaled = ClassWorkload(name="x", arrivals=AtOnce(), length_scale=2, prompt_scale=0.5, output_scale=1e-9).draw(0)
+    assert [request.num_prompt_tokens for request in scaled.requests] == [r.num_prompt_tokens for r in full]
+    assert {request.max_output_tokens for request in scaled.requests} == {1}
+
+
 def test_a_seed_gives_the_same_requests_and_another_seed_others(mixed: ClassWorkload) -> None:
     assert mixed.draw(7) == mixed.draw(7)
     assert mixed.draw(7).fingerprint() != mixed.draw(8).fingerprint()
@@ -61,6 +68,8 @@ def test_a_task_has_its_own_lengths() -> None:
     ("options", "message"),
     [
         ({"num_requests": 0}, r"^workload\.num_requests=0: must be at least 1$"),
+        ({"prompt_scale": 0.0}, r"^workload\.prompt_scale=0\.0: must be above 0 and finite$"),
+        ({"output_scale": -1.0}, r"^workload\.output_scale=-1\.0: must be above 0 and finite$"),
         ({"length_scale": 0.0}, r"^workload\.length_scale=0\.0: must be above 0 and finite$"),
         ({"request_rate": 4.0}, r"^workload\.request_rate=4\.0: arrivals at_once has no rate"),
     ],

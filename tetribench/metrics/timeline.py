@@ -112,6 +112,8 @@ def request_table(events: Iterable[Event]) -> pd.DataFrame:
     for end in ("low", "high"):
         bounds = [_detail(first[EventKind.PREDICTED].get(id), end) for id in ids]
         columns[f"predicted_{end}"] = _floats([np.nan if bound is None else bound for bound in bounds])
+    spent_s = [_detail(first[EventKind.PREDICTED].get(id), "duration_s") for id in ids]
+    columns["predicting_s"] = _floats([np.nan if spent is None else spent for spent in spent_s])
     columns["reason"] = _texts([_detail(first[EventKind.FAILED].get(id), "reason") for id in ids])
     columns["num_output_tokens"] = _ints(
         finished[id].details["num_output_tokens"] if id in finished else num_delivered[id] for id in ids

@@ -1,90 +1,109 @@
 """A workload on TetriInfer and on the paper's baseline (paper section 5.2, figures 11 to 15)."""
 
-import numpy as np
+from collections.abc import Mapping
+
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tetribench.metrics.compare import OVERALL, SystemResult
-from tetribench.metrics.intervals import mean_interval, ratio_interval
-from tetribench.metrics.resources import perf_per_dollar
-from tetribench.report.style import Margins, label, new_figure, system_looks
+from tetribench.paper.pairs import PERF_PER_DOLLAR, change_text, summarise
+from tetribench.paper.quantities import mean_of, quantile_of, resource
+from tetribench.report.bars import draw_bars, patches
+from tetribench.report.finding import Quantity
+from tetribench.report.style import Look, Margins, label, legend, new_figure, system_looks
 
-PANELS = {
-    "ttft_s": "Mean TTFT (s)",
-    "jct_s": "Mean JCT (s)",
-    "resource_time_s": "Resource usage time (s)",
-    "perf_per_dollar": "perf/$ (the paper's)",
-}
+MEANS = {"ttft_s": "Mean TTFT (s)", "jct_s": "Mean JCT (s)", "resource_time_s": "Resource usage time (s)"}
+CURVES = {"ttft_s": "TTFT (s)", "jct_s": "JCT (s)"}
+SOURCES = {"ttft_s": "ttft_engine_s", "jct_s": "jct_s"}
+NAMES = {"vllm_like_cap16": "vLLM-like, cap 16", "ts_roce": "TS-RoCE", "ts_nvlink": "TS-NVLink"}
+PERCENTS = range(0, 101, 5)
 
-
-def _mean(column: str, result: SystemResult) -> float:
-    return float(result.summary["metrics"][OVERALL][column]["mean"])
+SUBTITLE = "OPT-13B on two V100 an instance, simulated; means over the seeds, whiskers and bands are 95 % intervals"
 
 
 class EndToEnd:
-    """Bars of each system's mean over the seeds, with 95 % intervals; ratios are paired by seed.
+    """The paper's form: the distributions of TTFT and JCT, the means, the resource usage time and perf/$.
 
-    TTFT is the paper's: up to the end of the request's last chunk (`ttft_engine_s`). perf/$ is the formula that
-    reproduces what the paper prints, on the ratios of each seed. `workload` is for the title.
+    TTFT is the paper's: up to the end of the request's last chunk (`ttft_engine_s`). perf/$ is read in both ways, on
+    the ratios of each seed. A curve is the mean over the seeds of each percentile. `workload` is for the title.
     """
 
     def __init__(self, *, figure: int, workload: str, baseline: str) -> None:
         self.title = f"Figure {figure}: {workload}"
         self.baseline = baseline
-        self.quantities = {
-            "ttft_s": lambda result: _mean("ttft_engine_s", result),
-            "jct_s": lambda result: _mean("jct_s", result),
-            "resource_time_s": lambda result: float(result.summary["resources"]["resource_time_s"]),
+        self.quantities: Mapping[str, Quantity] = {
+            "ttft_s": mean_of("ttft_engine_s"),
+            "jct_s": mean_of("jct_s"),
+            "resource_time_s": resource("resource_time_s"),
+            **{
+                _percentile(metric, percent): quantile_of(column, percent / 100)
+                for metric, column in SOURCES.items()
+                for percent in PERCENTS
+            },
         }
 
     def table(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """A row for each system and metric: mean, its bounds, and the ratio to the baseline with its bounds."""
-        rows = _with_perf_per_dollar(rows, self.baseline)
-        by_system = {str(system): own.sort_values("seed") for system, own in rows.groupby("system", sort=False)}
-        found = []
-        for system, own in by_system.items():
-            for metric in PANELS:
-                values, base = own[metric].tolist(), by_system[self.baseline][metric].tolist()
-                mean, ratio = mean_interval(values), ratio_interval(values, base)
-                found.append((system, metric, *mean, *ratio))
-        columns = ["system", "metric", "mean", "low", "high", "ratio", "ratio_low", "ratio_high"]
-        return pd.DataFrame(found, columns=columns)
+        """A row for each system and metric, the percentiles last."""
+        metrics = [*MEANS, *PERF_PER_DOLLAR, *(name for name in self.quantities if name not in MEANS)]
+        table = summarise(rows, metrics, {"system": self.baseline})
+        is_curve = ~table["metric"].isin([*MEANS, *PERF_PER_DOLLAR])
+        return pd.concat([table[~is_curve], table[is_curve]], ignore_index=True)
 
     def draw(self, table: pd.DataFrame) -> Figure:
         systems = list(dict.fromkeys(table["system"]))
         looks = system_looks(systems, self.baseline)
-        subtitle = "OPT-13B on V100, simulated; mean over the seeds, whiskers are 95 % intervals"
-        figure, axes = new_figure(self.title, subtitle, 2.2, margins=Margins(bottom=0.75), num_columns=len(PANELS))
-        for panel, (metric, title) in zip(axes[0], PANELS.items(), strict=True):
-            own = table[table["metric"] == metric].set_index("system").loc[systems]
-            places = np.arange(len(systems))
-            for place, system in zip(places, systems, strict=True):
-                look = looks[system]
-                panel.bar(place, own["mean"][system], color=[look.tint], edgecolor=look.colour, hatch=look.hatch)
-            spread = np.array([own["mean"] - own["low"], own["high"] - own["mean"]])
-            panel.errorbar(places, own["mean"], spread, fmt="none", ecolor="#1a1a1a", capsize=3, linewidth=1)
-            panel.set_xticks(places, [system.replace("_", "\n") for system in systems])
+        margins = Margins(top=1.05, bottom=0.5, hspace=0.75, wspace=0.6)
+        figure, axes = new_figure(self.title, SUBTITLE, 4.6, margins=margins, num_rows=2, num_columns=3)
+        legend(figure, patches(systems, looks, NAMES))
+        for panel, (metric, title) in zip(axes[0], MEANS.items(), strict=True):
+            draw_bars(panel, _by_series(table, {metric: ""}), systems, looks)
             panel.set_title(title)
-            panel.grid(visible=False, axis="x")
             label(panel)
+        for panel, (metric, title) in zip(axes[1][:2], CURVES.items(), strict=True):
+            for system in systems:
+                _draw_curve(panel, table[table["system"] == system], metric, looks[system])
+            panel.set_title(f"Share of requests by {title.partition(' ')[0]}")
+            panel.set(xlim=(0, None), ylim=(0, 1.02))
+            label(panel, title)
+        perf = axes[1][2]
+        readings = {
+            metric: f"the {reading}'s" if reading == "paper" else reading for metric, reading in PERF_PER_DOLLAR.items()
+        }
+        draw_bars(perf, _by_series(table, readings), systems, looks, list(readings.values()))
+        perf.axhline(1, color=looks[self.baseline].colour, linewidth=0.8)
+        perf.set_title(f"perf/$ against {NAMES.get(self.baseline, self.baseline)}")
+        label(perf, "reading of the term")
         return figure
 
     def reading(self, table: pd.DataFrame) -> list[str]:
-        others = table[(table["system"] != self.baseline) & (table["metric"] != "perf_per_dollar")]
-        return [
-            f"{row['system']}: {PANELS[row['metric']].partition(' (')[0]} {row['ratio'] - 1:+.0%} "
-            f"[{row['ratio_low'] - 1:+.0%}, {row['ratio_high'] - 1:+.0%}] against {self.baseline}."
-            for row in others.to_dict("records")
-        ]
+        """A sentence for each of the other systems."""
+        sentences = []
+        for system in dict.fromkeys(table["system"]):
+            if system == self.baseline:
+                continue
+            own = table[table["system"] == system].set_index("metric").to_dict("index")
+            changes = [f"{title.partition(' (')[0]} {change_text(own[metric])}" for metric, title in MEANS.items()]
+            perf = [f"{own[metric]['ratio']:.2f}" for metric in PERF_PER_DOLLAR]
+            sentences.append(
+                f"{system} against {self.baseline}: {', '.join(changes)}; perf/$ {perf[0]} as the paper reads it, "
+                f"{perf[1]} as usual."
+            )
+        return sentences
 
 
-def _with_perf_per_dollar(rows: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """Against the baseline's row of the same seed."""
-    base = {row["seed"]: row for row in rows[rows["system"] == baseline].to_dict("records")}
-    paper = [
-        perf_per_dollar(
-            row["jct_s"], row["resource_time_s"], base[row["seed"]]["jct_s"], base[row["seed"]]["resource_time_s"]
-        ).paper
-        for row in rows.to_dict("records")
-    ]
-    return rows.assign(perf_per_dollar=paper)
+def _percentile(metric: str, percent: int) -> str:
+    return f"{metric.removesuffix('_s')}_p{percent:02}_s"
+
+
+def _by_series(table: pd.DataFrame, groups: dict[str, str]) -> pd.DataFrame:
+    """Mean and bounds by group and system; `groups` has by metric the name of its group."""
+    own = table[table["metric"].isin(groups)]
+    return own.assign(group=own["metric"].map(groups)).set_index(["group", "system"])
+
+
+def _draw_curve(panel: Axes, own: pd.DataFrame, metric: str, look: Look) -> None:
+    by_metric = own.set_index("metric")
+    points = by_metric.loc[[_percentile(metric, percent) for percent in PERCENTS]]
+    shares = [percent / 100 for percent in PERCENTS]
+    panel.plot(points["mean"], shares, color=look.colour, linestyle=look.line, linewidth=1.6)
+    panel.fill_betweenx(shares, points["low"], points["high"], color=look.tint, linewidth=0, alpha=0.7)

@@ -72,7 +72,12 @@ def run_subtitle(run: Run) -> str:
 
 def keep(figure: Figure, folder: Path, stem: str, caption: str) -> Drawn:
     """Save a figure and make it ready for a page."""
-    svg, png = save(figure, folder, stem)
+    return embedded(figure, save(figure, folder, stem), caption)
+
+
+def embedded(figure: Figure, files: tuple[Path, Path], caption: str) -> Drawn:
+    """A figure that was saved as these files, SVG and PNG, ready for a page."""
+    svg, png = files
     uris = (_data_uri(svg, "image/svg+xml"), _data_uri(png, "image/png"))
     width_in, height_in = figure.get_size_inches()
     return Drawn(figure.texts[0].get_text(), caption, min(uris, key=len), round(width_in * 96), round(height_in * 96))

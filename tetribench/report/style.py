@@ -87,7 +87,7 @@ ROLES = {
 SYSTEMS = (
     Look("#000000"),
     Look("#D55E00", hatch="////", line=(0, (5, 1.6))),
-    Look("#56B4E9", hatch="....", line=(0, (5, 1.4, 1, 1.4))),
+    Look("#56B4E9", hatch="\\\\\\\\", line=(0, (5, 1.4, 1, 1.4))),
     Look("#009E73", hatch="xxxx", line=(0, (1.2, 1.2))),
     Look("#CC79A7", hatch="----", line=(0, (9, 2))),
     Look("#E69F00", hatch="++++", line=(0, (3, 1, 1, 1, 1, 1))),

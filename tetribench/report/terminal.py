@@ -24,6 +24,9 @@ SHORT = (
 )
 """The headline metrics that stand abreast in 80 columns, where many systems stand below each other."""
 
+MAX_NUMBERS = 24
+"""Rows of an experiment's table; all of them stand in its file."""
+
 _STYLES = {"better": "green", "worse": "red", "": ""}
 
 
@@ -64,8 +67,13 @@ def to_rich(table: Table) -> RichTable:
 
 
 def numbers(finding: Finding) -> RichTable:
-    """An experiment's table."""
-    return frame_table(finding.title, finding.table)
+    """An experiment's table, its first rows where it is long."""
+    frame = finding.table.head(MAX_NUMBERS)
+    shown = frame_table(finding.title, frame)
+    num_left = len(finding.table) - len(frame)
+    shown.caption = f"{num_left} more rows in {finding.name}.csv" if num_left else None
+    shown.caption_justify = "left"
+    return shown
 
 
 def frame_table(title: str, frame: pd.DataFrame) -> RichTable:

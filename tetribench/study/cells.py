@@ -37,6 +37,14 @@ def cells_of(axes: Axes, seeds: Sequence[int]) -> list[Cell]:
     return cells
 
 
+def check_seeds(seeds: list[int] | None) -> list[int]:
+    """The seeds of an experiment, five where none are given. Raises ValueError where they make no interval."""
+    seeds = list(range(5)) if seeds is None else seeds
+    if len(set(seeds)) < 2:
+        raise ValueError(f"task.seeds={seeds}: an interval needs at least 2 different seeds")
+    return seeds
+
+
 def _merged(by_axis: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for axis, own in by_axis.items():

@@ -7,7 +7,7 @@ from rich.progress import Progress
 from tetribench.experiment import Composed
 from tetribench.report.finding import SystemFigure
 from tetribench.study.base import Study
-from tetribench.study.cells import Cell, cells_of
+from tetribench.study.cells import Cell, cells_of, check_seeds
 from tetribench.study.simulate import simulate_all
 
 
@@ -16,9 +16,7 @@ class SystemStudy(Study):
 
     def __init__(self, *, name: str, figure: SystemFigure, out: str, seeds: list[int] | None = None) -> None:
         super().__init__(name=name, figure=figure, out=out)
-        self.seeds = list(range(5)) if seeds is None else seeds
-        if len(set(self.seeds)) < 2:
-            raise ValueError(f"task.seeds={self.seeds}: an interval needs at least 2 different seeds")
+        self.seeds = check_seeds(seeds)
         self._quantities = figure.quantities
 
     def cells(self, composed: Composed) -> list[Cell]:
@@ -30,6 +28,6 @@ class SystemStudy(Study):
 
     def simulate(self, composed: Composed, cells: list[Cell], console: Console) -> pd.DataFrame:
         """A row for each of `cells`."""
-        with Progress(console=console, transient=True) as progress:
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             bar = progress.add_task(self.name, total=len(cells))
             return simulate_all(composed, cells, self._quantities, lambda: progress.advance(bar))

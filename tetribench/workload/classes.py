@@ -13,7 +13,8 @@ class ClassWorkload:
     """`num_requests` requests with lengths of `task`, restricted to one class of prompt and of output.
 
     Prompt and output are drawn independently of each other: the paper shows only the two marginal distributions.
-    `request_rate` is in requests per second. All requests come under `sla_class`.
+    Lengths are multiplied by `length_scale`, and those of prompts and outputs by a scale of their own too; classes are
+    those of the lengths before that. `request_rate` is in requests per second. All requests come under `sla_class`.
     """
 
     def __init__(
@@ -27,10 +28,13 @@ class ClassWorkload:
         num_requests: int = 128,
         request_rate: float | None = None,
         length_scale: float = 1.0,
+        prompt_scale: float = 1.0,
+        output_scale: float = 1.0,
         sla_class: str = DEFAULT_SLA_CLASS,
     ) -> None:
         check_count("workload.num_requests", num_requests)
-        check_positive("workload.length_scale", length_scale)
+        for option, scale in {"length": length_scale, "prompt": prompt_scale, "output": output_scale}.items():
+            check_positive(f"workload.{option}_scale", scale)
         check_rate(arrivals, request_rate)
         check_sla_class("workload.sla_class", sla_class)
         self.name = name
@@ -40,7 +44,7 @@ class ClassWorkload:
         self.task = task
         self.num_requests = num_requests
         self.request_rate = request_rate
-        self.length_scale = length_scale
+        self.scales = (length_scale * prompt_scale, length_scale * output_scale)
         self.sla_class = sla_class
 
     def draw(self, seed: int, tokenizer: Tokenizer | None = None) -> RequestSet:
@@ -49,5 +53,5 @@ class ClassWorkload:
         prompts = PROMPT_TOKENS[self.task].sample(generator(seed, "workload/prompt"), num, self.prompt)
         outputs = OUTPUT_TOKENS[self.task].sample(generator(seed, "workload/output"), num, self.output)
         lengths = zip(prompts, outputs, strict=True)
-        requests = to_requests(arrivals_s, lengths, [self.sla_class] * num, self.length_scale)
+        requests = to_requests(arrivals_s, lengths, [self.sla_class] * num, self.scales)
         return RequestSet(name=self.name, requests=requests)

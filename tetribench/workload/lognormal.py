@@ -50,7 +50,7 @@ class LognormalWorkload:
         prompts = self._around(self.prompt_tokens, generator(seed, "workload/prompt"))
         outputs = self._around(self.output_tokens, generator(seed, "workload/output"))
         lengths = zip(prompts, outputs, strict=True)
-        requests = to_requests(arrivals_s, lengths, [DEFAULT_SLA_CLASS] * self.num_requests, 1.0)
+        requests = to_requests(arrivals_s, lengths, [DEFAULT_SLA_CLASS] * self.num_requests, (1.0, 1.0))
         return RequestSet(name=self.name, requests=requests)
 
     def _around(self, median: int, rng: "Generator") -> list[int]:

@@ -21,15 +21,16 @@ def to_requests(
     arrivals_s: Iterable[float],
     lengths: Iterable[tuple[int, int]],
     sla_classes: Iterable[str],
-    length_scale: float,
+    scales: tuple[float, float],
 ) -> list[Request]:
-    """Requests of these (prompt, output) lengths times `length_scale`, labelled by their lengths before that."""
+    """Requests of these (prompt, output) lengths times `scales`, labelled by their lengths before that."""
+    prompt_scale, output_scale = scales
     return [
         Request(
             id=index,
             arrival_s=arrival_s,
-            num_prompt_tokens=max(1, round(num_prompt * length_scale)),
-            max_output_tokens=max(1, round(num_output * length_scale)),
+            num_prompt_tokens=max(1, round(num_prompt * prompt_scale)),
+            max_output_tokens=max(1, round(num_output * output_scale)),
             label=class_of(num_prompt, num_output),
             sla_class=sla_class,
         )

@@ -120,7 +120,7 @@ class TraceWorkload:
         if not times_s:
             raise ValueError(f"workload.path={self.path}: no requests at or after workload.start_s={self.start_s}")
         arrivals_s = [(time_s - times_s[0]) / self.rate_scale for time_s in times_s]
-        requests = to_requests(arrivals_s, lengths, sla_classes, self.length_scale)
+        requests = to_requests(arrivals_s, lengths, sla_classes, (self.length_scale, self.length_scale))
         return RequestSet(name=Path(self.path).name.split(".")[0], requests=requests, num_skipped=num_skipped)
 
 
