@@ -12,7 +12,10 @@ from tetribench.fidelity.study import Redo
 
 Command = Callable[..., int]
 
-SMALL = ("+experiment=fidelity", "workload.num_requests=10", "workload.request_rate=20", "workload.length_scale=0.1")
+SMALL = (
+    *("+experiment=fidelity", "hardware=cpu_core"),
+    *("workload.num_requests=10", "workload.request_rate=20", "workload.length_scale=0.1"),
+)
 EMULATED = "engine@task.engine=cost_model"
 """Real processes and messages, but iterations that only sleep."""
 NAMES = {"fidelity", "fidelity_rows", "fidelity_errors", "fidelity_stages", "fidelity_ratios", "fidelity_runs"}
@@ -62,12 +65,19 @@ def test_the_real_engine(tetribench: Command, tmp_path: Path) -> None:
     [
         ("task.seeds=[0]", "task.seeds=[0]: an interval needs at least 2 different seeds"),
         ("runtime@task.runtime=sim", "runtime and task.runtime: the first must be sim, the second inline or process"),
+        ("hardware=local", "hardware.path=reports/local/profile.json: there is no such file; write one with"),
         ("task.engine.kv_memory_gib=0.25", "hardware.kv_memory_gib: virtual time has"),
     ],
 )
 def test_bad_input_is_one_line(
-    option: str, message: str, tetribench: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    option: str,
+    message: str,
+    tetribench: Command,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     assert call(tetribench, tmp_path, EMULATED, option) == 2
     error = capfd.readouterr().err
     assert message in error

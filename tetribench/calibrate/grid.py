@@ -7,7 +7,7 @@ from tetribench.calibrate.steps import Step
 CHUNKS = (16, 32, 64, 128, 256, 512, 1024)
 BEFORE = (0, 256, 1024)
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
-CONTEXTS = (16, 128, 512, 1536)
+CONTEXTS = (16, 128, 512, 1024, 2047)
 PROMPTS = ((2, 32), (4, 32), (8, 32), (2, 128), (4, 128))
 MIXED_CHUNKS = (32, 128, 512)
 MIXED_BATCHES = (1, 4, 16, 32)

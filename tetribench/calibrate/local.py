@@ -98,8 +98,9 @@ def series_of(step: Step) -> str:
     if not step.contexts:
         start, size = step.chunks[0]
         return f"chunk after {start}" if len(step.chunks) == 1 else f"prompts of {size}"
-    context = step.contexts[0]
-    return f"decodes of {context}" if not step.chunks else f"chunk of {step.chunks[0][1]}, decodes of {context}"
+    shortest, longest = min(step.contexts), max(step.contexts)
+    decodes = f"decodes of {longest}" if shortest == longest else f"decodes of {shortest} to {longest}"
+    return decodes if not step.chunks else f"chunk of {step.chunks[0][1]}, {decodes}"
 
 
 def size_of(step: Step) -> int:

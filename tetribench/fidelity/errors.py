@@ -139,7 +139,7 @@ def stage_table(rows: pd.DataFrame) -> pd.DataFrame:
         measured, virtual = (_with_delivery(means_of[source]) for source in (MEASURED, VIRTUAL))
         for whole, stages in STAGES_OF.items():
             for stage in stages:
-                if stage in measured:
+                if not np.isnan(measured.get(stage, np.nan)):
                     error_s = virtual[stage] - measured[stage]
                     found.append((system, whole, stage, measured[stage], error_s, error_s / measured[whole]))
     return pd.DataFrame(found, columns=["system", "of", "stage", "measured_s", "error_s", "share"])

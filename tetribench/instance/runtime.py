@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from tetribench.core.clock import Clock, VirtualClock, WallClock, run_virtual
 from tetribench.core.garbage import rarely_collected
+from tetribench.engine.hardware import Hardware
 from tetribench.instance.inline import InlineLauncher
 from tetribench.instance.launch import Launcher
 
@@ -22,15 +23,13 @@ class Runtime(Protocol):
 
 
 class Sim:
-    """Virtual time, all instances in this process; a message takes `message_s`, as if each had one of its own."""
+    """Virtual time, all instances in this process; messages take as long as between processes on `hardware`."""
 
     name = "sim"
     is_virtual = True
 
-    def __init__(self, *, message_s: float = 0.0) -> None:
-        if message_s < 0:
-            raise ValueError(f"runtime.message_s={message_s}: must not be negative")
-        self.message_s = message_s
+    def __init__(self, *, hardware: Hardware | None = None) -> None:
+        self.message_s = 0.0 if hardware is None else hardware.message_s
 
     def run(self, main: Main, log_folder: Path) -> None:
         clock = VirtualClock()
