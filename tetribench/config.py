@@ -93,6 +93,7 @@ COMPONENTS = {
 
 EXPERIMENTS = {
     "task/study": "tetribench.study.systems.SystemStudy",
+    "task/fidelity": "tetribench.fidelity.study.Fidelity",
     "task/lengths": "tetribench.study.lengths.LengthStudy",
     "task/requests": "tetribench.study.requests.RequestStudy",
     "task/sensitivity": "tetribench.study.sensitivity.SensitivityStudy",

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from tetribench.calibrate.copies import copy_bytes_per_s, host_bytes_per_s
-from tetribench.calibrate.loop_run import NUM_OUTPUT_TOKENS, Wave, least_disturbed, loop_times, waves
+from tetribench.calibrate.loop_run import NUM_OUTPUT_TOKENS, Wave, least_disturbed, loop_times, prompt_lengths, waves
 from tetribench.calibrate.others import OtherPrograms
 from tetribench.calibrate.steps import Step
 from tetribench.calibrate.task import Calibrate
@@ -92,19 +92,31 @@ def iteration(started_s: float, ended_s: float, prefill: int, decode: int, sourc
     return Event(ended_s, EventKind.ITERATION, source, (), details)
 
 
+def event(time_s: float, kind: EventKind, request_id: int) -> Event:
+    return Event(time_s, kind, "colocated-0", (request_id,), {})
+
+
 def test_iterations_of_a_wave_are_read_by_kind() -> None:
-    """A prompt of 32 in 8 ms, decodes of 2 ms with 1 ms between them; then two sequences, 3 ms and 1.5 ms."""
+    """A prompt of 32 in 8 ms, decodes of 2 ms with 1 ms between them; then two sequences, 3 ms and 1.5 ms.
+
+    A message takes 0.25 ms; the second request of a wave on one instance waits for the first and says nothing of it.
+    """
     alone = [iteration(0.0, 0.008, 32, 0)] + [iteration(0.010 + 0.003 * i, 0.012 + 0.003 * i, 0, 1) for i in range(20)]
     both = [iteration(1.0, 1.2, 64, 0)] + [iteration(2 + 0.0045 * i, 2.003 + 0.0045 * i, 0, 2) for i in range(20)]
     tail = [iteration(3.0, 3.5, 0, 1)]
+    alone += [event(5.0, EventKind.ROUTED, 0), event(5.00025, EventKind.PREFILL_STARTED, 0)]
+    both += [event(6.0, EventKind.ROUTED, 1), event(6.0, EventKind.ROUTED, 2)]
+    both += [event(6.00025, EventKind.PREFILL_STARTED, 1), event(6.1, EventKind.PREFILL_STARTED, 2)]
     found = loop_times([Wave(1, 32, [], alone, 0.1), Wave(2, 32, [], both + tail, 0.3)], block_size=16)
     context = 32 + NUM_OUTPUT_TOKENS // 2
+    contexts = tuple(size + NUM_OUTPUT_TOKENS // 2 for size in prompt_lengths(2, 32))
     assert dict(found.steps) == {
         Step((), (context,)): pytest.approx(0.002),
         Step(((0, 32),)): pytest.approx(0.008),
-        Step((), (context,) * 2): pytest.approx(0.003),
+        Step((), contexts): pytest.approx(0.003),
     }
     assert found.per_iteration_s == pytest.approx(0.0005) and found.per_sequence_s == pytest.approx(0.0005)
+    assert found.message_s == pytest.approx(0.00025)
     assert found.others_share == pytest.approx(0.2)
 
 

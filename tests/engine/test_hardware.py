@@ -22,7 +22,7 @@ def test_hardware_without_speed_or_room_is_refused(option: str, value: int) -> N
         hardware(**{option: value})
 
 
-@pytest.mark.parametrize("option", ["overhead_s", "per_sequence_s"])
+@pytest.mark.parametrize("option", ["overhead_s", "per_sequence_s", "message_s", "copy_latency_s"])
 def test_costs_may_be_nothing_but_not_less(option: str) -> None:
     assert getattr(hardware(**{option: 0.0}), option) == 0.0
     with pytest.raises(ValueError, match=rf"hardware\.{option}=-1.0: must not be negative"):

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.support import (
+    Bench,
     BoundedClock,
     CheckingFactory,
     TroubleFactory,
@@ -16,6 +17,7 @@ from tests.support import (
     vllm_like,
 )
 from tetribench.core.clock import Clock, run_virtual
+from tetribench.core.events import EventKind
 from tetribench.core.messages import Broken, LoadBroadcast, LoadReport, Message, Progress, Submit
 from tetribench.engine.base import Engine
 from tetribench.instance.inline import InlineLauncher
@@ -68,6 +70,31 @@ def test_instances_are_ready_with_the_facts_of_their_engines() -> None:
         await launcher.stop()
 
     run_virtual(BoundedClock(), main())
+
+
+@pytest.mark.parametrize("system", [tetri(), vllm_like(num_instances=2)])
+def test_messages_may_take_time(system: System) -> None:
+    """As in processes of their own: each leg of a request's way is longer by one, and nothing is lost at the end."""
+    requests = [request(id, 40, 3, 0.001 * id) for id in range(4)]
+    bench = Bench(system, CheckingFactory())
+    bench.launcher = InlineLauncher(bench.clock, message_s=0.25)
+    bench.run(requests)
+    events = bench.log.events
+    ended_s = {event.time_s for event in events if event.kind is EventKind.ITERATION}
+    first, routed, started, admitted, arrived = (
+        bench.times(kind)
+        for kind in (
+            EventKind.FIRST_TOKEN,
+            EventKind.ROUTED,
+            EventKind.PREFILL_STARTED,
+            EventKind.ADMITTED,
+            EventKind.TRANSFER_DONE,
+        )
+    )
+    assert started[0][0] == pytest.approx(routed[0][0] + 0.25)
+    assert all(min(abs(first[id][0] - 0.25 - end_s) for end_s in ended_s) < 1e-9 for id in range(4))
+    for id, (done_s,) in arrived.items():
+        assert admitted[id][0] == pytest.approx(done_s + 0.25)
 
 
 def test_messages_arrive_in_the_order_of_sending_after_the_senders_step() -> None:

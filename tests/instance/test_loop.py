@@ -213,8 +213,9 @@ def test_ask_run_hand_back_and_tell() -> None:
     assert (event.kind, event.time_s, event.source) == (EventKind.ITERATION, 2.0, "one")
     assert event.details == {
         "started_s": 1.0, "num_prefill_tokens": 7, "num_decode_tokens": 1, "num_used_blocks": 11,
-        "num_swapped_bytes": 0,
+        "num_swapped_bytes": 0, "chunks": [[0, 7]], "num_padding_tokens": 0,
     }  # fmt: skip
+    assert event.requests == (0, 1)
 
 
 def test_an_idle_loop_asks_again_when_it_gets_a_message_and_not_before() -> None:

@@ -1,14 +1,16 @@
 """How fast an engine's KV moves: to another place of the same memory, as the memory link moves it, and to the host."""
 
 from collections.abc import Callable
-from statistics import quantiles
+from statistics import median, quantiles
 
 from tetribench.core.clock import WallClock
 from tetribench.engine.base import Engine, KVPool
 from tetribench.engine.spans import packed, spans
+from tetribench.kv.links import Memory
 
 COPIED_BYTES = 16 * 2**20
 NUM_COPIES = 25
+NUM_MOVES = 49
 
 
 def copy_bytes_per_s(engine: Engine, clock: WallClock) -> float:
@@ -16,6 +18,21 @@ def copy_bytes_per_s(engine: Engine, clock: WallClock) -> float:
     pool, num_blocks = _pool(engine)
     moved = spans(list(range(num_blocks)), list(range(num_blocks, 2 * num_blocks)), pool.block_bytes)
     return num_blocks * pool.block_bytes / _seconds(lambda: pool.copy_to(pool, moved), clock)
+
+
+async def copy_latency_s(engine: Engine, clock: WallClock) -> float:
+    """What the memory link takes to move one block, less the copy itself: a thread is woken, and wakes the loop."""
+    pool, _ = _pool(engine)
+    link = Memory().build(pool, clock)
+    link.connect({"self": link.handle()})
+    times = []
+    for _ in range(NUM_MOVES):
+        started_s = clock.now()
+        await link.move("self", [0], [1])
+        times.append(clock.now() - started_s)
+    link.close()
+    moved = spans([0], [1], pool.block_bytes)
+    return max(float(median(times)) - _seconds(lambda: pool.copy_to(pool, moved), clock), 0.0)
 
 
 def host_bytes_per_s(engine: Engine, clock: WallClock) -> float:

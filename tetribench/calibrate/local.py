@@ -61,6 +61,7 @@ def fit_local(
     between = {
         "per_iteration_s": float(f"{loop.per_iteration_s:.4g}"),
         "per_sequence_s": float(f"{there['per_sequence_s'] + loop.per_sequence_s:.4g}"),
+        "message_s": float(f"{loop.message_s:.4g}"),
     }
     return LocalFit(alone, {**there, **between}, found)
 
@@ -77,6 +78,7 @@ def _known(model: Model, steps: Sequence[Step], measured: Measured) -> dict[str,
         "kv_memory_gib": kv_bytes / GIB,
         "bytes_per_s": float(f"{measured.copy_bytes_per_s:.4g}"),
         "copy_bytes_per_s": float(f"{measured.copy_bytes_per_s:.4g}"),
+        "copy_latency_s": float(f"{measured.copy_latency_s:.4g}"),
         "host_bytes_per_s": float(f"{measured.host_bytes_per_s:.4g}"),
         "bytes_per_value": bytes_per_value,
         "fitted_prefill_tokens": max(sum(size for _, size in step.chunks) for step in steps),

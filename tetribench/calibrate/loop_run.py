@@ -2,8 +2,9 @@
 
 The grid times an engine in a process that does nothing else. In a run, the control plane and the client take their part
 of the machine, the loop schedules and sends messages between iterations, and that costs more the more sequences there
-are. So some iterations are timed where they will be predicted: waves of equal requests, spread evenly over colocated
-instances, which decode side by side until all of a wave end.
+are. So some iterations are timed where they will be predicted: waves of requests, the same on each of some colocated
+instances, which decode side by side until all of a wave end. The prompts of a wave differ in length, as those of a
+workload do: an engine that gathers contexts of different lengths pads them, and that takes time.
 """
 
 import asyncio
@@ -33,6 +34,8 @@ from tetribench.systems.vllm_like import VllmLike
 BATCHES = (1, 2, 4, 8, 16, 24)
 PROMPT_TOKENS = (32, 128, 384)
 NUM_OUTPUT_TOKENS = 24
+SHORTEST, LONGEST = 0.4, 2.5
+"""Prompts of a wave beside the one in the middle; the lengths between them are a geometric row."""
 NUM_REPEATS = 4
 TRIMMED = 0.1
 """Of the times of a kind of iteration, this share at either end does not count towards the mean."""
@@ -52,7 +55,7 @@ class Wave:
 
 @dataclass(frozen=True, slots=True)
 class LoopTimes:
-    """Steps as the loop ran them with their mean seconds, and the seconds between iterations.
+    """Steps as the loop ran them with their mean seconds, the seconds between iterations, and those of a message.
 
     `others_share` is the part of one core that other programs took while that was measured, in the median wave.
     """
@@ -61,6 +64,7 @@ class LoopTimes:
     per_iteration_s: float
     per_sequence_s: float
     others_share: float
+    message_s: float = 0.0
 
 
 def run_loop(engine: EngineFactory, *, num_instances: int, log_folder: Path) -> LoopTimes:
@@ -93,14 +97,25 @@ def run_loop(engine: EngineFactory, *, num_instances: int, log_folder: Path) -> 
 
 
 def waves(num_instances: int) -> Iterator[Wave]:
-    """For every size of a batch and of a prompt, as many equal requests as fill that batch on every instance."""
+    """For every size of a batch and of a prompt, as many requests as fill that batch on every instance."""
     num_requests = 0
     for _ in range(NUM_REPEATS):
         for num_sequences in BATCHES:
             for num_prompt_tokens in PROMPT_TOKENS:
-                ids = range(num_requests, num_requests + num_sequences * num_instances)
-                num_requests = ids.stop
-                yield Wave(num_sequences, num_prompt_tokens, [_request(id, num_prompt_tokens) for id in ids], [])
+                lengths = [
+                    size for size in prompt_lengths(num_sequences, num_prompt_tokens) for _ in range(num_instances)
+                ]
+                requests = [_request(num_requests + number, size) for number, size in enumerate(lengths)]
+                num_requests += len(requests)
+                yield Wave(num_sequences, num_prompt_tokens, requests, [])
+
+
+def prompt_lengths(num: int, middle: int) -> list[int]:
+    """So many lengths around one in the middle, the longest first."""
+    if num == 1:
+        return [middle]
+    ratio = (SHORTEST / LONGEST) ** (1 / (num - 1))
+    return [max(round(middle * LONGEST * ratio**number), 1) for number in range(num)]
 
 
 def _request(id: int, num_prompt_tokens: int) -> Request:
@@ -164,12 +179,27 @@ def loop_times(served: Sequence[Wave], block_size: int) -> LoopTimes:
             prefills = [one for one in iterations if one.details["num_prefill_tokens"]]
             if wave.num_sequences == 1:
                 alone += [_seconds(one) for one in prefills]
-        context = wave.num_prompt_tokens + NUM_OUTPUT_TOKENS // 2
-        steps.append((Step((), (context,) * wave.num_sequences), _trimmed_mean(decodes)))
+        contexts = tuple(
+            size + NUM_OUTPUT_TOKENS // 2 for size in prompt_lengths(wave.num_sequences, wave.num_prompt_tokens)
+        )
+        steps.append((Step((), contexts), _trimmed_mean(decodes)))
         if alone:
             steps.append((Step(((0, wave.num_prompt_tokens),)), _trimmed_mean(alone)))
     others_share = median(wave.others_share for wave in served)
-    return LoopTimes(steps, *_line({num: _trimmed_mean(found) for num, found in gaps.items()}), others_share)
+    between = _line({num: _trimmed_mean(found) for num, found in gaps.items()})
+    return LoopTimes(steps, *between, others_share, median(_messages_s(served)))
+
+
+def _messages_s(served: Sequence[Wave]) -> Iterator[float]:
+    """From the routing of a request until its idle instance takes it up: the first one that each gets in a wave."""
+    for wave in served:
+        routed = {event.requests[0]: event.time_s for event in wave.events if event.kind is EventKind.ROUTED}
+        first: dict[str, Event] = {}
+        for event in wave.events:
+            if event.kind is EventKind.PREFILL_STARTED:
+                first.setdefault(event.source, event)
+        for event in first.values():
+            yield event.time_s - routed[event.requests[0]]
 
 
 def _by_instance(events: Sequence[Event]) -> Iterator[list[Event]]:

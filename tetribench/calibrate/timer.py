@@ -69,6 +69,7 @@ class Measured:
     facts: dict[str, Any]
     copy_bytes_per_s: float
     host_bytes_per_s: float
+    copy_latency_s: float = 0.0
 
 
 def predict_steps(cost: CostModel, steps: Sequence[Step]) -> list[Timing]:

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import BinaryIO
 
-from tetribench.calibrate.copies import copy_bytes_per_s, host_bytes_per_s
+from tetribench.calibrate.copies import copy_bytes_per_s, copy_latency_s, host_bytes_per_s
 from tetribench.calibrate.steps import Step
 from tetribench.calibrate.timer import Assignment, Measured, Sample
 from tetribench.core.clock import WallClock
@@ -42,7 +42,7 @@ async def _measure(told: Assignment, answers: BinaryIO) -> None:
         for index in order:
             samples[index].append(await _sample(engine, clock, told.steps[index]))
         num_rounds += 1
-    speeds = copy_bytes_per_s(engine, clock), host_bytes_per_s(engine, clock)
+    speeds = copy_bytes_per_s(engine, clock), host_bytes_per_s(engine, clock), await copy_latency_s(engine, clock)
     _say(answers, Measured(samples, engine.info.as_dict(), *speeds))
     engine.close()
 

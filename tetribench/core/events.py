@@ -61,7 +61,8 @@ class EventKind(StrEnum):
     FLIP_REFUSED = "flip_refused"  # for the instance; reason
     FLIPPED = "flipped"  # for the instance, when control knows; role, to, started_s, drain_s, overhead_s
     ITERATION = "iteration"  # instance, at its end; started_s, num_prefill_tokens, num_decode_tokens, num_used_blocks,
-    # num_swapped_bytes (out and in)
+    # num_swapped_bytes (out and in); of `requests` the first are its chunks of prompts, the others decode;
+    # where there are chunks: chunks (start and number of tokens of each), num_padding_tokens
     ITERATIONS = "iterations"  # instance, at the end of the last of several that compute the same decodes and nothing
     # else (virtual time); started_s, ends_s and num_used_blocks of each, num_decode_tokens
     TRANSFER = "transfer"  # prefill instance, at the end of one push, perhaps of one layer; started_s, num_bytes, to

@@ -77,6 +77,8 @@ class EngineInfo:
     attention: str
     copy_bytes_per_s: float | None = None
     """Speed of a KV copy, where it is a number and not something that happens (a cost model)."""
+    copy_latency_s: float = 0.0
+    """What a KV copy takes beside that, likewise."""
     fitted: dict[str, int] = field(default_factory=dict)
     """The largest `prefill_tokens`, `sequences` and `context_tokens` that a cost model's constants were fitted on."""
     versions: dict[str, str] = field(default_factory=dict)

@@ -156,6 +156,7 @@ class CostModelFactory:
             num_devices=hardware.num_devices,
             attention="cost model",
             copy_bytes_per_s=hardware.copy_bytes_per_s,
+            copy_latency_s=hardware.copy_latency_s,
             fitted=hardware.fitted,
         )
 

@@ -21,6 +21,8 @@ class Hardware:
     instance where it is not simply what the weights leave. `copy_bytes_per_s` is the speed of a KV copy where the link
     sets none, `host_bytes_per_s` that of a copy to or from host memory, for what is swapped.
 
+    Beside the device: `message_s` from one process to another, and `copy_latency_s` a push of KV, whatever its size.
+
     `co_run_slowdown` is by how much an iteration and a prediction of response lengths slow each other down while both
     run; without it the profile knows nothing of predictors, and predictions take no time.
 
@@ -50,6 +52,8 @@ class Hardware:
         all_reduce_bytes_per_s: float | None = None,
         copy_bytes_per_s: float,
         host_bytes_per_s: float,
+        message_s: float = 0.0,
+        copy_latency_s: float = 0.0,
         bytes_per_value: int = 2,
         kv_memory_gib: float | None = None,
         co_run_slowdown: float | None = None,
@@ -82,6 +86,8 @@ class Hardware:
             per_prompt_s=per_prompt_s,
             per_sequence_s=per_sequence_s,
             all_reduce_s=all_reduce_s,
+            message_s=message_s,
+            copy_latency_s=copy_latency_s,
         )
         if roofline_power < 1:
             raise ValueError(f"hardware.roofline_power={roofline_power}: must be at least 1")
@@ -114,6 +120,8 @@ class Hardware:
         )
         self.copy_bytes_per_s = copy_bytes_per_s * share
         self.host_bytes_per_s = host_bytes_per_s * share
+        self.message_s = message_s
+        self.copy_latency_s = copy_latency_s
         self.bytes_per_value = bytes_per_value
         self.kv_memory_gib = kv_memory_gib
         self.co_run_slowdown = co_run_slowdown

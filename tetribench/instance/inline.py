@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tetribench.core.clock import Clock
-from tetribench.core.messages import Broken, Message, Peers, Ready, Stop
+from tetribench.core.messages import Broken, Message, Peers, Progress, Ready, Stop
 from tetribench.engine.base import Engine, LengthPredictor, with_predictor
 from tetribench.instance.launch import InstanceFailed, InstanceSpec
 from tetribench.instance.loop import InstanceLoop
@@ -31,10 +31,12 @@ class _Instance:
 
 
 class InlineLauncher:
-    """Messages are delivered in the order in which they were sent, after the sender's current step, in no time."""
+    """Messages are delivered in the order in which they were sent, after the sender's current step and `message_s`."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, message_s: float = 0.0) -> None:
         self._clock = clock
+        self._message_s = message_s
+        self._on_their_way: set[asyncio.Task[None]] = set()
         self._instances: dict[str, _Instance] = {}
         self._handles: dict[str, bytes] = {}
         self._open: list[_Instance] = []
@@ -123,6 +125,11 @@ class InlineLauncher:
             instance.loop.receive(Stop())
 
     def send(self, to: str, message: Message) -> None:
+        if self._message_s:
+            task = asyncio.create_task(self._deliver_later(to, message))
+            self._on_their_way.add(task)
+            task.add_done_callback(self._on_their_way.discard)
+            return
         if not self._sent:
             asyncio.get_running_loop().call_soon(self._deliver_all)
         self._sent.append((to, message))
@@ -132,6 +139,13 @@ class InlineLauncher:
         while self._sent:
             self._deliver(*self._sent[0])
             self._sent.popleft()  # only now: as long as there is one, nobody need ask for this call
+
+    async def _deliver_later(self, to: str, message: Message) -> None:
+        if isinstance(message, Progress):
+            for run in message.runs:  # each token of which would have been under way as long
+                run.times_s = [time_s + self._message_s for time_s in run.times_s]
+        await self._clock.sleep(self._message_s)
+        self._deliver(to, message)
 
     def _deliver(self, to: str, message: Message) -> None:
         if to == CONTROL:
@@ -150,6 +164,8 @@ class InlineLauncher:
 
     async def stop(self) -> None:
         """Nothing new is begun. Copies under way end, which returns the memory they touch; iterations are cut off."""
+        if self._on_their_way:
+            await asyncio.wait(self._on_their_way)
         for instance in self._instances.values():
             instance.loop.receive(Stop())
         for instance in list(self._instances.values()):  # one that breaks meanwhile is no longer among them
@@ -158,6 +174,7 @@ class InlineLauncher:
                 await asyncio.wait([settled, instance.task], return_when=asyncio.FIRST_COMPLETED)
                 settled.cancel()
         tasks = [instance.task for instance in self._open if instance.task is not None]
+        tasks += self._on_their_way
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -282,14 +282,18 @@ class InstanceLoop:
             self._pushable.set()
 
     def _iteration(self, batch: Batch, started_s: float, now_s: float, num_used_blocks: int) -> Event:
-        details = {
+        details: dict[str, Any] = {
             "started_s": started_s,
             "num_prefill_tokens": batch.num_prefill_tokens,
             "num_decode_tokens": len(batch.decode),
             "num_used_blocks": num_used_blocks,
             "num_swapped_bytes": batch.num_swapped_blocks * self._engine.info.block_bytes,
         }
-        return Event(now_s, EventKind.ITERATION, self.name, (), details)
+        if batch.prefill:
+            details["chunks"] = [[chunk.start, chunk.num_tokens] for chunk in batch.prefill]
+            details["num_padding_tokens"] = batch.num_padding_tokens
+        requests = tuple([one.sequence.request.id for one in batch.prefill] + [one.request.id for one in batch.decode])
+        return Event(now_s, EventKind.ITERATION, self.name, requests, details)
 
     async def _push(self) -> None:
         """One push at a time: an instance has one way out, which its requests share."""

@@ -22,16 +22,21 @@ class Runtime(Protocol):
 
 
 class Sim:
-    """Virtual time, all instances in this process."""
+    """Virtual time, all instances in this process; a message takes `message_s`, as if each had one of its own."""
 
     name = "sim"
     is_virtual = True
+
+    def __init__(self, *, message_s: float = 0.0) -> None:
+        if message_s < 0:
+            raise ValueError(f"runtime.message_s={message_s}: must not be negative")
+        self.message_s = message_s
 
     def run(self, main: Main, log_folder: Path) -> None:
         clock = VirtualClock()
 
         async def checked() -> None:
-            launcher = InlineLauncher(clock)
+            launcher = InlineLauncher(clock, self.message_s)
             await main(clock, launcher)
             launcher.check()
 

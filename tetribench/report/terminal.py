@@ -69,17 +69,21 @@ def to_rich(table: Table) -> RichTable:
 def numbers(finding: Finding) -> RichTable:
     """An experiment's table, its first rows where it is long."""
     frame = finding.table.head(MAX_NUMBERS)
-    shown = RichTable(
-        box=box.SIMPLE_HEAD, title=finding.title, title_justify="left", title_style="bold", pad_edge=False
-    )
+    shown = frame_table(finding.title, frame)
+    num_left = len(finding.table) - len(frame)
+    shown.caption = f"{num_left} more rows in {finding.name}.csv" if num_left else None
+    shown.caption_justify = "left"
+    return shown
+
+
+def frame_table(title: str, frame: pd.DataFrame) -> RichTable:
+    """Columns as they are called; numbers to the right, with three digits."""
+    shown = RichTable(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
     for name in frame.columns:
         is_number = pd.api.types.is_numeric_dtype(frame[name])
         shown.add_column(str(name), justify="right" if is_number else "left", overflow="fold")
     for row in frame.itertuples(index=False):
         shown.add_row(*(_shown(value) for value in row))
-    num_left = len(finding.table) - len(frame)
-    shown.caption = f"{num_left} more rows in {finding.name}.csv" if num_left else None
-    shown.caption_justify = "left"
     return shown
 
 

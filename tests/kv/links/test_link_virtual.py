@@ -12,6 +12,14 @@ def link_of(clock: VirtualClock, speed: LinkSpeed) -> VirtualLink:
     return link
 
 
+def test_a_copy_may_take_time_whatever_its_size() -> None:
+    clock = VirtualClock()
+    link = VirtualLink(LinkSpeed(latency_s=1.0), clock, block_bytes=1000, copy_bytes_per_s=2000.0, copy_latency_s=0.75)
+    link.connect({"decode-0": b"virtual"})
+    run_virtual(clock, link.move("decode-0", [0], [1]))
+    assert clock.now() == 0.75 + 0.5
+
+
 @pytest.mark.parametrize(
     ("speed", "expected_s"),
     [

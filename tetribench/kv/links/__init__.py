@@ -25,5 +25,6 @@ def link_for(engine: Engine, medium: Medium, clock: Clock) -> Link:
     """The link that fits the engine: over `medium` where there are bytes, else one that sleeps."""
     if engine.pool is not None:
         return medium.build(engine.pool, clock)
-    assert engine.info.copy_bytes_per_s is not None
-    return VirtualLink(medium.speed, clock, engine.info.block_bytes, engine.info.copy_bytes_per_s)
+    info = engine.info
+    assert info.copy_bytes_per_s is not None
+    return VirtualLink(medium.speed, clock, info.block_bytes, info.copy_bytes_per_s, info.copy_latency_s)

@@ -14,7 +14,8 @@ _links_of_this_process: "WeakValueDictionary[bytes, VirtualLink]" = WeakValueDic
 
 
 class VirtualLink:
-    """Sleeps for the slower of the machine's own copy (`hardware.copy_bytes_per_s`) and the link's speed.
+    """Sleeps for the slower of the machine's own copy (`hardware.copy_latency_s`, `copy_bytes_per_s`) and the link's
+    speed.
 
     An instance has one way in, as it has one way out: what several peers send it at once comes one after the other, in
     the order in which they began. (All instances of virtual time live in one process; of peers elsewhere nothing is
@@ -24,11 +25,18 @@ class VirtualLink:
     `kv.speed.bandwidth_bytes_per_s` and `kv.speed.latency_s`.
     """
 
-    def __init__(self, speed: LinkSpeed, clock: Clock, block_bytes: int, copy_bytes_per_s: float) -> None:
+    def __init__(
+        self,
+        speed: LinkSpeed,
+        clock: Clock,
+        block_bytes: int,
+        copy_bytes_per_s: float,
+        copy_latency_s: float = 0.0,
+    ) -> None:
         self._speed = speed
         self._clock = clock
         self._block_bytes = block_bytes
-        self._copy_bytes_per_s = copy_bytes_per_s
+        self._copy = LinkSpeed(bandwidth_bytes_per_s=copy_bytes_per_s, latency_s=copy_latency_s)
         self._handles: dict[str, bytes] = {}
         self._handle = b"virtual-%d" % next(_link_numbers)
         self._way_in_free_s = 0.0
@@ -52,7 +60,7 @@ class VirtualLink:
         """Fails, as a real one does, for a peer that is not known or is forgotten meanwhile."""
         self._check(to)
         num_bytes = len(source_ids) * (part.num_bytes if part is not None else self._block_bytes)
-        seconds = max(num_bytes / self._copy_bytes_per_s, self._speed.seconds(num_bytes))
+        seconds = max(self._copy.seconds(num_bytes), self._speed.seconds(num_bytes))
         await self._clock.sleep_until(self._reserve(to, seconds))
         self._check(to)
         return num_bytes

@@ -1,0 +1,94 @@
+"""Tables of errors and the figure, from rows made by hand."""
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tetribench.fidelity.errors import error_table, headlines, in_short, ratio_table, run_table, stage_table
+from tetribench.fidelity.figure import FidelityFigure
+from tetribench.fidelity.machine import MachineState, is_quiet, watched
+from tetribench.fidelity.rows import MACHINE, OUTSIDE
+from tetribench.report.style import drawing
+
+
+def rows(*, error: float = 0.02, others: float = 0.0, outside: float = 0.0) -> pd.DataFrame:
+    """Three seeds of two systems, the first twice as slow; virtual time is off by `error`, half of it by its steps."""
+    found: list[dict[str, Any]] = []
+    for seed in range(3):
+        for system, factor in {"split": 2.0, "base": 1.0}.items():
+            run = {"seed": seed, "system": system}
+            for metric, size in {"ttft_s": 0.5, "ttft_engine_s": 0.4, "prefill_s": 0.4, "jct_s": 4.0}.items():
+                measured = factor * size * (1 + 0.01 * seed)
+                times = {"measured": measured, "steps": measured * (1 + error / 2)}
+                times |= dict.fromkeys(("overheads", "virtual"), measured * (1 + error))
+                found.append({**run, "class": "overall", "metric": metric, "statistic": "mean", **times})
+            facts = {"probe_before_s": 0.1, "probe_after_s": 0.1, "other_cores": others, OUTSIDE: outside}
+            for name, value in facts.items():
+                found.append({**run, "class": MACHINE, "metric": name, "statistic": "value", "measured": value})
+    return pd.DataFrame(found)
+
+
+def test_errors_and_what_they_sum_up_from() -> None:
+    errors = error_table(rows())
+    (table,) = errors[(errors["system"] == "base") & (errors["metric"] == "ttft_s")].to_dict("records")
+    assert table["measured_s"] == pytest.approx(0.505)
+    assert table["error"] == pytest.approx(0.02)
+    assert [table[part] for part in ("steps", "overheads", "decisions")] == pytest.approx([0.01, 0.01, 0.0])
+    assert (table["within_bounds"], table["num_seeds"]) == ("yes", 3)
+
+
+@pytest.mark.parametrize(("error", "verdict"), [(0.049, "yes"), (-0.06, "no"), (0.2, "no")])
+def test_bounds_are_for_the_size_of_the_error(error: float, verdict: str) -> None:
+    errors = headlines(error_table(rows(error=error)))
+    assert set(errors["within_bounds"]) == {verdict}
+    assert list(in_short(errors.assign(**{"class": "overall"}))["error"]) == pytest.approx([100 * error] * 4)
+
+
+def test_systems_against_each_other() -> None:
+    ratios = ratio_table(rows())
+    assert set(ratios["order"]) == {"agrees"}
+    assert list(ratios["measured"]) == pytest.approx([2.0, 2.0])
+    swapped = rows()
+    swapped.loc[swapped["system"] == "split", "virtual"] /= 4
+    assert set(ratio_table(swapped)["order"]) == {"differs"}
+    noisy = rows()
+    noisy.loc[(noisy["system"] == "split") & (noisy["seed"] == 1), "measured"] /= 4
+    assert set(ratio_table(noisy)["order"]) == {"undecided"}
+
+
+def test_stages_sum_up_to_the_whole() -> None:
+    stages = stage_table(rows())
+    own = stages[(stages["system"] == "base") & (stages["of"] == "ttft_s")].set_index("stage")
+    assert own["share"].sum() == pytest.approx(0.02)
+    assert own["measured_s"]["delivery_s"] == pytest.approx(0.101)
+
+
+def test_the_figure_says_on_its_face_what_it_is_worth() -> None:
+    figure = FidelityFigure()
+    for made, words in {
+        "quiet": (rows(), ["all iterations inside the calibrated range", "machine quiet in all runs"]),
+        "not": (rows(others=0.5, outside=0.25), ["OUTSIDE the calibrated range: 25.0%", "NOT QUIET in 6 of 6 runs"]),
+    }.values():
+        table = figure.table(made)
+        with drawing():
+            drawn = figure.draw(table)
+        written = " ".join(text.get_text() for text in drawn.texts)
+        assert all(word in written for word in words)
+    unknown = rows()
+    said = figure.reading(figure.table(unknown[unknown["metric"] != OUTSIDE]))
+    assert "The profile does not say what range it was calibrated on." in said
+    assert any("split: Mean TTFT is off by 2.0%" in sentence and "within the bounds" in sentence for sentence in said)
+    assert any("the order agrees" in sentence for sentence in said)
+
+
+def test_the_machine_is_watched() -> None:
+    with watched() as state:
+        assert state.probe_before_s > 0
+    assert state.probe_after_s > 0
+    assert state.other_cores is None or state.other_cores >= 0
+    quiet = MachineState(0.1, 0.1, 0.05)
+    assert is_quiet(quiet, 0.1)
+    assert not is_quiet(MachineState(0.1, 0.1, 0.5), 0.1)
+    assert not is_quiet(MachineState(0.1, 0.12, 0.0), 0.1)
+    assert run_table(rows(others=0.05))["quiet"].eq("yes").all()
