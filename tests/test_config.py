@@ -37,8 +37,17 @@ NEEDS = {
 }
 """Values that an option cannot do without."""
 
-STUDIES = {"study": "fig15", "study_chosen": "attribution", "study_loads": "rates"}
-"""An experiment of each kind: these tasks need a figure."""
+STUDIES = {
+    "study": "fig15",
+    "study_chosen": "attribution",
+    "study_loads": "rates",
+    "lengths": "fig01",
+    "requests": "table1",
+    "steps": "fig02",
+    "sensitivity": "sensitivity",
+    "paper": "paper",
+}
+"""An experiment of each kind: these tasks need a figure, or experiments."""
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +83,7 @@ def overrides_for(option: str, files: dict[str, str]) -> list[str]:
             return ["+workload=lpld", f"arrivals@workload.arrivals={name}", *needs]
         case "system":
             return ["+workload=lpld", f"systems=[{name}]", *needs]
-        case "task" if name.startswith("study"):
+        case "task" if name in STUDIES:
             return [f"+experiment={STUDIES[name]}"]
         case "experiment":
             return [f"+experiment={name}", *needs]

@@ -15,7 +15,7 @@ FIGURES = {
 
 
 class StepFigure:
-    """One of figures 2 to 5. Its rows are its table; two columns say on what, and if on the paper's engine."""
+    """One of figures 2 to 5. Its rows are its table; two columns say on what, and whether it is the paper's."""
 
     def __init__(self, *, figure: int) -> None:
         if figure not in FIGURES:
