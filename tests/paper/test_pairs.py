@@ -52,6 +52,6 @@ def test_a_summary_has_means_and_ratios_with_bounds() -> None:
 
 
 def test_a_change_in_words() -> None:
-    assert change_text({"ratio": 0.561, "ratio_low": 0.5, "ratio_high": 1.001}) == "-44% [-50%, +0%]"
+    assert change_text({"ratio": 0.561, "ratio_low": 0.5, "ratio_high": 1.001}) == "-44% [-50%, +0.1%]"
     assert percent(nan) == DASH
-    assert percent(-0.001) == "+0%"
+    assert [percent(change) for change in (-0.0001, -0.002, 0.0094, 0.0098)] == ["+0%", "-0.2%", "+0.9%", "+1%"]

@@ -48,7 +48,7 @@ class PrefillPolicies:
         own = table[table["metric"] == "ttft_s"].set_index(["window", "policy"])
         for panel, chosen, by in zip(axes[0], (policies, _orders(policies)), (windows[:1], windows), strict=True):
             draw_bars(panel, own, chosen, looks, by)
-            panel.set_title("Mean TTFT (s)")
+            panel.set_title("Mean TTFT (s)" + ", by window" * (len(by) > 1))
             label(panel, "window (requests)")
         return figure
 

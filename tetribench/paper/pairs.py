@@ -65,5 +65,8 @@ def change_text(row: Mapping[Any, Any]) -> str:
 
 
 def percent(change: float) -> str:
-    """A change with its sign, -44%; a dash where it is undefined."""
-    return DASH if isnan(change) else f"{round(100 * change):+d}%"
+    """A change with its sign, -44%, below 1 % with a decimal; a dash where it is undefined."""
+    if isnan(change):
+        return DASH
+    points = round(100 * change, 1) + 0.0  # which makes no negative zero
+    return f"{points:+.1f}%" if 0 < abs(points) < 1 else f"{points:+.0f}%"

@@ -17,6 +17,7 @@ from tetribench.paper.page import claims_numbers, page, stamp
 from tetribench.paper.verdicts import Judged, claims_frame, judge
 from tetribench.provenance import commit
 from tetribench.report.finding import Finding
+from tetribench.report.style import shorten
 from tetribench.study.base import Study
 from tetribench.study.sensitivity import CLAIMS
 
@@ -91,7 +92,9 @@ def _run_all(parts: Sequence[_Part], folder: Path, console: Console) -> tuple[li
             findings.append(finding)
             outcome = finding.title
         spent_s = time.perf_counter() - started_s
-        console.print(f"{number:2}/{len(parts)} {part.name:<12}{spent_s:5.0f} s  {escape(outcome)}", highlight=False)
+        console.print(
+            f"{number:2}/{len(parts)} {part.name:<16}{spent_s:5.0f} s  {escape(shorten(outcome, 52))}", highlight=False
+        )
     return findings, failures
 
 
