@@ -78,7 +78,7 @@ def test_rates_follow_the_loads_and_the_instances(tetribench: Command, tmp_path:
     assert tetribench("+experiment=rates", *small) == 0
     rows = pd.read_csv(tmp_path / "rates_rows.csv")
     per_device = rows["rate_per_s"] / rows["num_devices"]
-    assert per_device[rows["load"] == 1].nunique() == 1
+    assert per_device[rows["load"] == 1].round(4).nunique() == 1  # the file has six digits
     assert per_device[rows["load"] == 1].mean() == pytest.approx(2 * per_device[rows["load"] == 0.5].mean())
     assert rows.groupby("system")["num_devices"].first().to_dict() == {
         "vllm_like_cap16": 2,

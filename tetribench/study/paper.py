@@ -93,7 +93,7 @@ def _run_all(parts: Sequence[_Part], folder: Path, console: Console) -> tuple[li
             outcome = finding.title
         spent_s = time.perf_counter() - started_s
         console.print(
-            f"{number:2}/{len(parts)} {part.name:<16}{spent_s:5.0f} s  {escape(shorten(outcome, 52))}", highlight=False
+            f"{number:2}/{len(parts)} {part.name:<16}{spent_s:5.0f} s  {escape(shorten(outcome, 45))}", highlight=False
         )
     return findings, failures
 
