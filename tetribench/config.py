@@ -84,14 +84,14 @@ COMPONENTS = {
     "task/run": "tetribench.tasks.Run",
     "task/report": "tetribench.tasks.Report",
     "task/generate": "tetribench.tasks.Generate",
-    "task/calibrate": "tetribench.calibrate.task.Calibrate",
-    "task/fit": "tetribench.calibrate.task.Fit",
     "task/collect_lengths": "tetribench.training.collect.CollectLengths",
     "task/train_predictor": "tetribench.training.train.TrainPredictor",
 }
 
 
 EXPERIMENTS = {
+    "task/calibrate": "tetribench.calibrate.task.Calibrate",
+    "task/fit": "tetribench.calibrate.task.Fit",
     "task/study": "tetribench.study.systems.SystemStudy",
     "task/fidelity": "tetribench.fidelity.study.Fidelity",
     "task/lengths": "tetribench.study.lengths.LengthStudy",
@@ -116,7 +116,7 @@ EXPERIMENTS = {
     "figure/accuracy": "tetribench.beyond.accuracy.Accuracy",
     "figure/attribution": "tetribench.beyond.attribution.Attribution",
 }
-"""What only experiments use; loading these takes a second or two."""
+"""What only experiments and calibration use; loading these takes a second or two."""
 
 
 @dataclass
