@@ -198,7 +198,8 @@ def _task(name: str) -> str:
 
 TASKS = {name: _task(name) for name in options_of("experiment")}
 EXPERIMENTS = [name for name, task in TASKS.items() if task == "run"]
-STUDIES = [name for name, task in TASKS.items() if task not in ("run", "paper")]
+STUDIES = [name for name, task in TASKS.items() if task not in ("run", "paper", "fidelity")]
+"""The report of all and the comparison with real time have tests of their own."""
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
