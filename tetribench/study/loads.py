@@ -19,7 +19,7 @@ class LoadStudy(SystemStudy):
     Load 1 is the rate that would keep every instance busy if it did both phases and never waited, with a batch that
     just keeps the bound on TPOT (`Reference.capacity_per_s`): an ideal, so that real systems give in below it. A
     request is good within `ttft_slowdown` and `tpot_slowdown` of the mean request on an instance of its own. The
-    defaults are the slowdowns that Splitwise (arXiv 2311.18677, table VI) bounds its slowest requests by.
+    defaults, 6 and 5, are our choice; results depend on them.
     Arrivals last `num_stays` times as long as a request decodes at load 1, and are at least `min_requests`.
     """
 
