@@ -303,7 +303,12 @@ class CheckingFactory:
         swapping.num_host_blocks = self.host_blocks
         return swapping
 
-    def build(self, clock: Clock, core: int | None) -> Engine:
+    def shared(self, num_instances: int) -> "CheckingFactory":
+        sharing = copy(self)
+        sharing._num_blocks //= num_instances
+        return sharing
+
+    def build(self, clock: Clock, device: int | None) -> Engine:
         engine = CheckingEngine(self, clock, len(self.engines))
         self.engines.append(engine)
         return engine

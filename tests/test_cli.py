@@ -44,6 +44,18 @@ BAD = {
         ["+workload=lpld", "runtime=sim", "hardware.flops_per_s=???"],
         "hardware.flops_per_s",
     ),
+    "device shared by threads": (
+        ["+workload=lpld", "runtime=inline", "system.tetri.share_device=true"],
+        "system.tetri.share_device=true: two instances share a device in virtual time",
+    ),
+    "device shared by engines that sleep": (
+        ["+workload=lpld", "engine=cost_model", "system.tetri.share_device=true"],
+        "runtime=process with engine=hf",
+    ),
+    "half of the KV for less than a request": (
+        [*("+workload=lphd", "runtime=sim"), *("engine.kv_memory_gib=0.017", "system.tetri.share_device=true")],
+        "longest request",
+    ),
     "profile of two devices": (
         ["+workload=lpld", "runtime=sim", "hardware=v100_tp2", "hardware.num_devices=4"],
         "hardware.num_devices=4: must be 2, as measured (v100_tp2)",

@@ -1,6 +1,6 @@
 """The composition root below the command line: from components to a run folder that a report can be drawn from."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,14 +13,15 @@ from tetribench.core.events import EventLog
 from tetribench.drive.loadgen import Client, Loop
 from tetribench.drive.progress import progress
 from tetribench.engine.base import EngineFactory
+from tetribench.engine.cost_engine import CostModelFactory
 from tetribench.engine.model import Model
 from tetribench.instance.launch import Launcher
-from tetribench.instance.runtime import Runtime
+from tetribench.instance.runtime import Process, Runtime
 from tetribench.metrics.log import EventWriter
 from tetribench.metrics.slo import Slo
 from tetribench.provenance import environment
 from tetribench.run_folder import RUN_SCHEMA_VERSION, RunFolder, write_outputs
-from tetribench.systems.base import System
+from tetribench.systems.base import Plan, System
 from tetribench.systems.stack import Stack
 from tetribench.track import Tracking
 from tetribench.workload.files import write
@@ -106,6 +107,7 @@ def prepare(setup: Setup) -> Prepared:
     engine = setup.engine.sized(max(len(plan.instances) for plan in plans))
     if not setup.runtime.is_virtual:
         _check_links(setup, engine)
+        _check_sharing(setup, plans)
     shape = setup.model.shape()
     tokenizer = _tokenizer(setup)
     requests = generate(setup.workload, setup.seed, shape.max_context_tokens, tokenizer)
@@ -122,7 +124,8 @@ def prepare(setup: Setup) -> Prepared:
         requests = requests.with_words(tokenizer.decode)
     for plan in plans:
         plan.predictor.check(requests.requests)
-    _check_capacity(engine, requests)
+    for system in setup.systems.values():
+        _check_capacity(system.plan(engine).engine, requests)
     _check_sla_classes(setup.slo, requests)
     return Prepared(requests, engine, tokenizer)
 
@@ -145,6 +148,16 @@ def _check_links(setup: Setup, engine: EngineFactory) -> None:
     for system in setup.systems.values():
         for spec in system.plan(engine).instances:
             spec.link.check()
+
+
+def _check_sharing(setup: Setup, plans: Sequence[Plan]) -> None:
+    """Two instances really share a device where both compute and both are pinned to it."""
+    is_pinned = isinstance(setup.runtime, Process) and not isinstance(setup.engine, CostModelFactory)
+    if any(plan.share_device for plan in plans) and not is_pinned:
+        raise ValueError(
+            "system.tetri.share_device=true: two instances share a device in virtual time, or where both compute in "
+            "processes pinned to one core; must be false, or runtime=sim, or runtime=process with engine=hf"
+        )
 
 
 def _check_capacity(engine: EngineFactory, requests: RequestSet) -> None:

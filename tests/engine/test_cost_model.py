@@ -226,6 +226,13 @@ def test_kv_memory_is_what_the_weights_leave_of_the_device() -> None:
     assert factory.num_blocks() == int((50_000 - weights) // (4 * model.shape().kv_bytes_per_token(2)))
 
 
+def test_instances_on_one_device_have_the_weights_once_and_half_of_the_rest_each() -> None:
+    factory = CostModelFactory(model=small(), hardware=round_numbers(memory_bytes=100_000.0), block_size=4)
+    half = factory.shared(2)
+    assert half.num_blocks() == factory.num_blocks() // 2
+    assert (half.info().num_devices, half.info().num_sharing, factory.info().num_sharing) == (1, 2, 1)
+
+
 def test_kv_memory_may_be_given_by_the_option_or_by_the_profile() -> None:
     block_bytes = 16 * small().shape().kv_bytes_per_token(2)
     profile = round_numbers(kv_memory_gib=8 * block_bytes / 2**30)

@@ -1,5 +1,6 @@
 """Instances in processes of their own: they come up, serve, and are gone afterwards, however the run ends."""
 
+import asyncio
 import json
 import os
 import signal
@@ -14,7 +15,10 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from transformers import OPTConfig, PreTrainedTokenizerFast
 
-from tetribench.instance.process import cores_of
+from tests.support import tetri
+from tests.systems.test_run_ahead import Machine
+from tetribench.core.clock import WallClock
+from tetribench.instance.process import ProcessLauncher, cores_of
 
 SLOW = ["+workload=lphd", "engine=cost_model", "hardware.overhead_s=0.05", "progress=false"]
 """Decodes for many seconds on processes that start quickly, because they need no model."""
@@ -149,3 +153,23 @@ def test_a_worker_that_cannot_build_its_engine_says_why(
 def test_cores_are_shared_out_without_overlap() -> None:
     assert [cores_of(index, 2, [4, 5, 6, 7, 8]) for index in range(2)] == [[4, 5], [6, 7]]
     assert [cores_of(index, 3, [0, 1]) for index in range(3)] == [[0], [1], [0]]
+
+
+def test_instances_on_one_device_are_pinned_to_one_core(tmp_path: Path) -> None:
+    async def main() -> dict[str, set[int]]:
+        launcher = ProcessLauncher(clock=WallClock(), log_folder=tmp_path)
+        before = set(workers())
+        plan = tetri(num_prefill=2, num_decode=2, share_device=True).plan(Machine().factory())
+        try:
+            await launcher.start(plan.instances, lambda message: None)
+            ids = set(workers()) - before
+            return {Path(f"/proc/{id}/fd/1").readlink().stem: os.sched_getaffinity(id) for id in ids}  # by log
+        finally:
+            await launcher.stop()
+
+    cores = asyncio.run(main())
+    assert set(cores) == {"prefill-0", "prefill-1", "decode-0", "decode-1"}
+    assert all(len(own) == 1 for own in cores.values())
+    assert cores["prefill-0"] == cores["decode-0"] and cores["prefill-1"] == cores["decode-1"]
+    if len(os.sched_getaffinity(0)) > 1:
+        assert cores["prefill-0"] != cores["prefill-1"]

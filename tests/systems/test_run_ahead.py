@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest import mock
 
@@ -201,6 +201,22 @@ def test_sarathi_like(
     requests: list[Request], machine: Machine, num_instances: int, scheduler: dict[str, Any], loop: Loop
 ) -> None:
     found = assert_same(lambda: sarathi_like(num_instances, **scheduler), machine, requests, loop)
+    assert not found.error
+
+
+@profile
+@given(workloads(), machines(), tetris(), periods, loops, st.integers(1, 2))
+def test_tetri_with_instances_that_share_devices(
+    requests: list[Request],
+    machine: Machine,
+    changes: dict[str, Any],
+    often: dict[str, float],
+    loop: Loop,
+    num_devices: int,
+) -> None:
+    machine = replace(machine, num_blocks=2 * machine.num_blocks)  # each of the two has half of it
+    changes |= often | {"num_prefill": num_devices, "num_decode": num_devices, "share_device": True}
+    found = assert_same(lambda: tetri(**changes), machine, requests, loop)
     assert not found.error
 
 

@@ -74,6 +74,8 @@ class EngineInfo:
     dtype: str
     num_parameters: int
     num_devices: int = 1
+    num_sharing: int = 1
+    """Instances that have these devices together."""
     attention: str
     copy_bytes_per_s: float | None = None
     """Speed of a KV copy, where it is a number and not something that happens (a cost model)."""
@@ -228,5 +230,11 @@ class EngineFactory(Protocol):
         Raises ValueError, naming the option, where that memory is nothing or more than there is.
         """
 
-    def build(self, clock: Clock, core: int | None) -> Engine:
-        """Make the engine in this process; `core` is the device index or, on CPU, of no effect."""
+    def shared(self, num_instances: int) -> "EngineFactory":
+        """This engine as one of `num_instances` on one device, each with its part of what one alone would have for KV.
+
+        Raises ValueError where a device cannot be shared so.
+        """
+
+    def build(self, clock: Clock, device: int | None) -> Engine:
+        """Make the engine in this process; `device` counts those of a system and, on CPU, is of no effect."""

@@ -65,9 +65,9 @@ class CostModelEngine:
         return 0.0
 
     def foresee(self, batch: Batch, num_steady: Callable[[], int]) -> Foreseen | None:
-        """In virtual time, and while nothing else is on the device: every context grows by one token an iteration."""
+        """In virtual time, and on a device that nothing else can use: every context grows by one token an iteration."""
         is_decode = batch.decode and not batch.prefill and not batch.num_swapped_blocks
-        if not is_decode or not isinstance(self._clock, VirtualClock) or not self.device.is_idle:
+        if not is_decode or not isinstance(self._clock, VirtualClock) or not self.device.is_undisturbed:
             return None
         num_iterations = min(num_steady(), MAX_FORESEEN)
         if num_iterations == 1:
@@ -122,6 +122,8 @@ class CostModelFactory:
         self.memory_share = memory_share
         self.host_memory_gib = host_memory_gib
         self.num_host_blocks = 0
+        self.num_sharing = 1
+        """Instances on the device. The weights are there once, whatever their number."""
         self.block_size = block_size
 
     def info(self) -> EngineInfo:
@@ -144,7 +146,7 @@ class CostModelFactory:
                 f"({block_bytes / 2**30:.3f} GiB)"
             )
         return EngineInfo(
-            num_blocks=int(kv_bytes // block_bytes),
+            num_blocks=int(kv_bytes // block_bytes) // self.num_sharing,
             num_host_blocks=self.num_host_blocks,
             block_size=self.block_size,
             max_context_tokens=shape.max_context_tokens,
@@ -154,6 +156,7 @@ class CostModelFactory:
             dtype=f"{8 * hardware.bytes_per_value} bit",
             num_parameters=shape.num_parameters,
             num_devices=hardware.num_devices,
+            num_sharing=self.num_sharing,
             attention="cost model",
             copy_bytes_per_s=hardware.copy_bytes_per_s,
             copy_latency_s=hardware.copy_latency_s,
@@ -168,6 +171,11 @@ class CostModelFactory:
         swapping.num_host_blocks = host_blocks(self.host_memory_gib, self._block_bytes())
         return swapping
 
+    def shared(self, num_instances: int) -> "CostModelFactory":
+        sharing = copy(self)
+        sharing.num_sharing = num_instances
+        return sharing
+
     def sized(self, num_instances: int) -> "CostModelFactory":
         self.info()
         return self
@@ -175,9 +183,9 @@ class CostModelFactory:
     def num_blocks(self) -> int:
         return self.info().num_blocks
 
-    def build(self, clock: Clock, core: int | None) -> CostModelEngine:
+    def build(self, clock: Clock, device: int | None) -> CostModelEngine:
         slowdown = self.hardware.co_run_slowdown
-        device = SharedDevice(clock, 1.0 if slowdown is None else slowdown, 1 if core is None else 1 + core)
+        own = SharedDevice(clock, 1.0 if slowdown is None else slowdown, 1 if device is None else 1 + device)
         predictor_cost = None if slowdown is None else CostModel(OPT_125M, self.hardware)
         cost = CostModel(self.model.shape(), self.hardware)
-        return CostModelEngine(cost, self.info(), clock, device, predictor_cost, self.hardware.host_bytes_per_s)
+        return CostModelEngine(cost, self.info(), clock, own, predictor_cost, self.hardware.host_bytes_per_s)

@@ -67,7 +67,7 @@ async def _serve(assignment: Assignment) -> None:
 
 async def _run(assignment: Assignment, mail: Mail) -> None:
     spec, clock = assignment.spec, WallClock(assignment.origin_s)
-    engine = spec.engine.build(clock, spec.index)
+    engine = spec.engine.build(clock, spec.device)
     link = link_for(engine, spec.link, clock)
     await link.open()
     predictor = spec.predictor.build(engine, clock, assignment.spare_core)

@@ -3,6 +3,7 @@
 import asyncio
 import platform
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import torch
 import transformers
@@ -31,9 +32,11 @@ class HFRunner(Engine):
         max_context_tokens: int,
         stop_token_ids: tuple[int, ...],
         num_host_blocks: int = 0,
+        num_sharing: int = 1,
     ) -> None:
         self.pool = pool
-        self.info = _read_back(model, pool, max_context_tokens, stop_token_ids, num_host_blocks)
+        info = _read_back(model, pool, max_context_tokens, stop_token_ids, num_host_blocks)
+        self.info = replace(info, num_sharing=num_sharing)
         self._host = HostMemory(pool, num_host_blocks)
         self._model = model
         self._packer = Packer(pool, max_context_tokens)
