@@ -221,6 +221,7 @@ SMALL_STUDIES: dict[str, list[str]] = {
         *("~axes.workload", "+axes.workload={LPLD:{workload.num_requests:4}}"),
         *("~axes.assumption", "+axes.assumption={as it is:{},slow:{hardware.overhead_s:x20}}"),
     ],
+    "interference": ["task.loads=[0.3]", "task.length_scale=0.05", "workload.num_victims=1"],
     "equal_hardware": [f"alternatives.{name}.num_requests=4" for name in ("lpld", "lphd", "hpld", "hphd", "mixed")],
     "attribution": ["~axes.workload.Mixed", "alternatives.lphd.num_requests=4"],
     "attribution_2p2d": ["~axes.workload.LPHD", "alternatives.mixed.num_requests=4"],

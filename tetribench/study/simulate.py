@@ -1,10 +1,12 @@
-"""Cells run in virtual time, in memory, as many at once as there are cores."""
+"""Cells run in memory: in virtual time as many at once as there are cores, in real time one after the other."""
 
 import multiprocessing
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +26,17 @@ def simulate(setup: Setup) -> SystemResult:
     """The one system of `setup`, measured. Raises ValueError where it is not one, or not in virtual time."""
     if not setup.runtime.is_virtual:
         raise ValueError(f"runtime={setup.runtime.name}: the cells of an experiment run in virtual time; must be sim")
+    return _serve(setup, Path())
+
+
+def _serve(setup: Setup, log_folder: Path) -> SystemResult:
     if len(setup.systems) != 1:
         raise ValueError(
             f"systems={list(setup.systems)}: a cell of an experiment runs one system; an axis has to say which"
         )
     (name,) = setup.systems
     log = EventLog()
-    serve(setup, name, prepare(setup), log, Path(), lambda instances: None, lambda num_ended, num_tokens: None)
+    serve(setup, name, prepare(setup), log, log_folder, lambda instances: None, lambda num_ended, num_tokens: None)
     return measure(name, log.events, setup.slo)
 
 
@@ -41,10 +47,10 @@ class _Work:
         self._composed = composed
         self._quantities = quantities
 
-    def row(self, cell: Cell) -> Row:
+    def row(self, cell: Cell, run: Callable[[Setup], SystemResult] = simulate) -> Row:
         """Labels, seed and quantities. Raises ValueError, naming the cell, where it cannot be run."""
         try:
-            result = simulate(self._composed.variant(cell.options).setup())
+            result = run(self._composed.variant(cell.options).setup())
         except ValueError as error:
             raise ValueError(f"{cell}: {error}") from error
         values = {name: quantity(result) for name, quantity in self._quantities.items()}
@@ -77,6 +83,16 @@ def simulate_all(
         for future in futures:
             future.add_done_callback(lambda done: on_done() if _has_worked(done) else None)
         return pd.DataFrame([future.result() for future in futures])
+
+
+def serve_all(
+    composed: Composed, cells: Sequence[Cell], quantities: Mapping[str, Quantity], on_done: OnDone
+) -> pd.DataFrame:
+    """The same in real time, where each cell has the machine to itself."""
+    work = _Work(composed, quantities)
+    with tempfile.TemporaryDirectory() as logs:
+        run = partial(_serve, log_folder=Path(logs))
+        return pd.DataFrame([_counted(work.row(cell, run), on_done) for cell in cells])
 
 
 @contextmanager
