@@ -124,6 +124,12 @@ def test_tokens_are_those_of_generate(
     check(tmp_path / "run", model)
 
 
+def test_tokens_of_two_instances_on_one_core(tetribench: Command, tmp_path: Path) -> None:
+    options = ["workload.num_requests=6", "systems=[tetri]", "system.tetri.share_device=true"]
+    assert tetribench(*MIXED, *options) == 0
+    check(tmp_path / "run", "opt_tiny")
+
+
 @pytest.mark.parametrize(("model", "kv_memory_gib", "budget"), [("opt_tiny", 0.004, 64), ("llama_tiny", 0.002, 16)])
 def test_tokens_of_iterations_that_mix_prompts_and_decodes(
     model: str, kv_memory_gib: float, budget: int, tetribench: Command, tmp_path: Path

@@ -62,8 +62,11 @@ class InterferenceStudy(SystemStudy):
 
     def rows(self, composed: Composed, console: Console) -> pd.DataFrame:
         """With columns for the load, the aggressors' rate, and the hardware."""
-        setup, systems = composed.setup(), self.cells(composed)
-        self._figure.check(list(composed.axes().get("system", {})))
+        setup, axes = composed.setup(), composed.axes()
+        if list(axes) != ["system"]:
+            raise ValueError(f"axes={list(axes)}: a matrix is of one system; must have the axis system and no other")
+        self._figure.check(list(axes["system"]))
+        systems = self.cells(composed)
         num_devices = _num_devices(composed, systems)
         cells = [cell for streams in self._streams(setup, num_devices) for cell in _beside(systems, streams)]
         cells = self._in_turn(cells)
@@ -121,7 +124,7 @@ def _num_devices(composed: Composed, systems: list[Cell]) -> int:
     """Pieces of the engine's hardware that each system has. Raises ValueError where they differ."""
     found: dict[str, int] = {}
     for cell in systems:
-        name = ", ".join(cell.labels.values())
+        name = cell.labels["system"]
         if name not in found:
             setup = composed.variant(cell.options).setup()
             found[name] = max(system.plan(setup.engine).num_devices for system in setup.systems.values())
