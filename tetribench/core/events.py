@@ -34,7 +34,7 @@ class EventKind(StrEnum):
 
     ARRIVED = "arrived"  # client, at the intended arrival; num_prompt_tokens, max_output_tokens, label,
     # sla_class
-    SENT = "sent"  # client, when it was really sent
+    SENT = "sent"  # client, when it was really sent; num_prompt_ids where there are any
     ROUTED = "routed"  # global scheduler; to
     PREDICTED = "predicted"  # prefill instance; low, high, duration_s (of the prediction that it shared with others)
     PREFILL_STARTED = "prefill_started"  # instance; start of the iteration that holds its first chunk
