@@ -291,6 +291,11 @@ class CheckingFactory:
         self._num_blocks = num_blocks
         self._stops = stops or {}
 
+    is_noisy = True
+
+    def in_slot(self, slot: str) -> "CheckingFactory":
+        return self
+
     def sized(self, num_instances: int) -> "CheckingFactory":
         return self
 

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from tests.run_folders import slot
 from tetribench.config import conf_folder, options_of
 from tetribench.decode.admit import ReserveDynamic
 from tetribench.decode.running import RunningBatch
@@ -34,7 +35,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def events(folder: Path) -> bytes:
-    return b"".join((folder / "systems" / system / "events.jsonl").read_bytes() for system in SYSTEMS)
+    return b"".join((slot(folder, system) / "events.jsonl").read_bytes() for system in SYSTEMS)
 
 
 def test_a_run_folder_is_whole(tetribench: Command, tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from omegaconf.errors import OmegaConfBaseException
 from tetribench.config import build, options_of
 from tetribench.config_errors import explain
 from tetribench.experiment import Axes, Resolved, Setup
+from tetribench.metrics.rule import Rule
 from tetribench.metrics.slo import Slo
+from tetribench.repeats import Repeats
 
 _TIMES = re.compile(r"x(\d+(?:\.\d+)?)")
 
@@ -63,6 +65,14 @@ class Composition:
             drive=build(config.drive),
             track=build(config.track),
             seed=config.seed,
+            repeats=Repeats(
+                config.repeats,
+                max_num=config.until.max_repeats,
+                interval_width=config.until.interval_width,
+                budget_s=config.until.budget_s,
+            ),
+            aa_band=config.aa_band,
+            verdict=Rule(config.verdict.metric, config.verdict.margin),
             natural_stop=config.natural_stop,
             stall_timeout_s=config.stall_timeout_s,
             slo=Slo(**OmegaConf.to_container(config.slo, resolve=True)),  # type: ignore[arg-type]

@@ -168,6 +168,24 @@ class Slo:
 
 
 @dataclass
+class Until:
+    """Repeats beyond `repeats`: until the interval of the verdict's ratio is at most `interval_width` wide,
+    `max_repeats` are done, or another would not end within `budget_s`; null is no limit, and none without a width."""
+
+    interval_width: float | None = None
+    max_repeats: int | None = None
+    budget_s: float | None = None
+
+
+@dataclass
+class Verdict:
+    """`metric` decides; ratios within `margin` of 1 are equivalent."""
+
+    metric: str = "mean_jct_s"
+    margin: float = 0.05
+
+
+@dataclass
 class Config:
     """The root. `systems` names the entries of `system` that are compared, the last being the baseline.
 
@@ -180,6 +198,10 @@ class Config:
     workload: Component = MISSING
     systems: list[str] = field(default_factory=lambda: ["tetri", "vllm_like"])
     seed: int = 0
+    repeats: int = 1
+    aa_band: bool = True
+    until: Until = field(default_factory=Until)
+    verdict: Verdict = field(default_factory=Verdict)
     device: Device = Device.auto
     natural_stop: bool | None = None
     name: str | None = None

@@ -1,6 +1,7 @@
 """The composition root below the command line: from components to a run folder that a report can be drawn from."""
 
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,9 +18,11 @@ from tetribench.engine.model import Model
 from tetribench.instance.launch import Launcher
 from tetribench.instance.runtime import Runtime
 from tetribench.metrics.log import EventWriter
+from tetribench.metrics.rule import Rule
 from tetribench.metrics.slo import Slo
 from tetribench.provenance import environment
-from tetribench.run_folder import RUN_SCHEMA_VERSION, RunFolder, write_outputs
+from tetribench.repeats import Repeats, orders
+from tetribench.run_folder import RUN_SCHEMA_VERSION, RunFolder, write_json, write_outputs
 from tetribench.systems.base import System
 from tetribench.systems.stack import Stack
 from tetribench.track import Tracking
@@ -43,6 +46,9 @@ class Setup:
     drive: Loop
     track: Tracking
     seed: int
+    repeats: Repeats
+    aa_band: bool
+    verdict: Rule
     natural_stop: bool | None
     stall_timeout_s: float
     slo: Slo
@@ -166,19 +172,64 @@ def _check_sla_classes(slo: Slo, requests: RequestSet) -> None:
             raise ValueError(f"slo.classes.{name}: no request has this SLA class; the workload has {', '.join(known)}")
 
 
-def run(setup: Setup, console: Console) -> Path:
-    """Serve the workload on every system, one after the other, and report. The run folder, which is then whole."""
-    prepared = prepare(setup)
-    requests = prepared.requests
-    folder = RunFolder(setup.out, setup.name, f"{setup.workload_name}-{setup.runtime.name}")
+def run(composed: Composed, console: Console) -> Path:
+    """Serve the workload on every system, as often as asked for. The run folder, which is then whole.
+
+    Each repeat has a seed of its own, the same for all of its systems.
+    """
+    first = composed.setup()
+    repeat = _Repeat(0, first, prepare(first))
+    folder = RunFolder(first.out, first.name, f"{first.workload_name}-{first.runtime.name}")
+    facts = _facts(first, repeat.prepared.requests, folder)
+    started_s = time.monotonic()
     with folder.status():
-        _describe(setup, requests, folder)
-        for name in setup.systems:
-            with progress(console, name, len(requests.requests)) if setup.show_progress else _silent() as on_progress:
-                outputs = _serve_and_record(setup, name, prepared, folder, on_progress, console)
-            if not setup.runtime.is_virtual:
-                write_outputs(folder.system(name), requests, outputs, prepared.tokenizer)
+        (folder.path / "config.yaml").write_text(first.resolved().yaml)
+        folder.write_json("environment.json", environment())
+        for order in orders(list(first.systems), first.seed, is_twice=first.aa_band and first.engine.is_noisy):
+            _serve_repeat(repeat, order, folder, facts, console)
+            num_done = repeat.number + 1
+            if not first.repeats.asks_for_more(num_done, _width(first, folder), time.monotonic() - started_s):
+                break
+            setup = composed.variant({"seed": first.seed + num_done}).setup()
+            repeat = _Repeat(num_done, setup, prepare(setup))
     return folder.path
+
+
+@dataclass(frozen=True, slots=True)
+class _Repeat:
+    number: int
+    setup: Setup
+    prepared: Prepared
+
+
+def _serve_repeat(
+    repeat: _Repeat, order: Sequence[str], folder: RunFolder, facts: dict[str, Any], console: Console
+) -> None:
+    """Every slot with a fresh stack. run.json names a slot once it is begun, so that a run broken off can be read."""
+    setup, requests = repeat.setup, repeat.prepared.requests
+    write(requests, folder.repeat(repeat.number) / "requests.jsonl")
+    slots: list[dict[str, str]] = []
+    facts["repeats"].append({"seed": setup.seed, "fingerprint": requests.fingerprint(), "slots": slots})
+    for place, name in enumerate(order):
+        slot_folder = folder.slot(repeat.number, place, name)
+        slots.append({"system": name, "folder": str(slot_folder.relative_to(folder.path))})
+        folder.write_json("run.json", facts)
+        title = name if repeat.number == place == 0 and len(order) == 1 else f"{name} {repeat.number}.{place}"
+        with progress(console, title, len(requests.requests)) if setup.show_progress else _silent() as on_progress:
+            prepared = replace(repeat.prepared, engine=repeat.prepared.engine.in_slot(f"{repeat.number}.{place}"))
+            outputs = _serve_and_record(setup, name, prepared, slot_folder, on_progress, console)
+        if not setup.runtime.is_virtual:
+            write_outputs(slot_folder, requests, outputs, repeat.prepared.tokenizer)
+
+
+def _width(setup: Setup, folder: RunFolder) -> float | None:
+    """Of the widest interval of the verdict's metric so far; not looked at unless something depends on it."""
+    if setup.repeats.interval_width is None:
+        return None
+    from tetribench.metrics.paired import widest
+    from tetribench.report.runs import load_run
+
+    return widest(load_run(folder.path, allow_partial=True).compared, setup.verdict)
 
 
 @contextmanager
@@ -186,11 +237,9 @@ def _silent() -> Iterator[Any]:
     yield lambda num_ended, num_tokens: None
 
 
-def _describe(setup: Setup, requests: RequestSet, folder: RunFolder) -> None:
-    (folder.path / "config.yaml").write_text(setup.resolved().yaml)
-    folder.write_json("environment.json", environment())
-    write(requests, folder.path / "requests.jsonl")
-    facts = {
+def _facts(setup: Setup, requests: RequestSet, folder: RunFolder) -> dict[str, Any]:
+    """The content of run.json before the first repeat."""
+    return {
         "schema_version": RUN_SCHEMA_VERSION,
         "name": folder.path.name,
         "workload": setup.workload_name,
@@ -199,31 +248,31 @@ def _describe(setup: Setup, requests: RequestSet, folder: RunFolder) -> None:
         "systems": list(setup.systems),
         "baseline": list(setup.systems)[-1],
         "command": setup.command,
-        "fingerprint": requests.fingerprint(),
         "num_requests": len(requests.requests),
         "num_cut": requests.num_cut,
         "slo": asdict(setup.slo),
+        "verdict": asdict(setup.verdict),
+        "until_interval_width": setup.repeats.interval_width,
         "created": folder.created,
+        "repeats": [],
         "notes": [],
     }
-    folder.write_json("run.json", facts)
 
 
 def _serve_and_record(
-    setup: Setup, name: str, prepared: Prepared, folder: RunFolder, on_progress: Any, console: Console
+    setup: Setup, name: str, prepared: Prepared, folder: Path, on_progress: Any, console: Console
 ) -> dict[int, list[int]]:
-    """Events go to the run folder as they come. Token ids by request."""
-    system_folder = folder.system(name)
+    """Events go to the slot's folder as they come. Token ids by request."""
     options = _flat(setup.resolved().options["system"][name.partition("#")[0]])
 
     def describe(instances: dict[str, dict[str, Any]]) -> None:
-        folder.write_json(f"systems/{name}/manifest.json", {"instances": instances, "options": options})
+        write_json(folder / "manifest.json", {"instances": instances, "options": options})
         _say_predictor(name, instances, console)
 
-    with (system_folder / "events.jsonl").open("wb") as file:
+    with (folder / "events.jsonl").open("wb") as file:
         writer = EventWriter(file)
         try:
-            return serve(setup, name, prepared, EventLog(writer.write), system_folder / "logs", describe, on_progress)
+            return serve(setup, name, prepared, EventLog(writer.write), folder / "logs", describe, on_progress)
         finally:
             writer.flush()
 

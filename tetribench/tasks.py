@@ -20,13 +20,16 @@ class Run:
 
     def execute(self, composed: Composed, console: Console) -> None:
         built = composed.setup()
-        folder = run(built, console)
+        folder = run(composed, console)
         from tetribench.report.frames import class_frame, comparison_frame, resource_frame  # pandas: after the run
         from tetribench.report.terminal import comparison
+        from tetribench.report.verdict import verdict_sentences
         from tetribench.report.write import write_report
 
         finished = write_report(folder)
         console.print(comparison(finished))
+        for sentence in verdict_sentences(finished):
+            console.print(sentence, highlight=False)
         console.print(f"{folder / 'report.html'}", soft_wrap=True)
         tables = {
             "comparison": comparison_frame(finished),

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from transformers import OPTConfig, PreTrainedTokenizerFast
 
+from tests.run_folders import slot
 from tetribench.instance.process import cores_of
 
 SLOW = ["+workload=lphd", "engine=cost_model", "hardware.overhead_s=0.05", "progress=false"]
@@ -40,7 +41,8 @@ def started(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     commands: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "tetribench.cli", *arguments, f"out={tmp_path}", "name=run"]
+        options = [f"out={tmp_path}", "name=run", "aa_band=false"]
+        command = [sys.executable, "-m", "tetribench.cli", *arguments, *options]
         commands.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True))
         return commands[-1]
 
@@ -52,7 +54,7 @@ def started(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
 
 def wait_for_tokens(folder: Path) -> None:
     """Until the first system has delivered something."""
-    events = folder / "systems" / "tetri" / "events.jsonl"
+    events = slot(folder, "tetri") / "events.jsonl"
     for _ in range(600):
         if events.exists() and "first_token" in events.read_text():
             return
@@ -79,7 +81,7 @@ def test_a_killed_instance_fails_the_run_with_its_name(
     assert "Traceback" not in stderr
     assert set(workers()) <= before
     assert status(tmp_path / "run")["state"] == "failed"
-    events = (tmp_path / "run" / "systems" / "tetri" / "events.jsonl").read_text()
+    events = (slot(tmp_path / "run", "tetri") / "events.jsonl").read_text()
     assert events.count('"failed"') + events.count('"finished"') == events.count('"arrived"')
 
 
@@ -96,7 +98,7 @@ def test_an_interrupt_ends_everything_and_keeps_the_events(
     assert stderr.count("\n") == 1
     assert set(workers()) <= before
     assert status(tmp_path / "run")["state"] == "interrupted"
-    assert "interrupted" in (tmp_path / "run" / "systems" / "tetri" / "events.jsonl").read_text()
+    assert "interrupted" in (slot(tmp_path / "run", "tetri") / "events.jsonl").read_text()
     again = [sys.executable, "-m", "tetribench.cli", "task=report", f"task.runs=[{tmp_path / 'run'}]"]
     subprocess.run(again, check=True, capture_output=True)
     assert "INTERRUPTED" in (tmp_path / "run" / "report.html").read_text().upper()

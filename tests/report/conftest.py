@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.run_folders import slot
 from tetribench.core.events import CLIENT, GLOBAL_SCHEDULER, Event, EventKind, EventLog
 from tetribench.core.request import class_of
 from tetribench.metrics.log import encode_event, read_events
@@ -142,27 +143,55 @@ def write_log(path: Path, log: EventLog) -> None:
     path.write_bytes(b"".join(encode_event(event) for event in log.events))
 
 
-def build_run(path: Path, num_requests: int = 24, workload: str = "mixed", seed: int = 0, **facts: Any) -> Path:
+ARMS = {
+    "vllm_like": ({"colocated_0": "colocated"}, {"decode.admit": "greedy", "max_num_seqs": 16}),
+    "tetri": ({"prefill_0": "prefill", "decode_0": "decode"}, {"decode.admit": "reserve_dynamic", "chunk": 512}),
+}
+"""By system the roles of its instances, and its options."""
+
+
+def write_slot(folder: Path, system: str, log: EventLog, options: dict[str, Any]) -> None:
+    folder.mkdir(parents=True)
+    write_log(folder / "events.jsonl", log)
+    roles, own = ARMS[system]
+    shared = {"num_blocks": 900, "device": "cost model", "stop_token_ids": [], "versions": {"torch": "2.13.0"}}
+    facts_of = {name: {"role": role} | shared for name, role in roles.items()}
+    write_json(folder / "manifest.json", {"instances": facts_of, "options": options | own})
+
+
+def build_run(
+    path: Path, num_requests: int = 24, workload: str = "mixed", seed: int = 0, num_repeats: int = 1, **facts: Any
+) -> Path:
     """Write a run folder at `path`; `facts` replace entries of run.json."""
-    requests = draw_requests(num_requests, seed)
-    logs = {"vllm_like": colocated(requests), "tetri": split(requests)}
-    run = {
+    run: dict[str, Any] = {
         "schema_version": RUN_SCHEMA_VERSION,
         "name": f"{workload}_{seed}",
         "workload": workload,
         "runtime": "sim",
         "seed": seed,
-        "systems": list(logs),
+        "systems": list(ARMS),
         "baseline": "vllm_like",
         "command": f"tetribench +workload={workload} seed={seed}",
-        "fingerprint": "b1946ac92492d2347c6235b4d2611184",
         "num_requests": num_requests,
         "num_cut": 0,
         "slo": {"ttft_s": 2.0, "tpot_s": 0.1},
+        "verdict": {"metric": "mean_jct_s", "margin": 0.05},
         "created": "2026-11-22T12:00:00+00:00",
+        "repeats": [],
         "notes": ["lengths drawn from a lognormal distribution"],
     }
     path.mkdir(parents=True)
+    options = {"engine.block_size": 16, "engine.dtype": "float16"}
+    for repeat in range(num_repeats):
+        requests = draw_requests(num_requests, seed + repeat)
+        logs = {"vllm_like": colocated(requests), "tetri": split(requests)}
+        logs = {system: log for system, log in logs.items() if system in facts.get("systems", ARMS)}
+        slots = [
+            {"system": system, "folder": f"repeats/{repeat}/{place}-{system}"} for place, system in enumerate(logs)
+        ]
+        run["repeats"].append({"seed": seed + repeat, "fingerprint": "b1946ac92492d2347c6235b4", "slots": slots})
+        for place, log in zip(slots, logs.values(), strict=True):
+            write_slot(path / place["folder"], place["system"], log, options)
     write_json(path / "run.json", run | facts)
     write_json(path / "status.json", {"state": "complete", "reason": None})
     (path / "config.yaml").write_text("workload:\n  name: mixed\nseed: 0\n")
@@ -170,21 +199,17 @@ def build_run(path: Path, num_requests: int = 24, workload: str = "mixed", seed:
     machine = {"cpu": "a processor <of some kind>", "cores": 2, "memory_gib": 23.5}
     environment = {"commit": "0123abc", "dirty": True, "python": "3.11.7", "packages": packages, "machine": machine}
     write_json(path / "environment.json", environment | {"gpus": []})
-    (path / "requests.jsonl").write_text("")
-    options = {"engine.block_size": 16, "engine.dtype": "float16"}
-    arms = {
-        "vllm_like": ({"colocated_0": "colocated"}, {"decode.admit": "greedy", "max_num_seqs": 16}),
-        "tetri": ({"prefill_0": "prefill", "decode_0": "decode"}, {"decode.admit": "reserve_dynamic", "chunk": 512}),
-    }
-    for system, log in logs.items():
-        folder = path / "systems" / system
-        folder.mkdir(parents=True)
-        write_log(folder / "events.jsonl", log)
-        roles, own = arms[system]
-        shared = {"num_blocks": 900, "device": "cost model", "stop_token_ids": [], "versions": {"torch": "2.13.0"}}
-        facts_of = {name: {"role": role} | shared for name, role in roles.items()}
-        write_json(folder / "manifest.json", {"instances": facts_of, "options": options | own})
     return path
+
+
+def add_copies(path: Path, names: list[str]) -> None:
+    """More systems in a run of one repeat, which did exactly what tetri did; they come first."""
+    run = json.loads((path / "run.json").read_text())
+    (repeat,) = run["repeats"]
+    for name in names:
+        shutil.copytree(slot(path, "tetri"), path / "repeats" / "0" / f"9-{name}")
+        repeat["slots"].append({"system": name, "folder": f"repeats/0/9-{name}"})
+    write_json(path / "run.json", run | {"systems": [*names, "tetri", "vllm_like"]})
 
 
 @pytest.fixture
@@ -210,11 +235,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run of eight systems, more than there are looks; its report is written."""
     path = build_run(tmp_path_factory.mktemp("many") / "run", num_requests=40)
     names = [f"tetri_{number}" for number in range(6)]
-    for name in names:
-        shutil.copytree(path / "systems/tetri", path / "systems" / name)
-    write_json(
-        path / "run.json", json.loads((path / "run.json").read_text()) | {"systems": [*names, "tetri", "vllm_like"]}
-    )
+    add_copies(path, names)
     return write_report(path)
 
 
@@ -224,7 +245,7 @@ def make_classed_run(make_run: Callable[..., Path]) -> Callable[..., Path]:
 
     def make(name: str = "run", **arguments: Any) -> Path:
         path = make_run(name, **arguments)
-        for log in path.glob("systems/*/events.jsonl"):
+        for log in path.glob("repeats/*/*/events.jsonl"):
             events = read_events(log)
             for event in events:
                 if event.kind is EventKind.ARRIVED:

@@ -1,7 +1,6 @@
 """The page: whole in itself, its numbers those of metrics.json, honest about what it is."""
 
 import json
-import shutil
 from collections.abc import Callable
 from functools import reduce
 from html.parser import HTMLParser
@@ -10,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.report.conftest import add_copies
+from tests.run_folders import slot
 from tetribench.metrics.compare import HEADLINES
 from tetribench.report.html import PERF_PER_DOLLAR, breakable
 from tetribench.report.runs import Run
@@ -157,7 +158,7 @@ def test_sla_classes_with_the_same_bounds_share_a_sentence(make_classed_run: Cal
 def test_a_partial_run_is_stamped_everywhere(make_run: Callable[..., Path]) -> None:
     path = make_run(num_requests=12)
     (path / "status.json").write_text('{"state": "interrupted", "reason": "stopped by the user"}')
-    log = path / "systems/tetri/events.jsonl"
+    log = slot(path, "tetri") / "events.jsonl"
     lines = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(b"".join(lines[: len(lines) // 2]))
     write_report(path, allow_partial=True)
@@ -175,12 +176,12 @@ def test_one_system_alone_has_a_page(make_run: Callable[..., Path]) -> None:
 
 
 def test_several_systems_share_a_page(make_run: Callable[..., Path]) -> None:
-    path = make_run(systems=["vllm_like", "tetri", "tetri#2"])
-    shutil.copytree(path / "systems/tetri", path / "systems/tetri#2")
+    path = make_run()
+    add_copies(path, ["tetri#2"])
     write_report(path)
     page, document = Page((path / "report.html").read_text()), json.loads((path / "metrics.json").read_text())
-    assert "as ratios to vllm_like: tetri " in page.text
-    assert "tetri and tetri#2 have 2 devices" in page.text
+    assert "as ratios to vllm_like: tetri#2 " in page.text
+    assert "tetri#2 and tetri have 2 devices" in page.text
     for attributes, _ in page.data:
         assert float(attributes["value"]) == reduce(step, attributes["data-path"].split("/"), document)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.run_folders import slot
 from tetribench.report.runs import load_run
 
 MakeRun = Callable[..., Path]
@@ -68,8 +69,8 @@ def test_a_run_that_did_not_complete_is_refused_unless_allowed(run_dir: Path, st
 
 
 def test_a_complete_run_needs_the_log_of_every_system(run_dir: Path) -> None:
-    (run_dir / "systems/tetri/events.jsonl").write_text("")
-    assert "systems/tetri/events.jsonl is missing or has no request" in refusal(run_dir)
+    (slot(run_dir, "tetri") / "events.jsonl").write_text("")
+    assert "1-tetri/events.jsonl is missing or has no request" in refusal(run_dir)
 
 
 def test_a_complete_run_needs_its_baseline(make_run: MakeRun) -> None:
@@ -78,7 +79,7 @@ def test_a_complete_run_needs_its_baseline(make_run: MakeRun) -> None:
 
 def test_a_partial_run_is_read_as_far_as_it_came(run_dir: Path) -> None:
     change(run_dir / "status.json", state="interrupted")
-    (run_dir / "systems/vllm_like/events.jsonl").unlink()
+    (slot(run_dir, "vllm_like") / "events.jsonl").unlink()
     run = load_run(run_dir, allow_partial=True)
     assert [result.system for result in run.results] == ["tetri"]
     assert run.baseline == "tetri"
@@ -88,7 +89,7 @@ def test_a_partial_run_is_read_as_far_as_it_came(run_dir: Path) -> None:
 
 def test_a_partial_run_without_any_request_is_refused(run_dir: Path) -> None:
     change(run_dir / "status.json", state="failed")
-    for log in run_dir.glob("systems/*/events.jsonl"):
+    for log in run_dir.glob("repeats/*/*/events.jsonl"):
         log.unlink()
     assert "no system was measured" in refusal(run_dir, allow_partial=True)
 

@@ -1,6 +1,5 @@
 """The content of the tables: every number is one of metrics.json, every verdict follows the metric's direction."""
 
-import shutil
 from collections.abc import Callable
 from functools import reduce
 from operator import getitem
@@ -9,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.report.conftest import add_copies
 from tetribench.metrics.compare import metrics_document
 from tetribench.report.quantities import DASH
 from tetribench.report.runs import Run, load_run
@@ -98,11 +98,11 @@ def test_chosen_metrics_only(run: Run, many: Run) -> None:
 
 
 def test_comparison_of_several_puts_ratios_below(make_run: Callable[..., Path]) -> None:
-    path = make_run(systems=["vllm_like", "tetri", "second"])
-    shutil.copytree(path / "systems/tetri", path / "systems/second")
+    path = make_run()
+    add_copies(path, ["second"])
     table = comparison_table(load_run(path))
-    assert table.columns == ("vllm_like", "tetri", "second")
-    baseline, first, other = table.rows[0].cells
+    assert table.columns == ("second", "tetri", "vllm_like")
+    first, other, baseline = table.rows[0].cells
     assert baseline.below is None
     for cell in (first, other):
         assert cell.below is not None and cell.below.value and cell.value and baseline.value

@@ -15,7 +15,9 @@ from tetribench.engine.model import Model
 from tetribench.experiment import Resolved, Setup
 from tetribench.instance.launch import InstanceFailed
 from tetribench.instance.runtime import Inline, Sim
+from tetribench.metrics.rule import Rule
 from tetribench.metrics.slo import Slo
+from tetribench.repeats import Repeats
 from tetribench.track import NoTracking
 from tetribench.training.collect import CollectLengths
 from tetribench.training.lengths import read_lengths
@@ -48,6 +50,9 @@ def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
         drive=OpenLoop(),
         track=NoTracking(),
         seed=0,
+        repeats=Repeats(1),
+        aa_band=True,
+        verdict=Rule(),
         natural_stop=None,
         stall_timeout_s=10.0,
         slo=Slo(),

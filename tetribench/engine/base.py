@@ -222,6 +222,13 @@ class EngineFactory(Protocol):
     def num_blocks(self) -> int:
         """KV blocks that each engine will have; known once it is sized."""
 
+    @property
+    def is_noisy(self) -> bool:
+        """Whether the same work takes it another time when it is done again."""
+
+    def in_slot(self, slot: str) -> "EngineFactory":
+        """This engine for one of several servings of the same requests, whose noise is its own."""
+
     def with_host_memory(self) -> "EngineFactory":
         """This engine with the host memory that swapping needs; an engine that is not asked takes none.
 

@@ -4,12 +4,14 @@ from collections.abc import Callable
 from copy import copy
 
 from tetribench.core.clock import Clock, VirtualClock
+from tetribench.core.seeds import generator
 from tetribench.engine.base import Batch, EngineInfo, KVPool, OnLayer
 from tetribench.engine.cost_model import CostModel
 from tetribench.engine.foreseen import Foreseen
 from tetribench.engine.hardware import Hardware
 from tetribench.engine.host_memory import check_host_memory, host_blocks
 from tetribench.engine.model import OPT_125M, Model
+from tetribench.engine.noise import Noise
 from tetribench.engine.shared_device import SharedDevice
 
 MAX_FORESEEN = 64
@@ -32,6 +34,7 @@ class CostModelEngine:
         device: SharedDevice,
         predictor_cost: CostModel | None,
         host_bytes_per_s: float,
+        noise: Noise | None = None,
     ) -> None:
         self.info = info
         self._clock = clock
@@ -40,11 +43,15 @@ class CostModelEngine:
         """Of a length predictor on the same device; None where the hardware's profile knows nothing of one."""
         self._host_bytes_per_s = host_bytes_per_s
         self._cost = cost
+        self._noise = noise
+        self._num_iterations = 0
+        self._foreseen: Foreseen | None = None
+        """Iterations that are not counted yet: they may still be cut short."""
 
     async def run(self, batch: Batch, on_layer: OnLayer | None = None) -> dict[int, int]:
         """Layers end at equal fractions of the pass, which follows the swaps."""
         swap_s = batch.num_swapped_blocks * self.info.block_bytes / self._host_bytes_per_s
-        pass_s = self._pass_seconds(batch)
+        pass_s = self._pass_seconds(batch) * self._noise_of(self._count())
         if swap_s:
             await self._clock.sleep(swap_s)
         if on_layer is None:
@@ -53,9 +60,20 @@ class CostModelEngine:
             for layer in range(self.info.num_layers):
                 await self.device.run(pass_s / self.info.num_layers)
                 on_layer(layer)
+        self._num_iterations += 1
         tokens = {chunk.sequence.request.id: 0 for chunk in batch.prefill if chunk.yields_token}
         tokens.update([(sequence.request.id, 0) for sequence in batch.decode])
         return tokens
+
+    def _count(self) -> int:
+        """Iterations up to now."""
+        if self._foreseen is not None:
+            self._num_iterations += len(self._foreseen.ends_s)
+            self._foreseen = None
+        return self._num_iterations
+
+    def _noise_of(self, iteration: int) -> float:
+        return 1.0 if self._noise is None else self._noise.factor(iteration)
 
     def _pass_seconds(self, batch: Batch) -> float:
         if batch.prefill:
@@ -77,12 +95,13 @@ class CostModelEngine:
             len(batch.decode),
             _num_context_tokens(batch),
         )
-        ends_s, end_s = [], self._clock.now()
-        for _ in range(num_iterations):
-            end_s += decode_seconds(num_decodes, num_context_tokens)
+        ends_s, end_s, first = [], self._clock.now(), self._count()
+        for iteration in range(first, first + num_iterations):
+            end_s += decode_seconds(num_decodes, num_context_tokens) * self._noise_of(iteration)
             num_context_tokens += num_decodes
             ends_s.append(end_s)
-        return Foreseen(self._clock, self.device.rank, ends_s)
+        self._foreseen = Foreseen(self._clock, self.device.rank, ends_s)
+        return self._foreseen
 
     def close(self) -> None:
         """Nothing is held."""
@@ -97,6 +116,9 @@ class CostModelFactory:
 
     KV memory is `kv_memory_gib`; by default what the hardware's profile says, else all that the weights leave of
     `memory_share` of the device (vLLM's rule). An instance that swaps has `host_memory_gib` of host memory beside it.
+
+    Times are what the model says, each multiplied with noise of mean 1 and the standard deviations `step_noise`, anew
+    for every iteration, and `run_noise`, once for every instance; what is drawn depends on `seed`.
     """
 
     def __init__(
@@ -108,7 +130,13 @@ class CostModelFactory:
         memory_share: float = 0.9,
         host_memory_gib: float = 4.0,
         block_size: int = 16,
+        step_noise: float = 0.0,
+        run_noise: float = 0.0,
+        seed: int = 0,
     ) -> None:
+        for option, noise in {"step_noise": step_noise, "run_noise": run_noise}.items():
+            if not 0.0 <= noise <= 1.0:
+                raise ValueError(f"engine.{option}={noise}: must be between 0 and 1")
         if block_size < 1:
             raise ValueError(f"engine.block_size={block_size}: must be at least 1")
         if kv_memory_gib is not None and kv_memory_gib <= 0:
@@ -123,6 +151,18 @@ class CostModelFactory:
         self.host_memory_gib = host_memory_gib
         self.num_host_blocks = 0
         self.block_size = block_size
+        self.step_noise = step_noise
+        self.run_noise = run_noise
+        self._noise_names: tuple[str | int, ...] = (seed,)
+
+    @property
+    def is_noisy(self) -> bool:
+        return bool(self.step_noise or self.run_noise)
+
+    def in_slot(self, slot: str) -> "CostModelFactory":
+        other = copy(self)
+        other._noise_names = (*self._noise_names, slot)
+        return other
 
     def info(self) -> EngineInfo:
         """Sizes that follow from the shape. Raises ValueError when weights and KV do not fit the device."""
@@ -180,4 +220,7 @@ class CostModelFactory:
         device = SharedDevice(clock, 1.0 if slowdown is None else slowdown, 1 if core is None else 1 + core)
         predictor_cost = None if slowdown is None else CostModel(OPT_125M, self.hardware)
         cost = CostModel(self.model.shape(), self.hardware)
-        return CostModelEngine(cost, self.info(), clock, device, predictor_cost, self.hardware.host_bytes_per_s)
+        seed, *names = self._noise_names
+        draw = generator(int(seed), "noise", *names, 0 if core is None else core)
+        noise = Noise(self.step_noise, self.run_noise, draw) if self.is_noisy else None
+        return CostModelEngine(cost, self.info(), clock, device, predictor_cost, self.hardware.host_bytes_per_s, noise)

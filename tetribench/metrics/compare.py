@@ -1,7 +1,7 @@
 """One system's result as a whole, and several systems side by side against a baseline."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from math import isfinite, nan
 from operator import getitem
@@ -26,9 +26,6 @@ from tetribench.metrics.timeline import (
     transfer_table,
 )
 
-SCHEMA_VERSION = 1
-"""Of metrics.json; grows when a reader of an older one would misread it."""
-
 Summary = dict[str, Any]
 OVERALL = "overall"
 
@@ -50,6 +47,11 @@ class SystemResult:
     """Plain values, ready for JSON: `accounting`; `metrics` by class (`overall`, then each label if there are several)
     and column; `resources` by name; `slo` by SLA class. None where a value is undefined."""
     slo: Slo
+
+    def lean(self) -> "SystemResult":
+        """The same without what takes most memory and only a picture of this serving would need."""
+        nothing = {name: getattr(self, name).iloc[:0] for name in ("iterations", "transfers", "itl_s")}
+        return replace(self, **nothing)
 
 
 def measure(system: str, events: Iterable[Event], slo: Slo) -> SystemResult:
@@ -94,13 +96,22 @@ def _plain(value: float) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """One row of the comparison: a value of a system's summary, which may depend on the baseline's."""
+    """One row of the comparison: a value of a system's summary, which may depend on the baseline's.
+
+    `of` is the column of the request table that it is the mean of, or a percentile (95), where it is one of these.
+    """
 
     name: str
     title: str
     unit: str
     better: Better
     value: Callable[[Summary, Summary], float | None]
+    of: tuple[str, int | None] | None = None
+
+    @property
+    def has_ratio(self) -> bool:
+        """Counts of requests are compared by eye: most often they are equal or nothing."""
+        return self.unit != "requests"
 
 
 def _at(*path: str) -> Callable[[Summary, Summary], float | None]:
@@ -126,11 +137,11 @@ HEADLINE_PERCENT = 95
 """The tail that a run of twenty requests can show; p99 needs a hundred and stands in the tables by class."""
 
 HEADLINES = (
-    Headline("mean_ttft_s", "Mean TTFT", "s", _LOWER, _at("metrics", OVERALL, "ttft_s", "mean")),
-    Headline("p95_ttft_s", "p95 TTFT", "s", _LOWER, _at("metrics", OVERALL, "ttft_s", "p95")),
-    Headline("mean_tpot_s", "Mean TPOT", "s", _LOWER, _at("metrics", OVERALL, "tpot_s", "mean")),
-    Headline("mean_jct_s", "Mean JCT", "s", _LOWER, _mean_jct),
-    Headline("p95_jct_s", "p95 JCT", "s", _LOWER, _at("metrics", OVERALL, "jct_s", "p95")),
+    Headline("mean_ttft_s", "Mean TTFT", "s", _LOWER, _at("metrics", OVERALL, "ttft_s", "mean"), ("ttft_s", None)),
+    Headline("p95_ttft_s", "p95 TTFT", "s", _LOWER, _at("metrics", OVERALL, "ttft_s", "p95"), ("ttft_s", 95)),
+    Headline("mean_tpot_s", "Mean TPOT", "s", _LOWER, _at("metrics", OVERALL, "tpot_s", "mean"), ("tpot_s", None)),
+    Headline("mean_jct_s", "Mean JCT", "s", _LOWER, _mean_jct, ("jct_s", None)),
+    Headline("p95_jct_s", "p95 JCT", "s", _LOWER, _at("metrics", OVERALL, "jct_s", "p95"), ("jct_s", 95)),
     Headline("makespan_s", "Makespan", "s", _LOWER, _at("resources", "makespan_s")),
     Headline(
         "output_throughput_tokens_per_s",
@@ -146,50 +157,3 @@ HEADLINES = (
     Headline("num_finished", "Finished", "requests", _HIGHER, _at("accounting", "finished")),
     Headline("num_failed", "Failed", "requests", _LOWER, _at("accounting", "failed")),
 )
-
-
-def comparison(results: Sequence[SystemResult], baseline: str) -> pd.DataFrame:
-    """A row for each headline by name; a column for each system, and `<system>/<baseline>` for each of the others.
-
-    NaN where a value, or a ratio to it, is undefined. Raises ValueError when no system is the baseline.
-    """
-    summaries = {result.system: result.summary for result in results}
-    assert len(summaries) == len(results), "two systems have one name"
-    if baseline not in summaries:
-        raise ValueError(f"baseline={baseline}: must be one of the systems measured: {', '.join(summaries)}")
-    index = pd.Index([headline.name for headline in HEADLINES], dtype="object", name="metric")
-    columns = {
-        system: [headline.value(summary, summaries[baseline]) for headline in HEADLINES]
-        for system, summary in summaries.items()
-    }
-    table = pd.DataFrame(columns, index=index, dtype="float64")
-    divisor = table[baseline].where(table[baseline] != 0)
-    for system in summaries:
-        if system != baseline:
-            table[f"{system}/{baseline}"] = table[system] / divisor
-    return table
-
-
-def metrics_document(results: Sequence[SystemResult], baseline: str) -> dict[str, Any]:
-    """The content of metrics.json: plain values, None where undefined."""
-    by_name = comparison(results, baseline).to_dict("index")
-    systems = [result.system for result in results]
-    rows = []
-    for headline in HEADLINES:
-        row = {column: _plain(value) for column, value in by_name[headline.name].items()}
-        rows.append(
-            {
-                "metric": headline.name,
-                "title": headline.title,
-                "unit": headline.unit,
-                "better": headline.better.value,
-                "values": {system: row[system] for system in systems},
-                "ratios": {system: row[f"{system}/{baseline}"] for system in systems if system != baseline},
-            }
-        )
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "baseline": baseline,
-        "systems": {result.system: result.summary for result in results},
-        "comparison": rows,
-    }

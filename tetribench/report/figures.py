@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from tetribench.report.figure_instances import resource_bars, timeline
@@ -27,7 +28,8 @@ class Drawn:
 
 CDFS = (
     "Time to first token and job completion time of every request, from its intended arrival. A curve further to the "
-    "left is better; one that ends below 1 belongs to a system in which requests failed or did not end."
+    "left is better; one that ends below 1 belongs to a system in which requests failed or did not end. Curves are of "
+    "all servings of a system, bands the range of each by itself."
 )
 BARS = (
     "Each bar is a system's resource usage time: from the first arrival to the last work of each of its instances, "
@@ -52,7 +54,10 @@ def draw_run(run: Run, folder: Path) -> list[Drawn]:
         if is_crowded:
             cdfs, classes = latency_grid(run.results, run.baseline, subtitle), class_rows(run.results, looks, subtitle)
         else:
-            cdfs, classes = latency_cdfs(run.results, looks, subtitle), latency_by_class(run.results, looks, subtitle)
+            cdfs, classes = (
+                latency_cdfs(_servings(run), looks, subtitle),
+                latency_by_class(run.results, looks, subtitle),
+            )
         drawn = [
             keep(cdfs, folder, "latency_cdf", CDFS),
             keep(resource_bars(run.results, subtitle), folder, "resource_time", BARS),
@@ -61,6 +66,14 @@ def draw_run(run: Run, folder: Path) -> list[Drawn]:
         if classes is not None:
             drawn.append(keep(classes, folder, "latency_by_class", CLASSES))
     return drawn
+
+
+def _servings(run: Run) -> dict[str, list[pd.DataFrame]]:
+    """The request tables of every serving, by system."""
+    found: dict[str, list[pd.DataFrame]] = {system: [] for system in run.systems}
+    for one in run.served:
+        found[one.result.system].append(one.result.requests)
+    return found
 
 
 def run_subtitle(run: Run) -> str:

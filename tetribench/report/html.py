@@ -28,6 +28,7 @@ from tetribench.report.tables import (
     sla_table,
     stage_table,
 )
+from tetribench.report.verdict import verdict_sentences
 
 PERF_PER_DOLLAR = {
     "perf/$ (paper)": "(1 + fraction by which the mean JCT falls) / (resource usage time / the baseline's)",
@@ -60,12 +61,13 @@ def run_page(run: Run, document: dict[str, Any], figures: Sequence[Drawn]) -> st
         "template.html.jinja",
         run=run,
         title=wording.title(run),
+        verdicts=verdict_sentences(run),
         sentence=wording.sentence(run, document),
         badges=wording.badges(run),
         stamp=wording.stamp(run),
         cautions=list(wording.cautions(run)),
         tiles=wording.tiles(run, document),
-        interval=wording.NO_INTERVAL,
+        interval=wording.interval(run),
         ratio_note=wording.RATIO_NOTE,
         comparison=comparison_table(run, document),
         figures=figures,
@@ -122,9 +124,10 @@ def _glossary() -> Table:
 
 def _repeat(run: Run) -> list[tuple[str, str]]:
     commit, is_dirty = run.environment.get("commit", "unknown"), run.environment.get("dirty")
+    seeds = f"{run.facts.seed}, and one more for each repeat" if run.num_repeats > 1 else str(run.facts.seed)
     return [
-        ("seed", str(run.facts.seed)),
-        ("fingerprint of the requests", run.facts.fingerprint),
+        ("seed", seeds),
+        ("fingerprint of the requests", run.facts.repeats[0].fingerprint),
         ("commit", f"{commit}, changed" if is_dirty else str(commit)),
     ]
 

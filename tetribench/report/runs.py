@@ -1,5 +1,6 @@
 """From a run folder on disk to everything known about the run, measured."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -9,14 +10,20 @@ import msgspec
 
 from tetribench.core.garbage import rarely_collected
 from tetribench.metrics.compare import SystemResult, measure
+from tetribench.metrics.document import metrics_document
 from tetribench.metrics.log import read_events
+from tetribench.metrics.paired import Compared, Served, compare
+from tetribench.metrics.rule import Rule
 from tetribench.metrics.slo import Slo
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Of run.json."""
 
 MAX_ABREAST = 3
 """So many systems fit beside each other as columns of a table of values and ratios."""
+
+ASKED = ["num_prompt_tokens", "max_output_tokens", "label", "sla_class"]
+"""Columns of the request table that are the same for all systems of a repeat."""
 
 VIRTUAL_RUNTIMES = frozenset({"sim"})
 
@@ -30,8 +37,23 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
+class SlotFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """One serving of a repeat's requests, and its folder below that of the run."""
+
+    system: str
+    folder: str
+
+
+class RepeatFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What was served on the same requests, in this order; `fingerprint` is theirs."""
+
+    seed: int
+    fingerprint: str
+    slots: list[SlotFacts]
+
+
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """run.json: what was asked."""
+    """run.json: what was asked, and every repeat that was begun."""
 
     schema_version: int
     name: str
@@ -41,11 +63,13 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     systems: list[str]
     baseline: str
     command: str
-    fingerprint: str
     num_requests: int
     num_cut: int
     slo: Slo
+    verdict: Rule
+    until_interval_width: float | None = None
     created: datetime
+    repeats: list[RepeatFacts]
     notes: list[str] = []
 
 
@@ -58,7 +82,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One run. `baseline` and `notes` are those of `facts`, unless the run is partial and lacks a system."""
+    """One run. `baseline` and `notes` are those of `facts`, unless the run is partial and lacks a system.
+
+    Of `served` only the first serving of each system keeps its iterations and transfers.
+    """
 
     path: Path
     facts: Facts
@@ -68,7 +95,34 @@ class Run:
     config_yaml: str
     environment: dict[str, Any]
     manifests: dict[str, Manifest]
-    results: list[SystemResult]
+    served: list[Served]
+    compared: list[Compared]
+
+    @property
+    def results(self) -> list[SystemResult]:
+        """The first serving of each system, in the order of the run's systems."""
+        return [next(one.result for one in self.served if one.result.system == system) for system in self.systems]
+
+    @property
+    def systems(self) -> list[str]:
+        """Those that were measured."""
+        measured = {one.result.system for one in self.served}
+        return [system for system in self.facts.systems if system in measured]
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The content of metrics.json."""
+        return metrics_document(
+            self.results,
+            self.compared,
+            baseline=self.baseline,
+            rule=self.facts.verdict,
+            num_repeats=self.num_repeats,
+        )
+
+    @property
+    def num_repeats(self) -> int:
+        return len({one.repeat for one in self.served})
 
     @property
     def is_complete(self) -> bool:
@@ -86,12 +140,12 @@ class Run:
     @property
     def others(self) -> list[str]:
         """The systems that are compared with the baseline."""
-        return [result.system for result in self.results if result.system != self.baseline]
+        return [system for system in self.systems if system != self.baseline]
 
     @property
     def has_many_systems(self) -> bool:
         """More systems than can stand abreast."""
-        return len(self.results) > MAX_ABREAST
+        return len(self.systems) > MAX_ABREAST
 
 
 def load_run(path: Path, *, allow_partial: bool = False) -> Run:
@@ -111,13 +165,13 @@ def load_run(path: Path, *, allow_partial: bool = False) -> Run:
     if not is_complete and not allow_partial:
         reason = f" ({status.reason})" if status.reason else ""
         raise ValueError(f"{path}: the run is {status.state}{reason}; only a complete run is reported")
-    results, notes = _measure(path, facts, is_complete)
-    measured = [result.system for result in results]
+    served, notes = _measure(path, facts, is_complete)
+    measured = {one.result.system for one in served}
     baseline = facts.baseline
     if baseline not in measured:
         if is_complete:
             raise ValueError(f"{path}: baseline={baseline} is not among the systems of the run: {', '.join(measured)}")
-        baseline = measured[0]
+        baseline = next(system for system in facts.systems if system in measured)
         notes.append(f"The baseline {facts.baseline} was not measured; ratios are to {baseline}.")
     config, environment = path / "config.yaml", path / "environment.json"
     return Run(
@@ -128,33 +182,54 @@ def load_run(path: Path, *, allow_partial: bool = False) -> Run:
         notes=[*facts.notes, *notes],
         config_yaml=config.read_text() if config.is_file() else "",
         environment=_read(environment, dict[str, Any]) if environment.is_file() else {},
-        manifests={system: _manifest(path / "systems" / system / "manifest.json") for system in measured},
-        results=results,
+        manifests={system: _manifest(path, facts, system) for system in facts.systems if system in measured},
+        served=served,
+        compared=compare(served, baseline, facts.verdict, facts.seed),
     )
 
 
-def _measure(path: Path, facts: Facts, is_complete: bool) -> tuple[list[SystemResult], list[str]]:
-    """A result for each system; in a partial run, notes on those that have none."""
-    results, notes = [], []
-    for system in facts.systems:
-        log = path / "systems" / system / "events.jsonl"
-        if log.is_file():
-            with rarely_collected():
-                result = measure(system, read_events(log), facts.slo)
-            if result.accounting.submitted:
-                results.append(result)
-                continue
-        if is_complete:
-            raise ValueError(f"{path}: systems/{system}/events.jsonl is missing or has no request")
-        notes.append(f"{system} was not measured: the run ended before its first request.")
-    if not results:
+def _measure(path: Path, facts: Facts, is_complete: bool) -> tuple[list[Served], list[str]]:
+    """Every serving that was recorded; in a partial run, notes on those that were not."""
+    served: list[Served] = []
+    for number, repeat in enumerate(facts.repeats):
+        for place, slot in enumerate(repeat.slots):
+            log = path / slot.folder / "events.jsonl"
+            if log.is_file():
+                with rarely_collected():
+                    result = measure(slot.system, read_events(log), facts.slo)
+                if result.accounting.submitted:
+                    _check_same_requests(path, served, number, slot.folder, result)
+                    is_first = all(one.result.system != slot.system for one in served)
+                    served.append(Served(number, place, result if is_first else result.lean()))
+                    continue
+            if is_complete:
+                raise ValueError(f"{path}: {slot.folder}/events.jsonl is missing or has no request")
+    if not served:
         raise ValueError(f"{path}: no system was measured")
-    return results, notes
+    measured = {one.result.system for one in served}
+    missing = [system for system in facts.systems if system not in measured]
+    if missing and is_complete:
+        raise ValueError(f"{path}: {missing[0]} was not measured in any repeat")
+    return served, [f"{system} was not measured: the run ended before its first request." for system in missing]
 
 
-def _manifest(path: Path) -> Manifest:
-    """A system that did not get ready has none."""
-    return _read(path, Manifest) if path.is_file() else Manifest(instances={}, options={})
+def _check_same_requests(path: Path, served: Sequence[Served], repeat: int, folder: str, result: SystemResult) -> None:
+    """Raises ValueError where a system was sent other requests than the first one of the repeat.
+
+    Of a run that was broken off each has recorded those that had arrived.
+    """
+    first = next((one.result.requests for one in served if one.repeat == repeat), result.requests)
+    own, other = (requests[ASKED] for requests in (result.requests, first))
+    both = own.index.intersection(other.index)
+    if not own.loc[both].equals(other.loc[both]):
+        raise ValueError(f"{path / folder}: other requests than in the other slots of repeat {repeat}; incomparable")
+
+
+def _manifest(path: Path, facts: Facts, system: str) -> Manifest:
+    """Of its first serving. A system that did not get ready has none."""
+    folders = [slot.folder for repeat in facts.repeats for slot in repeat.slots if slot.system == system]
+    found = path / folders[0] / "manifest.json"
+    return _read(found, Manifest) if found.is_file() else Manifest(instances={}, options={})
 
 
 def _read(path: Path, kind: type[Parsed]) -> Parsed:

@@ -6,7 +6,7 @@ from itertools import groupby
 from math import isnan
 from typing import Any
 
-from tetribench.metrics.compare import HEADLINE_PERCENT, OVERALL, SystemResult, metrics_document
+from tetribench.metrics.compare import HEADLINE_PERCENT, OVERALL, SystemResult
 from tetribench.metrics.latency import CRITICAL_PATH, METRICS, PERCENTILES, Better, num_samples_needed
 from tetribench.metrics.resources import RESOURCE_METRICS
 from tetribench.report.frames import STATISTICS, class_names, metric_of
@@ -83,7 +83,7 @@ def comparison_table(run: Run, document: dict[str, Any] | None = None, metrics: 
     The ratio has a column of its own where there is one, else it stands below the value. Where the systems are too
     many to stand abreast they are the rows, and a verdict is a colour only.
     """
-    document = document or metrics_document(run.results, run.baseline)
+    document = document or run.document
     systems = [result.system for result in run.results]
     columns = [*systems, f"{run.others[0]} / {run.baseline}"] if len(run.others) == 1 else systems
     note = _percentile_note((result.accounting.finished for result in run.results), HEADLINE_PERCENT)
@@ -97,19 +97,29 @@ def comparison_table(run: Run, document: dict[str, Any] | None = None, metrics: 
                 ratio_text(ratio),
                 ratio,
                 (*path, "ratios", system),
-                verdict(ratio, row["better"]),
+                outcome(row["tests"][system], ratio, row["better"]),
                 is_spelled=not run.has_many_systems,
+                below=_interval(row["tests"][system]),
             )
             for system, ratio in row["ratios"].items()
         }
         cells = {system: _cell(scale, row["values"][system], (*path, "values", system)) for system in systems}
-        if len(ratios) == 1:
-            shown = [*cells.values(), *ratios.values()]
+        if len(run.others) == 1:
+            shown = [*cells.values(), ratios.get(run.others[0], Cell(""))]
         else:
             shown = [replace(cell, below=ratios.get(system)) for system, cell in cells.items()]
         unit = "" if row["unit"] in SAID_IN_TITLE else f" ({scale.unit})"
         table.rows.append(Row((row["title"] + unit,), tuple(shown)))
     return table.transposed("system") if run.has_many_systems else table
+
+
+def outcome(test: dict[str, Any], ratio: float | None, better: str) -> str:
+    """What is known of a ratio; of a single repeat only which way it points."""
+    return str(test["outcome"]) or verdict(ratio, better)
+
+
+def _interval(test: dict[str, Any]) -> Cell | None:
+    return None if test["low"] is None else Cell(f"[{test['low']:.2f}, {test['high']:.2f}]", verdict="muted")
 
 
 def verdict(ratio: float | None, better: str) -> str:

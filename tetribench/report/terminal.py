@@ -12,6 +12,7 @@ from tetribench.report.finding import Finding
 from tetribench.report.quantities import DASH, three_digits
 from tetribench.report.runs import Run
 from tetribench.report.tables import Cell, Table, comparison_table
+from tetribench.report.wording import interval
 
 SHORT = (
     "mean_ttft_s",
@@ -27,7 +28,7 @@ SHORT = (
 MAX_NUMBERS = 24
 """Rows of an experiment's table; all of them stand in its file."""
 
-_STYLES = {"better": "green", "worse": "red", "": ""}
+_STYLES = {"better": "green", "worse": "red", "equivalent": "dim", "undecided": "dim", "muted": "dim", "": ""}
 
 
 def comparison(run: Run) -> RichTable:
@@ -37,7 +38,7 @@ def comparison(run: Run) -> RichTable:
     stamp = "" if run.is_complete else f"{run.status.state.upper()}  "
     table.title = f"{stamp}{run.facts.workload}: {run.facts.num_requests} requests, {run.time_kind}"
     ratios = f" Below each value its ratio to {run.baseline}." if run.has_many_systems else ""
-    table.caption = f"{content.note}{ratios} One run, no interval.".lstrip()
+    table.caption = f"{content.note}{ratios} {interval(run)}".lstrip()
     return table
 
 

@@ -9,12 +9,16 @@ from tetribench.metrics.compare import SystemResult
 from tetribench.metrics.slo import Bounds
 from tetribench.report.quantities import ratio_text, scale_for
 from tetribench.report.runs import MAX_ABREAST, Manifest, Run
-from tetribench.report.tables import Cell, verdict
+from tetribench.report.tables import Cell, outcome
 
 HEADLINES = ("mean_ttft_s", "mean_jct_s", "resource_time_s", "perf_per_dollar_usual")
 """The metrics of the tiles; the first three make the sentence."""
 
-NO_INTERVAL = "One run, no interval: it does not say how far another seed or another hour would differ."
+NO_INTERVAL = (
+    "One repeat, no interval: it does not say how far another seed or another hour would differ. repeats=5 does."
+)
+
+EARLY_STOP = "Repeats went on until the interval was narrow enough, which makes it a little too narrow."
 
 RATIO_NOTE = "Better in green, worse in red and bold; that says only which way a ratio points."
 
@@ -98,12 +102,26 @@ def badges(run: Run) -> list[Badge]:
         Badge(f"{run.facts.num_requests:,} requests"),
         Badge(f"{run.facts.num_cut:,} cut to fit", "amber" if run.facts.num_cut else ""),
         Badge(f"{num_failed:,} failed", "red" if num_failed else ""),
-        Badge("one run"),
+        Badge(
+            "one repeat" if run.num_repeats == 1 else f"{run.num_repeats} repeats",
+            "" if run.num_repeats > 1 else "amber",
+        ),
         Badge(f"seed {run.facts.seed}"),
     ]
     if num_unfinished:
         found.insert(-2, Badge(f"{num_unfinished:,} unfinished", "red"))
     return found
+
+
+def interval(run: Run) -> str:
+    """What the intervals are, or that there are none."""
+    if run.num_repeats == 1:
+        return NO_INTERVAL
+    early = f" {EARLY_STOP}" if run.facts.until_interval_width is not None else ""
+    return (
+        f"Ratios with 95 % intervals over {run.num_repeats} repeats, each with other requests; better and worse are "
+        f"said where the test, corrected for the number of metrics, and the same system against itself allow it.{early}"
+    )
 
 
 def stamp(run: Run) -> str:
@@ -118,7 +136,7 @@ def cautions(run: Run) -> Iterable[str]:
     """What a reader must know before believing a ratio."""
     if run.is_virtual:
         yield VIRTUAL_TIME
-    yield NO_INTERVAL
+    yield interval(run)
     for result in run.results:
         counts = result.accounting
         lost = {"failed": counts.failed, "did not end": counts.unfinished}
@@ -194,7 +212,9 @@ def _tile_lines(run: Run, row: dict[str, Any]) -> list[TileLine]:
         ratio = row["ratios"][system]
         amounts = f"{_amount(row, system)} against {_amount(row, run.baseline)}"
         of = f"{system}: {amounts}" if row["unit"] != "ratio" else f"{system}, against {run.baseline}"
-        lines.append(TileLine(Cell(ratio_text(ratio), ratio, verdict=verdict(ratio, row["better"])), of))
+        lines.append(
+            TileLine(Cell(ratio_text(ratio), ratio, verdict=outcome(row["tests"][system], ratio, row["better"])), of)
+        )
     return lines
 
 

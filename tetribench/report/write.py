@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from tetribench.metrics.compare import metrics_document
 from tetribench.report.figures import draw_run
 from tetribench.report.frames import request_frame
 from tetribench.report.html import run_page
@@ -18,9 +17,9 @@ def write_report(run_dir: Path, *, allow_partial: bool = False) -> Run:
     Raises ValueError as `load_run` does.
     """
     run = load_run(run_dir, allow_partial=allow_partial)
-    document = metrics_document(run.results, run.baseline)
+    document = run.document
     (run_dir / "metrics.json").write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    request_frame(run.results).to_parquet(run_dir / "requests.parquet", index=False)
+    request_frame(run.served).to_parquet(run_dir / "requests.parquet", index=False)
     figures = run_dir / "figures"
     figures.mkdir(exist_ok=True)
     (run_dir / "report.html").write_text(run_page(run, document, draw_run(run, figures)), encoding="utf-8")

@@ -122,6 +122,13 @@ class HFEngine:
         assert self.kv_memory_gib is not None, "asked for blocks before `sized`"
         return int(self.kv_memory_gib * GIB) // self.kv_bytes_per_block()
 
+    @property
+    def is_noisy(self) -> bool:
+        return True
+
+    def in_slot(self, slot: str) -> "HFEngine":
+        return self
+
     def sized(self, num_instances: int) -> "HFEngine":
         """This engine with its KV memory settled, for `num_instances` of them on this machine.
 
