@@ -17,7 +17,7 @@ from rich.console import Console
 from tetribench.composition import Composition
 from tetribench.config import conf_folder, options_of, register
 from tetribench.config_errors import explain, refuse_added_keys
-from tetribench.experiment import ExperimentsFailed
+from tetribench.experiment import ExperimentsFailed, InvalidRun
 from tetribench.instance.launch import InstanceFailed
 
 HELP = """\
@@ -49,7 +49,7 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0, 1 a run failed, 2 the input was bad, 130 interrupted."""
+    """Entry point. Exit codes: 0, 1 a run failed or is INVALID, 2 the input was bad, 130 interrupted."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing, so that `answered` can answer
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(HELP + option_groups())  # Hydra's own help takes seconds to list what this lists
@@ -78,7 +78,7 @@ def answered() -> Iterator[None]:
         yield
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         sys.exit(_say(explain(error, sys.argv[1:]), BAD_INPUT))
-    except (ExperimentsFailed, InstanceFailed, TimeoutError) as error:
+    except (ExperimentsFailed, InstanceFailed, InvalidRun, TimeoutError) as error:
         sys.exit(_say(str(error), FAILED))
     except KeyboardInterrupt:
         sys.exit(_say("interrupted; what was recorded so far is in the run folder", INTERRUPTED))

@@ -73,6 +73,7 @@ class Composition:
             ),
             aa_band=config.aa_band,
             verdict=Rule(config.verdict.metric, config.verdict.margin),
+            limits=build(config.validity),
             natural_stop=config.natural_stop,
             stall_timeout_s=config.stall_timeout_s,
             slo=Slo(**OmegaConf.to_container(config.slo, resolve=True)),  # type: ignore[arg-type]

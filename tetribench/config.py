@@ -79,6 +79,7 @@ COMPONENTS = {
     "system/tetri": "tetribench.systems.tetri.Tetri",
     "system/vllm_like": "tetribench.systems.vllm_like.VllmLike",
     "system/sarathi_like": "tetribench.systems.sarathi_like.SarathiLike",
+    "validity/limits": "tetribench.metrics.limits.Limits",
     "track/none": "tetribench.track.NoTracking",
     "track/wandb": "tetribench.track.WandbTracking",
     "task/run": "tetribench.tasks.Run",
@@ -202,6 +203,7 @@ class Config:
     aa_band: bool = True
     until: Until = field(default_factory=Until)
     verdict: Verdict = field(default_factory=Verdict)
+    validity: Component = MISSING
     device: Device = Device.auto
     natural_stop: bool | None = None
     name: str | None = None

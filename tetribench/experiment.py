@@ -9,14 +9,16 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
-from tetribench.core.clock import Clock
 from tetribench.core.events import EventLog
-from tetribench.drive.loadgen import Client, Loop
+from tetribench.drive import session
+from tetribench.drive.calibration import calibrate
+from tetribench.drive.loadgen import ClosedLoop, Loop
 from tetribench.drive.progress import progress
 from tetribench.engine.base import EngineFactory
 from tetribench.engine.model import Model
-from tetribench.instance.launch import Launcher
 from tetribench.instance.runtime import Runtime
+from tetribench.machine import other_work
+from tetribench.metrics.limits import Limits
 from tetribench.metrics.log import EventWriter
 from tetribench.metrics.rule import Rule
 from tetribench.metrics.slo import Slo
@@ -24,8 +26,8 @@ from tetribench.provenance import environment
 from tetribench.repeats import Repeats, orders
 from tetribench.run_folder import RUN_SCHEMA_VERSION, RunFolder, write_json, write_outputs
 from tetribench.systems.base import System
-from tetribench.systems.stack import Stack
 from tetribench.track import Tracking
+from tetribench.workload.arrivals import asked_process
 from tetribench.workload.files import write
 from tetribench.workload.generate import generate
 from tetribench.workload.prose import with_prose
@@ -49,6 +51,7 @@ class Setup:
     repeats: Repeats
     aa_band: bool
     verdict: Rule
+    limits: Limits
     natural_stop: bool | None
     stall_timeout_s: float
     slo: Slo
@@ -65,6 +68,10 @@ class Resolved:
 
     options: dict[str, Any]
     yaml: str
+
+
+class InvalidRun(Exception):
+    """A run that cannot be believed; the message has the codes of the reasons."""
 
 
 class ExperimentsFailed(Exception):
@@ -185,6 +192,7 @@ def run(composed: Composed, console: Console) -> Path:
     with folder.status():
         (folder.path / "config.yaml").write_text(first.resolved().yaml)
         folder.write_json("environment.json", environment())
+        _calibrate(repeat, folder, console)
         for order in orders(list(first.systems), first.seed, is_twice=first.aa_band and first.engine.is_noisy):
             _serve_repeat(repeat, order, folder, facts, console)
             num_done = repeat.number + 1
@@ -202,6 +210,26 @@ class _Repeat:
     prepared: Prepared
 
 
+def _calibrate(repeat: _Repeat, folder: RunFolder, console: Console) -> None:
+    """In real time: what the client adds, at the load that it is about to be put under."""
+    setup, load_s = repeat.setup, repeat.setup.limits.calibration_s
+    if setup.runtime.is_virtual or load_s is None:
+        return
+    num_instances = max(len(system.plan(setup.engine).instances) for system in setup.systems.values())
+    requests = repeat.prepared.requests.requests
+    with progress(console, "the client alone", None) if setup.show_progress else _silent() as on_progress:
+        error = calibrate(
+            requests,
+            setup.drive,
+            setup.runtime,
+            num_instances=num_instances,
+            load_s=load_s,
+            folder=folder.path / "client",
+            on_progress=on_progress,
+        )
+    folder.write_json("client.json", asdict(error))
+
+
 def _serve_repeat(
     repeat: _Repeat, order: Sequence[str], folder: RunFolder, facts: dict[str, Any], console: Console
 ) -> None:
@@ -217,7 +245,9 @@ def _serve_repeat(
         title = name if repeat.number == place == 0 and len(order) == 1 else f"{name} {repeat.number}.{place}"
         with progress(console, title, len(requests.requests)) if setup.show_progress else _silent() as on_progress:
             prepared = replace(repeat.prepared, engine=repeat.prepared.engine.in_slot(f"{repeat.number}.{place}"))
-            outputs = _serve_and_record(setup, name, prepared, slot_folder, on_progress, console)
+            with other_work() as machine:
+                outputs = _serve_and_record(setup, name, prepared, slot_folder, on_progress, console)
+        write_json(slot_folder / "slot.json", {"machine": asdict(machine)})
         if not setup.runtime.is_virtual:
             write_outputs(slot_folder, requests, outputs, repeat.prepared.tokenizer)
 
@@ -239,6 +269,7 @@ def _silent() -> Iterator[Any]:
 
 def _facts(setup: Setup, requests: RequestSet, folder: RunFolder) -> dict[str, Any]:
     """The content of run.json before the first repeat."""
+    process = asked_process(setup.workload)
     return {
         "schema_version": RUN_SCHEMA_VERSION,
         "name": folder.path.name,
@@ -251,6 +282,9 @@ def _facts(setup: Setup, requests: RequestSet, folder: RunFolder) -> dict[str, A
         "num_requests": len(requests.requests),
         "num_cut": requests.num_cut,
         "slo": asdict(setup.slo),
+        "concurrency": setup.drive.concurrency if isinstance(setup.drive, ClosedLoop) else None,
+        "arrivals": None if process is None else process._asdict(),
+        "limits": asdict(setup.limits),
         "verdict": asdict(setup.verdict),
         "until_interval_width": setup.repeats.interval_width,
         "created": folder.created,
@@ -291,20 +325,17 @@ def serve(
     `on_ready` is told the facts of each instance, `on_progress` the requests ended and the tokens so far; what
     processes print goes to `log_folder`.
     """
-    outputs: dict[int, list[int]] = {}
-
-    async def main(clock: Clock, launcher: Launcher) -> None:
-        stack = Stack(setup.systems[name].plan(prepared.engine), launcher, clock, log)
-        client = Client(clock=clock, log=log, stall_timeout_s=setup.stall_timeout_s, on_progress=on_progress)
-        try:
-            on_ready(await stack.start(client.deliver, client.fail))
-            await client.run(prepared.requests.requests, setup.drive, stack)
-        finally:
-            await stack.stop()
-            outputs.update(client.outputs)
-
-    setup.runtime.run(main, log_folder)
-    return outputs
+    return session.serve(
+        setup.systems[name].plan(prepared.engine),
+        prepared.requests.requests,
+        setup.drive,
+        setup.runtime,
+        log,
+        log_folder,
+        stall_timeout_s=setup.stall_timeout_s,
+        on_ready=on_ready,
+        on_progress=on_progress,
+    )
 
 
 def _say_predictor(system: str, instances: dict[str, dict[str, Any]], console: Console) -> None:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from rich.console import Console
 
-from tetribench.experiment import Composed, prepare, run
+from tetribench.experiment import Composed, InvalidRun, prepare, run
 from tetribench.workload.files import write
 
 
@@ -37,6 +37,9 @@ class Run:
             "resources": resource_frame(finished.results),
         }
         built.track.publish(folder, built.resolved().options, tables)
+        if not finished.validity.is_valid:
+            codes = ", ".join(finished.validity.codes)
+            raise InvalidRun(f"INVALID ({codes}): {finished.validity.reasons[0].in_words}")
 
 
 class Report:

@@ -121,4 +121,7 @@ def test_a_null_server_shares_the_requests() -> None:
     factory = NullEngineFactory()
     plan = NullServer(num_instances=3).plan(factory)
     assert [spec.name for spec in plan.instances] == ["colocated-0", "colocated-1", "colocated-2"]
-    assert factory.sized(3) is factory.with_host_memory() is factory and factory.num_blocks() == 1
+    assert (
+        factory.sized(3) is factory.in_slot("0.1") is factory.with_host_memory() is factory
+        and factory.num_blocks() == 1
+    )

@@ -5,7 +5,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,14 @@ import pytest
 
 from tests.run_folders import slot
 from tetribench.core.events import CLIENT, GLOBAL_SCHEDULER, Event, EventKind, EventLog
-from tetribench.core.request import class_of
+from tetribench.core.request import Request, class_of
+from tetribench.metrics.limits import Limits
 from tetribench.metrics.log import encode_event, read_events
 from tetribench.report.runs import Run
 from tetribench.report.write import write_report
 from tetribench.run_folder import RUN_SCHEMA_VERSION
+from tetribench.workload.files import write
+from tetribench.workload.request_set import RequestSet
 
 CHUNK_TOKENS = 512
 CHUNK_S = 0.120
@@ -48,14 +51,15 @@ class Toy:
         self.record(0.0, EventKind.INSTANCE_READY, name, role=role, **facts)
         self.record(stopped_s, EventKind.INSTANCE_STOPPED, name)
 
-    def iteration(self, name: str, started_s: float, ended_s: float, prefill: int, decode: int) -> None:
-        used = {
-            "num_prefill_tokens": prefill,
-            "num_decode_tokens": decode,
-            "num_used_blocks": 10 * decode,
+    def iteration(self, name: str, started_s: float, ended_s: float, decodes: list[int], **details: Any) -> None:
+        used: dict[str, Any] = {
+            "num_prefill_tokens": 0,
+            "num_decode_tokens": len(decodes),
+            "num_used_blocks": 10 * len(decodes),
             "num_swapped_bytes": 0,
         }
-        self.record(ended_s, EventKind.ITERATION, name, started_s=started_s, **used)
+        requests = details.pop("prompts", decodes)
+        self.record(ended_s, EventKind.ITERATION, name, *requests, started_s=started_s, **used | details)
 
     def prefill(self, name: str, id: int, now_s: float) -> float:
         prompt = self.requests[id][1]
@@ -63,7 +67,8 @@ class Toy:
         for start in range(0, prompt, CHUNK_TOKENS):
             tokens = min(CHUNK_TOKENS, prompt - start)
             ended_s = now_s + CHUNK_S * (0.2 + 0.8 * tokens / CHUNK_TOKENS)
-            self.iteration(name, now_s, ended_s, tokens, 0)
+            chunk = {"num_prefill_tokens": tokens, "chunks": [[start, tokens]], "num_padding_tokens": 0}
+            self.iteration(name, now_s, ended_s, [], prompts=[id], **chunk)
             now_s = ended_s
         self.record(now_s, EventKind.PREFILL_DONE, name, id)
         self.record(now_s, EventKind.FIRST_TOKEN, CLIENT, id)
@@ -72,7 +77,7 @@ class Toy:
     def decode(self, name: str, left: dict[int, int], now_s: float) -> float:
         """One token for each of the running requests; drops those that ended from `left`."""
         ended_s = now_s + DECODE_S * (1 + len(left) / 32)
-        self.iteration(name, now_s, ended_s, 0, len(left))
+        self.iteration(name, now_s, ended_s, list(left))
         self.record(ended_s, EventKind.TOKEN, CLIENT, *left)
         for id in list(left):
             left[id] -= 1
@@ -150,6 +155,15 @@ ARMS = {
 """By system the roles of its instances, and its options."""
 
 
+def write_requests(folder: Path, drawn: list[tuple[float, int, int]]) -> None:
+    folder.mkdir(parents=True)
+    requests = [
+        Request(id=id, arrival_s=arrival_s, num_prompt_tokens=prompt, max_output_tokens=output)
+        for id, (arrival_s, prompt, output) in enumerate(drawn)
+    ]
+    write(RequestSet(name="toy", requests=requests), folder / "requests.jsonl")
+
+
 def write_slot(folder: Path, system: str, log: EventLog, options: dict[str, Any]) -> None:
     folder.mkdir(parents=True)
     write_log(folder / "events.jsonl", log)
@@ -157,6 +171,7 @@ def write_slot(folder: Path, system: str, log: EventLog, options: dict[str, Any]
     shared = {"num_blocks": 900, "device": "cost model", "stop_token_ids": [], "versions": {"torch": "2.13.0"}}
     facts_of = {name: {"role": role} | shared for name, role in roles.items()}
     write_json(folder / "manifest.json", {"instances": facts_of, "options": options | own})
+    write_json(folder / "slot.json", {"machine": {"num_cores": 2, "other_cores": 0.01}})
 
 
 def build_run(
@@ -175,6 +190,9 @@ def build_run(
         "num_requests": num_requests,
         "num_cut": 0,
         "slo": {"ttft_s": 2.0, "tpot_s": 0.1},
+        "concurrency": None,
+        "arrivals": {"rate_per_s": 2.0, "cv": 1.0},
+        "limits": asdict(Limits()),
         "verdict": {"metric": "mean_jct_s", "margin": 0.05},
         "created": "2026-11-22T12:00:00+00:00",
         "repeats": [],
@@ -190,6 +208,7 @@ def build_run(
             {"system": system, "folder": f"repeats/{repeat}/{place}-{system}"} for place, system in enumerate(logs)
         ]
         run["repeats"].append({"seed": seed + repeat, "fingerprint": "b1946ac92492d2347c6235b4", "slots": slots})
+        write_requests(path / "repeats" / str(repeat), requests)
         for place, log in zip(slots, logs.values(), strict=True):
             write_slot(path / place["folder"], place["system"], log, options)
     write_json(path / "run.json", run | facts)

@@ -15,6 +15,7 @@ from tetribench.engine.model import Model
 from tetribench.experiment import Resolved, Setup
 from tetribench.instance.launch import InstanceFailed
 from tetribench.instance.runtime import Inline, Sim
+from tetribench.metrics.limits import Limits
 from tetribench.metrics.rule import Rule
 from tetribench.metrics.slo import Slo
 from tetribench.repeats import Repeats
@@ -53,6 +54,7 @@ def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
         repeats=Repeats(1),
         aa_band=True,
         verdict=Rule(),
+        limits=Limits(),
         natural_stop=None,
         stall_timeout_s=10.0,
         slo=Slo(),

@@ -1,23 +1,21 @@
 """How far the client can be believed: before a run it measures a server whose times are known, under the same load."""
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
 from itertools import cycle
 from math import ceil
 from pathlib import Path
 
-from tetribench.core.clock import Clock
 from tetribench.core.events import EventLog
 from tetribench.core.request import Request
-from tetribench.drive.loadgen import Client, ClosedLoop, Loop, OpenLoop
+from tetribench.drive.loadgen import ClosedLoop, Loop, OpenLoop
 from tetribench.drive.null_server import STEP_S, NullEngineFactory, NullServer
-from tetribench.instance.launch import Launcher
+from tetribench.drive.session import serve
 from tetribench.instance.runtime import Runtime
 from tetribench.metrics.client_error import ClientError, client_error
 from tetribench.metrics.log import EventWriter, read_events
-from tetribench.systems.stack import Stack
 
 ENOUGH_REQUESTS = 100
 """What a p99 needs."""
@@ -29,29 +27,30 @@ STALL_TIMEOUT_S = 10.0
 
 
 def calibrate(
-    requests: SequenceOf[Request], loop: Loop, runtime: Runtime, *, num_instances: int, load_s: float, folder: Path
+    requests: SequenceOf[Request],
+    loop: Loop,
+    runtime: Runtime,
+    *,
+    num_instances: int,
+    load_s: float,
+    folder: Path,
+    on_progress: Callable[[int, int], None] = lambda num_ended, num_tokens: None,
 ) -> ClientError:
     """Serve about `load_s` seconds of `requests` from `num_instances` null instances, and compare.
 
     Events and what the processes print are kept in `folder`. Raises what a run raises.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "events.jsonl"
+    path, engine = folder / "events.jsonl", NullEngineFactory()
+    plan = NullServer(num_instances=num_instances).plan(engine)
     with path.open("wb") as file:
         writer = EventWriter(file)
-
-        async def main(clock: Clock, launcher: Launcher) -> None:
-            log = EventLog(writer.write)
-            plan = NullServer(num_instances=num_instances).plan(NullEngineFactory())
-            stack = Stack(plan, launcher, clock, log)
-            client = Client(clock=clock, log=log, stall_timeout_s=STALL_TIMEOUT_S)
-            try:
-                await stack.start(client.deliver, client.fail)
-                await client.run(planned(requests, loop, load_s), loop, stack)
-            finally:
-                await stack.stop()
-
-        runtime.run(main, folder / "logs")
+        load, log = planned(requests, loop, load_s), EventLog(writer.write)
+        serve(
+            *(plan, load, loop, runtime, log, folder / "logs"),
+            stall_timeout_s=STALL_TIMEOUT_S,
+            on_progress=on_progress,
+        )
         writer.flush()
     return client_error(read_events(path))
 

@@ -70,11 +70,15 @@ class NullEngineFactory:
     """Light and picklable, like every engine's."""
 
     block_size = _NO_KV.block_size
+    is_noisy = False
 
     def __init__(self, step_s: float = STEP_S) -> None:
         self.step_s = step_s
 
     def sized(self, num_instances: int) -> "NullEngineFactory":
+        return self
+
+    def in_slot(self, slot: str) -> "NullEngineFactory":
         return self
 
     def num_blocks(self) -> int:

@@ -10,7 +10,9 @@ from typing import Any
 import pandas as pd
 
 from tetribench.core.events import Event
+from tetribench.metrics.audit import Asked, audit
 from tetribench.metrics.changes import change_table
+from tetribench.metrics.clocks import clock_bounds
 from tetribench.metrics.latency import ITL, METRICS, Better, add_metrics, itl_values, summarise
 from tetribench.metrics.resources import PerfPerDollar, Tables, attainment, perf_per_dollar, resource_metrics
 from tetribench.metrics.slo import Slo
@@ -45,7 +47,8 @@ class SystemResult:
     accounting: Accounting
     summary: Summary
     """Plain values, ready for JSON: `accounting`; `metrics` by class (`overall`, then each label if there are several)
-    and column; `resources` by name; `slo` by SLA class. None where a value is undefined."""
+    and column; `resources` by name; `slo` by SLA class. None where a value is undefined. Where more was known than the
+    events: `audit`, `clocks` and `machine`."""
     slo: Slo
 
     def lean(self) -> "SystemResult":
@@ -54,13 +57,22 @@ class SystemResult:
         return replace(self, **nothing)
 
 
-def measure(system: str, events: Iterable[Event], slo: Slo) -> SystemResult:
-    """All tables and statistics of one system's run."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What is known of a serving beside its events: what was asked, and what the machine did meanwhile."""
+
+    asked: Asked
+    machine: dict[str, Any]
+
+
+def measure(system: str, events: Iterable[Event], slo: Slo, beside: Beside | None = None) -> SystemResult:
+    """All tables and statistics of one system's run; with what is known `beside`, also what validity is judged by."""
     log = EventsByKind(events)
     times = token_times(log)
     requests = add_metrics(request_table(log), times)
     iterations, transfers, changes = iteration_table(log), transfer_table(log), change_table(log)
     tables = Tables(requests, instance_table(log, iterations, transfers), iterations, transfers, changes, slo)
+    checked = {} if beside is None else _checked(log, requests, times, beside)
     del events, log  # they take more memory than all that follows
     itl_s = itl_values(requests, times)
     accounting = account(requests)
@@ -69,10 +81,19 @@ def measure(system: str, events: Iterable[Event], slo: Slo) -> SystemResult:
         "metrics": _metrics_by_class(requests, itl_s),
         "resources": {name: _plain(value) for name, value in resource_metrics(tables).items()},
         "slo": attainment(requests, slo),
+        **checked,
     }
     return SystemResult(
         system, requests, times, itl_s, tables.instances, iterations, transfers, changes, accounting, summary, slo
     )
+
+
+def _checked(log: EventsByKind, requests: pd.DataFrame, times: TokenTimes, beside: Beside) -> Summary:
+    return {
+        "audit": audit(log, requests, times, beside.asked),
+        "clocks": clock_bounds(requests),
+        "machine": beside.machine,
+    }
 
 
 def _metrics_by_class(requests: pd.DataFrame, itl_s: "pd.Series[float]") -> Summary:

@@ -13,6 +13,7 @@ from tetribench.report.figure_latency import latency_by_class, latency_cdfs
 from tetribench.report.figure_many import class_rows, latency_grid
 from tetribench.report.runs import Run
 from tetribench.report.style import SYSTEMS, drawing, save, system_looks
+from tetribench.report.wording import stamps
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +78,9 @@ def _servings(run: Run) -> dict[str, list[pd.DataFrame]]:
 
 
 def run_subtitle(run: Run) -> str:
-    """Workload, number of requests, kind of time; a run that did not complete says so."""
+    """Workload, number of requests, kind of time; a run that did not complete, or does not count, says so."""
     parts: Sequence[str] = (run.facts.workload, f"{run.facts.num_requests:,} requests", run.time_kind)
-    stamp = () if run.is_complete else (run.status.state.upper(),)
-    return " · ".join((*stamp, *parts))
+    return " · ".join((*stamps(run), *parts))
 
 
 def keep(figure: Figure, folder: Path, stem: str, caption: str) -> Drawn:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from tetribench.metrics.latency import ITL, METRICS
 from tetribench.metrics.resources import RESOURCE_METRICS
-from tetribench.report import wording
+from tetribench.report import validity, wording
 from tetribench.report.arms import difference_table, instance_table
 from tetribench.report.figures import Drawn
 from tetribench.report.quantities import DASH
@@ -65,6 +65,10 @@ def run_page(run: Run, document: dict[str, Any], figures: Sequence[Drawn]) -> st
         sentence=wording.sentence(run, document),
         badges=wording.badges(run),
         stamp=wording.stamp(run),
+        checks=validity.check_table(run),
+        client=validity.client_rows(run),
+        audits=[validity.arrival_table(run), validity.token_table(run), validity.machine_table(run)],
+        left_out=validity.left_out(run),
         cautions=list(wording.cautions(run)),
         tiles=wording.tiles(run, document),
         interval=wording.interval(run),

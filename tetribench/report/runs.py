@@ -1,7 +1,7 @@
 """From a run folder on disk to everything known about the run, measured."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,12 +9,17 @@ from typing import Any, TypeVar
 import msgspec
 
 from tetribench.core.garbage import rarely_collected
-from tetribench.metrics.compare import SystemResult, measure
+from tetribench.metrics.audit import Asked
+from tetribench.metrics.client_error import ClientError
+from tetribench.metrics.compare import Beside, SystemResult, measure
 from tetribench.metrics.document import metrics_document
+from tetribench.metrics.limits import Limits
 from tetribench.metrics.log import read_events
-from tetribench.metrics.paired import Compared, Served, compare
+from tetribench.metrics.paired import Compared, Outcome, Served, compare
 from tetribench.metrics.rule import Rule
 from tetribench.metrics.slo import Slo
+from tetribench.metrics.validity import Validity, judge
+from tetribench.workload.files import read
 
 SCHEMA_VERSION = 4
 """Of run.json."""
@@ -52,6 +57,13 @@ class RepeatFacts(msgspec.Struct, frozen=True, kw_only=True):
     slots: list[SlotFacts]
 
 
+class Arrivals(msgspec.Struct, frozen=True, kw_only=True):
+    """The process that arrivals are drawn from."""
+
+    rate_per_s: float
+    cv: float
+
+
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """run.json: what was asked, and every repeat that was begun."""
 
@@ -66,11 +78,27 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     num_requests: int
     num_cut: int
     slo: Slo
+    concurrency: int | None
+    arrivals: Arrivals | None
+    limits: Limits
     verdict: Rule
     until_interval_width: float | None = None
     created: datetime
     repeats: list[RepeatFacts]
     notes: list[str] = []
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """What other programs did to this many cores meanwhile; None where nobody knows."""
+
+    num_cores: int
+    other_cores: float | None
+
+
+class Slot(msgspec.Struct, frozen=True, kw_only=True):
+    """slot.json, written when a serving has ended."""
+
+    machine: Machine
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +112,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 class Run:
     """One run. `baseline` and `notes` are those of `facts`, unless the run is partial and lacks a system.
 
-    Of `served` only the first serving of each system keeps its iterations and transfers.
+    Of `served` only the first serving of each system keeps its iterations and transfers. `client` is None where the
+    client was not calibrated. An INVALID run has ratios and no outcomes.
     """
 
     path: Path
@@ -97,6 +126,8 @@ class Run:
     manifests: dict[str, Manifest]
     served: list[Served]
     compared: list[Compared]
+    client: ClientError | None
+    validity: Validity
 
     @property
     def results(self) -> list[SystemResult]:
@@ -173,7 +204,18 @@ def load_run(path: Path, *, allow_partial: bool = False) -> Run:
             raise ValueError(f"{path}: baseline={baseline} is not among the systems of the run: {', '.join(measured)}")
         baseline = next(system for system in facts.systems if system in measured)
         notes.append(f"The baseline {facts.baseline} was not measured; ratios are to {baseline}.")
-    config, environment = path / "config.yaml", path / "environment.json"
+    config, environment, calibrated = path / "config.yaml", path / "environment.json", path / "client.json"
+    compared = compare(served, baseline, facts.verdict, facts.seed)
+    client = _read(calibrated, ClientError) if calibrated.is_file() else None
+    validity = judge(
+        served,
+        compared,
+        client,
+        baseline=baseline,
+        rule=facts.verdict,
+        limits=facts.limits,
+        is_virtual=facts.runtime in VIRTUAL_RUNTIMES,
+    )
     return Run(
         path=path,
         facts=facts,
@@ -184,19 +226,29 @@ def load_run(path: Path, *, allow_partial: bool = False) -> Run:
         environment=_read(environment, dict[str, Any]) if environment.is_file() else {},
         manifests={system: _manifest(path, facts, system) for system in facts.systems if system in measured},
         served=served,
-        compared=compare(served, baseline, facts.verdict, facts.seed),
+        compared=compared if validity.is_valid else [_without_outcomes(row) for row in compared],
+        client=client,
+        validity=validity,
     )
+
+
+def _without_outcomes(row: Compared) -> Compared:
+    """Whatever the ratios of an INVALID run are, they say nothing."""
+    ratios = {system: replace(ratio, outcome=Outcome.UNDECIDED) for system, ratio in row.ratios.items()}
+    return replace(row, ratios=ratios)
 
 
 def _measure(path: Path, facts: Facts, is_complete: bool) -> tuple[list[Served], list[str]]:
     """Every serving that was recorded; in a partial run, notes on those that were not."""
     served: list[Served] = []
     for number, repeat in enumerate(facts.repeats):
+        asked = _asked(path, facts, number, repeat)
         for place, slot in enumerate(repeat.slots):
             log = path / slot.folder / "events.jsonl"
             if log.is_file():
                 with rarely_collected():
-                    result = measure(slot.system, read_events(log), facts.slo)
+                    beside = Beside(asked=asked, machine=_machine(path / slot.folder))
+                    result = measure(slot.system, read_events(log), facts.slo, beside)
                 if result.accounting.submitted:
                     _check_same_requests(path, served, number, slot.folder, result)
                     is_first = all(one.result.system != slot.system for one in served)
@@ -211,6 +263,22 @@ def _measure(path: Path, facts: Facts, is_complete: bool) -> tuple[list[Served],
     if missing and is_complete:
         raise ValueError(f"{path}: {missing[0]} was not measured in any repeat")
     return served, [f"{system} was not measured: the run ended before its first request." for system in missing]
+
+
+def _asked(path: Path, facts: Facts, number: int, repeat: RepeatFacts) -> Asked:
+    file = path / "repeats" / str(number) / "requests.jsonl"
+    if not file.is_file():
+        raise ValueError(f"{file}: is missing; without it nobody knows what was asked")
+    requests = read(file).requests
+    rate_per_s, cv = (None, None) if facts.arrivals is None else (facts.arrivals.rate_per_s, facts.arrivals.cv)
+    return Asked(requests=requests, concurrency=facts.concurrency, rate_per_s=rate_per_s, cv=cv)
+
+
+def _machine(folder: Path) -> dict[str, Any]:
+    """Nothing is known of a serving that was broken off."""
+    found = folder / "slot.json"
+    machine = _read(found, Slot).machine if found.is_file() else Machine(num_cores=1, other_cores=None)
+    return {"num_cores": machine.num_cores, "other_cores": machine.other_cores}
 
 
 def _check_same_requests(path: Path, served: Sequence[Served], repeat: int, folder: str, result: SystemResult) -> None:

@@ -98,6 +98,7 @@ def badges(run: Run) -> list[Badge]:
     num_unfinished = sum(each.unfinished for each in counts.values())
     found = [
         Badge(run.status.state, "" if run.is_complete else "red"),
+        Badge("valid") if run.validity.is_valid else Badge("INVALID", "red"),
         Badge(run.time_kind, "amber" if run.is_virtual else ""),
         Badge(f"{run.facts.num_requests:,} requests"),
         Badge(f"{run.facts.num_cut:,} cut to fit", "amber" if run.facts.num_cut else ""),
@@ -122,6 +123,12 @@ def interval(run: Run) -> str:
         f"Ratios with 95 % intervals over {run.num_repeats} repeats, each with other requests; better and worse are "
         f"said where the test, corrected for the number of metrics, and the same system against itself allow it.{early}"
     )
+
+
+def stamps(run: Run) -> list[str]:
+    """In a few letters, why a run is not what it should be: for the head of a table or a figure."""
+    invalid = [] if run.validity.is_valid else [f"INVALID ({', '.join(run.validity.codes)})"]
+    return [*([] if run.is_complete else [run.status.state.upper()]), *invalid]
 
 
 def stamp(run: Run) -> str:
