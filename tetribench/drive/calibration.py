@@ -20,7 +20,7 @@ from tetribench.metrics.log import EventWriter, read_events
 ENOUGH_REQUESTS = 100
 """What a p99 needs."""
 
-MAX_ROUNDS = 4
+MAX_ROUNDS = 5
 """So often a load of fewer requests is repeated."""
 
 STALL_TIMEOUT_S = 10.0

@@ -69,14 +69,16 @@ def arrival_audit(requests: pd.DataFrame, asked: Asked) -> ArrivalAudit:
     is_open = asked.concurrency is None
     intended_s, sent_s = np.sort(sent["arrived_s"].to_numpy()), np.sort(sent["sent_s"].to_numpy())
     schedule_s = np.array([request.arrival_s for request in asked.requests])
+    asked_per_s = rate_per_s(schedule_s)
+    has_rate = asked_per_s is not None or not is_open
     distance, probability = _process_distance(sent_s, asked) if is_open else (None, None)
     return ArrivalAudit(
         num_asked=len(asked.requests),
         num_sent=len(sent),
-        asked_per_s=rate_per_s(schedule_s) if is_open else None,
-        delivered_per_s=rate_per_s(sent_s),
+        asked_per_s=asked_per_s if is_open else None,
+        delivered_per_s=rate_per_s(sent_s) if has_rate else None,
         asked_cv=_cv(schedule_s) if is_open else None,
-        delivered_cv=_cv(sent_s) if is_open else None,
+        delivered_cv=_cv(sent_s) if is_open and has_rate else None,
         schedule_distance=_schedule_distance(intended_s, sent_s) if is_open else None,
         process_distance=distance,
         process_p=probability,

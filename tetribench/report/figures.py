@@ -12,7 +12,7 @@ from tetribench.report.figure_instances import resource_bars, timeline
 from tetribench.report.figure_latency import latency_by_class, latency_cdfs
 from tetribench.report.figure_many import class_rows, latency_grid
 from tetribench.report.runs import Run
-from tetribench.report.style import SYSTEMS, drawing, save, system_looks
+from tetribench.report.style import SYSTEMS, drawing, mark, save, system_looks
 from tetribench.report.wording import stamps
 
 
@@ -59,14 +59,16 @@ def draw_run(run: Run, folder: Path) -> list[Drawn]:
                 latency_cdfs(_servings(run), looks, subtitle),
                 latency_by_class(run.results, looks, subtitle),
             )
-        drawn = [
-            keep(cdfs, folder, "latency_cdf", CDFS),
-            keep(resource_bars(run.results, subtitle), folder, "resource_time", BARS),
-            keep(timeline(run.results, subtitle), folder, "timeline", TIMELINE),
+        figures = [
+            (cdfs, "latency_cdf", CDFS),
+            (resource_bars(run.results, subtitle), "resource_time", BARS),
+            (timeline(run.results, subtitle), "timeline", TIMELINE),
         ]
         if classes is not None:
-            drawn.append(keep(classes, folder, "latency_by_class", CLASSES))
-    return drawn
+            figures.append((classes, "latency_by_class", CLASSES))
+        for figure, *_ in figures if not run.validity.is_valid else ():
+            mark(figure, "INVALID")
+        return [keep(figure, folder, stem, caption) for figure, stem, caption in figures]
 
 
 def _servings(run: Run) -> dict[str, list[pd.DataFrame]]:

@@ -79,10 +79,9 @@ def client_rows(run: Run) -> list[tuple[str, str]]:
 def _error_text(error: StatisticError) -> str:
     if error.mean_s is None:
         return DASH
-    p99 = (
-        f"{_ms(error.p99_s)} to p99" if error.p99_s is not None else f"p99 needs more than {error.num_samples} samples"
-    )
-    return f"{_ms(error.mean_s)} to the mean, {p99}"
+    if error.p99_s is None:
+        return f"{_ms(error.mean_s)} to the mean; {error.num_samples} samples are too few for p99"
+    return f"{_ms(error.mean_s)} to the mean, {_ms(error.p99_s)} to p99"
 
 
 def _rates(client: ClientError) -> str:
@@ -92,7 +91,7 @@ def _rates(client: ClientError) -> str:
 
 
 def _ms(seconds: float) -> str:
-    return f"{1e3 * seconds:.2f} ms"
+    return f"{round(1e3 * seconds, 2) + 0.0:.2f} ms"  # no minus before a zero
 
 
 def arrival_table(run: Run) -> Table:

@@ -21,9 +21,7 @@ SAID = {
 def verdict_sentences(run: Run) -> list[str]:
     """One for each system that is compared with the baseline; of an INVALID run, why it has none."""
     if not run.validity.is_valid:
-        return [
-            f"No verdict: the run is INVALID ({', '.join(run.validity.codes)}). {run.validity.reasons[0].in_words}."
-        ]
+        return [f"No verdict: the run is INVALID ({', '.join(run.validity.codes)})."]
     rows = {row.headline.name: row for row in run.compared}
     return [_sentence(run, rows, system) for system in run.others]
 

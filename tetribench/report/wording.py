@@ -131,12 +131,17 @@ def stamps(run: Run) -> list[str]:
     return [*([] if run.is_complete else [run.status.state.upper()]), *invalid]
 
 
-def stamp(run: Run) -> str:
-    """Says over everything else that a run did not complete."""
-    if run.is_complete:
-        return ""
-    reason = f": {run.status.reason}" if run.status.reason else ""
-    return f"{run.status.state.upper()}{reason}. What follows covers the run only as far as it came."
+def stamp(run: Run) -> list[str]:
+    """Says over everything else that a run did not complete, or does not count."""
+    found = []
+    if not run.is_complete:
+        reason = f": {run.status.reason}" if run.status.reason else ""
+        found.append(f"{run.status.state.upper()}{reason}. What follows covers the run only as far as it came.")
+    if not run.validity.is_valid:
+        first, *others = run.validity.reasons
+        more = f" {len(others)} more under Validity." if others else ""
+        found.append(f"INVALID: {first.in_words}.{more} The numbers are as measured; nothing follows from them.")
+    return found
 
 
 def cautions(run: Run) -> Iterable[str]:
