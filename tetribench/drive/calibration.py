@@ -23,7 +23,7 @@ ENOUGH_REQUESTS = 100
 MAX_ROUNDS = 5
 """So often a load of fewer requests is repeated."""
 
-STALL_TIMEOUT_S = 10.0
+STALL_TIMEOUT_S = 60.0
 
 
 def calibrate(
