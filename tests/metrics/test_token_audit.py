@@ -57,7 +57,7 @@ def test_a_response_that_stops_by_itself_is_not_wrong() -> None:
     requests = [with_ids(id, 9, 20, natural_stop=True) for id in range(4)]
     bench = Bench(vllm_like(), CheckingFactory(stops={0: 3, 2: 19})).run(requests)
     found = audited(bench.log.events, requests)
-    assert (found.num_stopped, found.num_wrong, found.num_unaccounted) == (1, 0, 0)
+    assert (found.num_stopped, found.num_wrong, found.num_unaccounted) == (1, 0, 0) and found.may_stop
     assert (found.output_asked, found.output_delivered) == (80, 64)
     must_not_stop = [replace(one, natural_stop=False) for one in requests]
     found = audited(bench.log.events, must_not_stop)

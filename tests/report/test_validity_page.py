@@ -129,6 +129,7 @@ def test_every_serving_has_its_audit(disturbed: Path) -> None:
     assert first[2] == "24 / 24" and first[6].partition(",")[0] != DASH
     (machine, *_) = texts(validity.machine_table(run))
     assert machine[2] == "1.25"
+    assert "Stop tokens are ignored" in validity.token_table(run).note
     tokens = texts(validity.token_table(run))[0]
     assert tokens[3] == tokens[5] and tokens[4] == DASH and tokens[6] == tokens[7]
 

@@ -32,6 +32,8 @@ class TokenAudit:
     prompt_computed: int
     output_asked: int
     output_delivered: int
+    may_stop: bool
+    """Whether a stop token may end a response before its length."""
     num_stopped: int
     """Responses that a stop token ended before their length."""
     num_wrong: int
@@ -79,6 +81,7 @@ def token_audit(log: EventsByKind, requests: pd.DataFrame, times: TokenTimes, as
         prompt_computed=sum(row.prompt_computed for row in rows),
         output_asked=sum(row.request.max_output_tokens for row in rows),
         output_delivered=sum(row.output_delivered for row in rows),
+        may_stop=any(request.natural_stop for request in asked),
         num_stopped=sum(row.is_stopped for row in rows),
         num_wrong=len(wrong),
         wrong=[row.in_words() for row in wrong[:MAX_WRONG_SHOWN]],

@@ -137,7 +137,9 @@ def token_table(run: Run) -> Table:
         "stopped early",
         "wrong",
     )
-    note = "Of requests that finished and were not begun again; a prompt that was computed twice counts once."
+    may_stop = any(one.result.summary["audit"]["tokens"]["may_stop"] for one in run.served)
+    ends = "A stop token may end a response" if may_stop else "Stop tokens are ignored: responses run to their length"
+    note = f"Of requests that finished and were not begun again; a prompt that was computed twice counts once. {ends}."
     table = Table("Tokens at each place", ("repeat", "serving"), columns, note=note, is_dense=True)
     names = (
         *("num_requests", "prompt_asked", "prompt_sent", "prompt_computed"),
