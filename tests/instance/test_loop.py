@@ -51,6 +51,7 @@ class Scripted:
         self.info: EngineInfo = info()
         self.pool: KVPool | None = None
         self.num_used_blocks = 11
+        self.lacks_memory = False
         self.num_told_layers = 0
         self.calls: list[tuple[Any, ...]] = []
         self.sent: list[tuple[str, Message]] = []

@@ -25,6 +25,7 @@ from tetribench.engine.cost_engine import CostModelEngine, CostModelFactory
 from tetribench.engine.hardware import Hardware
 from tetribench.engine.model import Model
 from tetribench.instance.inline import InlineLauncher
+from tetribench.metrics.attribution import SHARES
 from tetribench.metrics.compare import measure
 from tetribench.metrics.log import encode_event
 from tetribench.metrics.slo import Slo
@@ -124,8 +125,11 @@ def assert_same(
     one, other = (measure("system", found.events, Slo()) for found in (step, ahead))
     assert other.token_times.keys() == one.token_times.keys()
     assert all(np.array_equal(other.token_times[id], times) for id, times in one.token_times.items())
-    for name in ("requests", "itl_s", "instances", "iterations", "transfers", "changes"):
+    for name in ("requests", "itl_s", "instances", "iterations", "transfers", "changes", "ledger"):
         table, expected = getattr(other, name), getattr(one, name)
+        if name == "requests":  # many small shares of iterations add up to that of a run but for their rounding
+            assert np.allclose(table[[*SHARES]], expected[[*SHARES]], rtol=1e-9, atol=1e-12)
+            table, expected = table.drop(columns=[*SHARES]), expected.drop(columns=[*SHARES])
         assert table.equals(expected), f"{name}:\n{table}\n{expected}"
     assert other.summary == one.summary
     assert step.num(EventKind.ITERATIONS) == step.num(EventKind.TOKENS) == 0

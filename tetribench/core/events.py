@@ -63,8 +63,10 @@ class EventKind(StrEnum):
     ITERATION = "iteration"  # instance, at its end; started_s, num_prefill_tokens, num_decode_tokens, num_used_blocks,
     # num_swapped_bytes (out and in); of `requests` the first are its chunks of prompts, the others decode;
     # where there are chunks: chunks (start and number of tokens of each), num_padding_tokens
-    ITERATIONS = "iterations"  # instance, at the end of the last of several that compute the same decodes and nothing
-    # else (virtual time); started_s, ends_s and num_used_blocks of each, num_decode_tokens
+    ITERATIONS = "iterations"  # instance, at the end of the last of several that compute the same decodes, of
+    # `requests`, and nothing else (virtual time); started_s, ends_s and num_used_blocks of each, num_decode_tokens
+    MEMORY_WAIT = "memory_wait"  # instance, when it ends; started_s, from when on there was nothing to run, because
+    # all that is there waits for KV blocks
     TRANSFER = "transfer"  # prefill instance, at the end of one push, perhaps of one layer; started_s, num_bytes, to
 
 

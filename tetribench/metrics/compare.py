@@ -10,8 +10,10 @@ from typing import Any
 import pandas as pd
 
 from tetribench.core.events import Event
+from tetribench.metrics.attribution import attribute
 from tetribench.metrics.changes import change_table
 from tetribench.metrics.latency import ITL, METRICS, Better, add_metrics, itl_values, summarise
+from tetribench.metrics.ledger import ledger_summary, ledger_table
 from tetribench.metrics.resources import PerfPerDollar, Tables, attainment, perf_per_dollar, resource_metrics
 from tetribench.metrics.slo import Slo
 from tetribench.metrics.timeline import (
@@ -45,10 +47,12 @@ class SystemResult:
     iterations: pd.DataFrame
     transfers: pd.DataFrame
     changes: pd.DataFrame
+    ledger: pd.DataFrame
     accounting: Accounting
     summary: Summary
     """Plain values, ready for JSON: `accounting`; `metrics` by class (`overall`, then each label if there are several)
-    and column; `resources` by name; `slo` by SLA class. None where a value is undefined."""
+    and column; `resources` by name; `slo` by SLA class; `ledger` by instance and account. None where a value is
+    undefined."""
     slo: Slo
 
 
@@ -58,7 +62,11 @@ def measure(system: str, events: Iterable[Event], slo: Slo) -> SystemResult:
     times = token_times(log)
     requests = add_metrics(request_table(log), times)
     iterations, transfers, changes = iteration_table(log), transfer_table(log), change_table(log)
-    tables = Tables(requests, instance_table(log, iterations, transfers), iterations, transfers, changes, slo)
+    instances = instance_table(log, iterations, transfers)
+    ledger = ledger_table(log, iterations, transfers, instances)
+    paid = attribute(log, requests.index, instances["num_devices"])
+    requests = requests.join(paid.shares)
+    tables = Tables(requests, instances, iterations, transfers, changes, slo)
     del events, log  # they take more memory than all that follows
     itl_s = itl_values(requests, times)
     accounting = account(requests)
@@ -67,9 +75,10 @@ def measure(system: str, events: Iterable[Event], slo: Slo) -> SystemResult:
         "metrics": _metrics_by_class(requests, itl_s),
         "resources": {name: _plain(value) for name, value in resource_metrics(tables).items()},
         "slo": attainment(requests, slo),
+        "ledger": ledger_summary(ledger, paid.unattributed_s),
     }
     return SystemResult(
-        system, requests, times, itl_s, tables.instances, iterations, transfers, changes, accounting, summary, slo
+        system, requests, times, itl_s, instances, iterations, transfers, changes, ledger, accounting, summary, slo
     )
 
 
