@@ -58,6 +58,10 @@ BAD = {
     "text without tokenizer": (["+workload=text", "workload.path=pyproject.txt"], "workload.path=pyproject.txt"),
     "verb that a link has not got": (["+workload=lpld", "kv/link=tcp", "kv.link.operation=read"], "tcp has send only"),
     "link to another machine's address": (["+workload=lpld", "kv/link=tcp", "kv.link.host=192.0.2.1"], "kv.link.host"),
+    "price that is none": (
+        ["+workload=lpld", "cost.price_per_device_hour=0"],
+        "cost.price_per_device_hour=0.0: must be above 0 or null",
+    ),
     "bound that is no time": (["+workload=lpld", "slo.ttft_s=-1"], "slo.ttft_s=-1.0: must be above 0 or null"),
     "bound of a class that is no time": (
         ["+workload=lpld", "+slo.classes.default.tpot_s=0"],

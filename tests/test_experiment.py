@@ -146,6 +146,16 @@ def test_requests_can_be_written_and_served_again(tetribench: Command, tmp_path:
     assert load(tmp_path / "run" / "run.json")["num_requests"] == 5
 
 
+def test_a_price_makes_a_cost(tetribench: Command, tmp_path: Path) -> None:
+    few = ["+workload=lpld", "workload.num_requests=5", "runtime=sim"]
+    assert tetribench(*few, "name=run", "cost.price_per_device_hour=1.8") == 0
+    assert load(tmp_path / "run" / "run.json")["cost"] == {"price_per_device_hour": 1.8}
+    for system in SYSTEMS:
+        resources = load(tmp_path / "run" / "metrics.json")["systems"][system]["resources"]
+        assert resources["cost_usd"] == pytest.approx(resources["provisioned_device_seconds"] / 2000)
+        assert resources["energy_j"] is None
+
+
 def test_two_sla_classes_are_judged_by_their_own_bounds(tetribench: Command, tmp_path: Path) -> None:
     halves = ["workload.before.num_requests=6", "workload.after.num_requests=4", "workload.shift_s=1"]
     classes = ["workload.before.sla_class=interactive", "workload.after.sla_class=batch"]

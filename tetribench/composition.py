@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tetribench.config import build, options_of
 from tetribench.config_errors import explain
 from tetribench.experiment import Axes, Resolved, Setup
+from tetribench.metrics.price import Price
 from tetribench.metrics.slo import Slo
 
 _TIMES = re.compile(r"x(\d+(?:\.\d+)?)")
@@ -66,6 +67,7 @@ class Composition:
             natural_stop=config.natural_stop,
             stall_timeout_s=config.stall_timeout_s,
             slo=Slo(**OmegaConf.to_container(config.slo, resolve=True)),  # type: ignore[arg-type]
+            cost=Price(**OmegaConf.to_container(config.cost)),  # type: ignore[arg-type]
             out=Path(config.out),
             name=config.name,
             show_progress=config.progress,

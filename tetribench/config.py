@@ -168,6 +168,13 @@ class Slo:
 
 
 @dataclass
+class Cost:
+    """What a device costs, in US dollars for each hour; null leaves money out of the report."""
+
+    price_per_device_hour: float | None = None
+
+
+@dataclass
 class Config:
     """The root. `systems` names the entries of `system` that are compared, the last being the baseline.
 
@@ -187,6 +194,7 @@ class Config:
     progress: bool = True
     stall_timeout_s: float = 300.0
     slo: Slo = field(default_factory=Slo)
+    cost: Cost = field(default_factory=Cost)
     model: Component = MISSING
     engine: Component = MISSING
     hardware: Component = MISSING

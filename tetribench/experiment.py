@@ -1,7 +1,7 @@
 """The composition root below the command line: from components to a run folder that a report can be drawn from."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +17,9 @@ from tetribench.engine.model import Model
 from tetribench.instance.launch import Launcher
 from tetribench.instance.runtime import Runtime
 from tetribench.metrics.log import EventWriter
+from tetribench.metrics.price import Price
 from tetribench.metrics.slo import Slo
+from tetribench.power import energy_read
 from tetribench.provenance import environment
 from tetribench.run_folder import RUN_SCHEMA_VERSION, RunFolder, write_outputs
 from tetribench.systems.base import System
@@ -46,6 +48,7 @@ class Setup:
     natural_stop: bool | None
     stall_timeout_s: float
     slo: Slo
+    cost: Price
     out: Path
     name: str | None
     show_progress: bool
@@ -203,6 +206,7 @@ def _describe(setup: Setup, requests: RequestSet, folder: RunFolder) -> None:
         "num_requests": len(requests.requests),
         "num_cut": requests.num_cut,
         "slo": asdict(setup.slo),
+        "cost": asdict(setup.cost),
         "created": folder.created,
         "notes": [],
     }
@@ -240,19 +244,21 @@ def serve(
     """One system, fresh, from start-up to stop. Token ids by request.
 
     `on_ready` is told the facts of each instance, `on_progress` the requests ended and the tokens so far; what
-    processes print goes to `log_folder`.
+    processes print goes to `log_folder`, what GPUs draw to energy.jsonl beside it.
     """
     outputs: dict[int, list[int]] = {}
 
     async def main(clock: Clock, launcher: Launcher) -> None:
         stack = Stack(setup.systems[name].plan(prepared.engine), launcher, clock, log)
         client = Client(clock=clock, log=log, stall_timeout_s=setup.stall_timeout_s, on_progress=on_progress)
-        try:
-            on_ready(await stack.start(client.deliver, client.fail))
-            await client.run(prepared.requests.requests, setup.drive, stack)
-        finally:
-            await stack.stop()
-            outputs.update(client.outputs)
+        meter = nullcontext() if setup.runtime.is_virtual else energy_read(log_folder.with_name("energy.jsonl"), clock)
+        with meter:
+            try:
+                on_ready(await stack.start(client.deliver, client.fail))
+                await client.run(prepared.requests.requests, setup.drive, stack)
+            finally:
+                await stack.stop()
+                outputs.update(client.outputs)
 
     setup.runtime.run(main, log_folder)
     return outputs

@@ -21,7 +21,12 @@ class Run:
     def execute(self, composed: Composed, console: Console) -> None:
         built = composed.setup()
         folder = run(built, console)
-        from tetribench.report.frames import class_frame, comparison_frame, resource_frame  # pandas: after the run
+        from tetribench.report.frames import (
+            class_frame,
+            comparison_frame,
+            ledger_frame,
+            resource_frame,
+        )  # pandas: after the run
         from tetribench.report.terminal import comparison
         from tetribench.report.write import write_report
 
@@ -32,6 +37,7 @@ class Run:
             "comparison": comparison_frame(finished),
             "classes": class_frame(finished.results),
             "resources": resource_frame(finished.results),
+            "ledger": ledger_frame(finished.results),
         }
         built.track.publish(folder, built.resolved().options, tables)
 

@@ -150,6 +150,8 @@ def test_the_summary_is_plain(disaggregated: list[Event]) -> None:
     summary = ledger_summary(ledger(disaggregated), 0.5)
     assert list(summary["instances"]) == ["d0", "p0"] and summary["unattributed_s"] == 0.5
     assert {type(value) for value in summary["instances"]["p0"].values()} == {str, int, float}
+    total = summary["total"]
+    assert total["provisioned_s"] == 12.0 == pytest.approx(sum(total[column] for column in COLUMNS))
 
 
 def test_every_kind_of_claim_has_an_account() -> None:

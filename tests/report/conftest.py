@@ -47,14 +47,18 @@ class Toy:
         self.record(0.0, EventKind.INSTANCE_READY, name, role=role, **facts)
         self.record(stopped_s, EventKind.INSTANCE_STOPPED, name)
 
-    def iteration(self, name: str, started_s: float, ended_s: float, prefill: int, decode: int) -> None:
-        used = {
+    def iteration(self, name: str, started_s: float, ended_s: float, prefill: int, *requests: int) -> None:
+        """A chunk of one request, or a token for each."""
+        decode = 0 if prefill else len(requests)
+        used: dict[str, Any] = {
             "num_prefill_tokens": prefill,
             "num_decode_tokens": decode,
             "num_used_blocks": 10 * decode,
             "num_swapped_bytes": 0,
         }
-        self.record(ended_s, EventKind.ITERATION, name, started_s=started_s, **used)
+        if prefill:
+            used["chunks"] = [[0, prefill]]
+        self.record(ended_s, EventKind.ITERATION, name, *requests, started_s=started_s, **used)
 
     def prefill(self, name: str, id: int, now_s: float) -> float:
         prompt = self.requests[id][1]
@@ -62,7 +66,7 @@ class Toy:
         for start in range(0, prompt, CHUNK_TOKENS):
             tokens = min(CHUNK_TOKENS, prompt - start)
             ended_s = now_s + CHUNK_S * (0.2 + 0.8 * tokens / CHUNK_TOKENS)
-            self.iteration(name, now_s, ended_s, tokens, 0)
+            self.iteration(name, now_s, ended_s, tokens, id)
             now_s = ended_s
         self.record(now_s, EventKind.PREFILL_DONE, name, id)
         self.record(now_s, EventKind.FIRST_TOKEN, CLIENT, id)
@@ -71,7 +75,7 @@ class Toy:
     def decode(self, name: str, left: dict[int, int], now_s: float) -> float:
         """One token for each of the running requests; drops those that ended from `left`."""
         ended_s = now_s + DECODE_S * (1 + len(left) / 32)
-        self.iteration(name, now_s, ended_s, 0, len(left))
+        self.iteration(name, now_s, ended_s, 0, *left)
         self.record(ended_s, EventKind.TOKEN, CLIENT, *left)
         for id in list(left):
             left[id] -= 1

@@ -15,6 +15,7 @@ from tetribench.engine.model import Model
 from tetribench.experiment import Resolved, Setup
 from tetribench.instance.launch import InstanceFailed
 from tetribench.instance.runtime import Inline, Sim
+from tetribench.metrics.price import Price
 from tetribench.metrics.slo import Slo
 from tetribench.track import NoTracking
 from tetribench.training.collect import CollectLengths
@@ -51,6 +52,7 @@ def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
         natural_stop=None,
         stall_timeout_s=10.0,
         slo=Slo(),
+        cost=Price(),
         out=tmp_path,
         name=None,
         show_progress=False,

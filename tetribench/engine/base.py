@@ -71,6 +71,8 @@ class EngineInfo:
     num_layers: int = 1
     """A block holds its layers one after the other, all of one size."""
     device: str
+    device_uuid: str | None = None
+    """Of an NVIDIA device, by which its energy is read."""
     dtype: str
     num_parameters: int
     num_devices: int = 1

@@ -12,8 +12,11 @@ import pandas as pd
 from tetribench.core.events import Event
 from tetribench.metrics.attribution import attribute
 from tetribench.metrics.changes import change_table
+from tetribench.metrics.cost import Expenses, class_costs, cost_metrics
+from tetribench.metrics.energy import EnergyCounters
 from tetribench.metrics.latency import ITL, METRICS, Better, add_metrics, itl_values, summarise
 from tetribench.metrics.ledger import ledger_summary, ledger_table
+from tetribench.metrics.price import Price
 from tetribench.metrics.resources import PerfPerDollar, Tables, attainment, perf_per_dollar, resource_metrics
 from tetribench.metrics.slo import Slo
 from tetribench.metrics.timeline import (
@@ -51,13 +54,18 @@ class SystemResult:
     accounting: Accounting
     summary: Summary
     """Plain values, ready for JSON: `accounting`; `metrics` by class (`overall`, then each label if there are several)
-    and column; `resources` by name; `slo` by SLA class; `ledger` by instance and account. None where a value is
-    undefined."""
+    and column; `resources` by name; `slo` by SLA class; `ledger` by instance and account; `cost` by class. None where
+    a value is undefined."""
     slo: Slo
 
 
-def measure(system: str, events: Iterable[Event], slo: Slo) -> SystemResult:
-    """All tables and statistics of one system's run."""
+NO_PRICE = Price()
+
+
+def measure(
+    system: str, events: Iterable[Event], slo: Slo, price: Price = NO_PRICE, energy: EnergyCounters | None = None
+) -> SystemResult:
+    """All tables and statistics of one system's run; `energy` is what was read beside it."""
     log = EventsByKind(events)
     times = token_times(log)
     requests = add_metrics(request_table(log), times)
@@ -69,27 +77,36 @@ def measure(system: str, events: Iterable[Event], slo: Slo) -> SystemResult:
     tables = Tables(requests, instances, iterations, transfers, changes, slo)
     del events, log  # they take more memory than all that follows
     itl_s = itl_values(requests, times)
-    accounting = account(requests)
+    accounting, members = account(requests), _members(requests)
+    expenses = Expenses(tables, ledger, price, energy)
+    numbers = resource_metrics(tables) | cost_metrics(expenses)
     summary = {
         "accounting": asdict(accounting),
-        "metrics": _metrics_by_class(requests, itl_s),
-        "resources": {name: _plain(value) for name, value in resource_metrics(tables).items()},
+        "metrics": _metrics_by_class(requests, itl_s, members),
+        "resources": {name: _plain(value) for name, value in numbers.items()},
         "slo": attainment(requests, slo),
         "ledger": ledger_summary(ledger, paid.unattributed_s),
+        "cost": {
+            name: {key: _plain(value) for key, value in each.items()}
+            for name, each in class_costs(expenses, members).items()
+        },
     }
     return SystemResult(
         system, requests, times, itl_s, instances, iterations, transfers, changes, ledger, accounting, summary, slo
     )
 
 
-def _metrics_by_class(requests: pd.DataFrame, itl_s: "pd.Series[float]") -> Summary:
-    metrics = {OVERALL: _summaries(requests, itl_s)}
+def _members(requests: pd.DataFrame) -> dict[str, "pd.Index[int]"]:
+    """By class its requests: `overall` all, then each label's if there are several."""
     labels = sorted(requests["label"].unique())
-    if len(labels) > 1:
-        for label in labels:
-            members = requests[requests["label"] == label]
-            metrics[label] = _summaries(members, itl_s[itl_s.index.isin(members.index)])
-    return metrics
+    by_label = {label: requests.index[requests["label"] == label] for label in labels if len(labels) > 1}
+    return {OVERALL: requests.index, **by_label}
+
+
+def _metrics_by_class(
+    requests: pd.DataFrame, itl_s: "pd.Series[float]", members: dict[str, "pd.Index[int]"]
+) -> Summary:
+    return {name: _summaries(requests.loc[own], itl_s[itl_s.index.isin(own)]) for name, own in members.items()}
 
 
 def _summaries(requests: pd.DataFrame, itl_s: "pd.Series[float]") -> Summary:

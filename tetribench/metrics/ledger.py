@@ -73,8 +73,9 @@ def ledger_table(
 
 
 def ledger_summary(table: pd.DataFrame, unattributed_s: float) -> dict[str, Any]:
-    """Plain values: the table by instance, and the computed seconds that no request is charged with."""
-    return {"instances": table.to_dict("index"), "unattributed_s": unattributed_s}
+    """Plain values: the table by instance, its sums, and the computed seconds that no request is charged with."""
+    total = {str(name): float(seconds) for name, seconds in table[["provisioned_s", *COLUMNS]].sum().items()}
+    return {"instances": table.to_dict("index"), "total": total, "unattributed_s": unattributed_s}
 
 
 def _assert_equal(found_s: "pd.Series[float]", expected_s: "pd.Series[float]", what: str) -> None:

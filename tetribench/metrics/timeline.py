@@ -227,7 +227,7 @@ def instance_table(events: Iterable[Event], iterations: pd.DataFrame, transfers:
         "stopped_s": _floats([stopped[name].time_s if name in stopped else np.nan for name in names]),
     }
     columns |= {fact: _floats([each.get(fact, np.nan) for each in facts]) for fact in ("num_blocks", "block_size")}
-    columns |= {fact: _texts([each.get(fact) for each in facts]) for fact in ("device", "dtype")}
+    columns |= {fact: _texts([each.get(fact) for each in facts]) for fact in ("device", "device_uuid", "dtype")}
     columns["num_devices"] = _ints([each.get("num_devices", 1) for each in facts])
     table = pd.DataFrame(columns).set_index(index).join(_work(iterations, transfers, index))
     return table.assign(kv_capacity_tokens=table["num_blocks"] * table["block_size"])

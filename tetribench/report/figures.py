@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from tetribench.report.figure_instances import resource_bars, timeline
 from tetribench.report.figure_latency import latency_by_class, latency_cdfs
+from tetribench.report.figure_ledger import ledger_bars
 from tetribench.report.figure_many import class_rows, latency_grid
 from tetribench.report.runs import Run
 from tetribench.report.style import SYSTEMS, drawing, save, system_looks
@@ -34,6 +35,10 @@ BARS = (
     "summed. Prefill, decode and mixed are iterations by what they computed; the rest is idle, and includes time in "
     "which an instance only sent KV."
 )
+LEDGER = (
+    "Each bar is an instance from its start to its stop. What it does comes before why it does nothing: the predictor "
+    "and KV on its way from or to the instance count where no iteration runs, waiting where nothing happens at all."
+)
 TIMELINE = (
     "Iterations of each instance since the first arrival; the strip at the bottom of a row is KV that the instance "
     "sends. Gaps too narrow to print are closed."
@@ -56,6 +61,7 @@ def draw_run(run: Run, folder: Path) -> list[Drawn]:
         drawn = [
             keep(cdfs, folder, "latency_cdf", CDFS),
             keep(resource_bars(run.results, subtitle), folder, "resource_time", BARS),
+            keep(ledger_bars(run.results, subtitle), folder, "ledger", LEDGER),
             keep(timeline(run.results, subtitle), folder, "timeline", TIMELINE),
         ]
         if classes is not None:

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from tetribench.metrics.compare import OVERALL, SystemResult, comparison
+from tetribench.metrics.cost import SYSTEM_METRICS
 from tetribench.metrics.latency import ITL, METRICS, PERCENTILES, Metric
-from tetribench.metrics.resources import RESOURCE_METRICS
 from tetribench.report.runs import Run
 
 STATISTICS = ("count", "mean", "median", *(f"p{percent}" for percent in PERCENTILES))
@@ -42,9 +42,16 @@ def resource_frame(results: Sequence[SystemResult]) -> pd.DataFrame:
     rows = [
         {"metric": metric.name, "unit": metric.unit}
         | {result.system: result.summary["resources"][metric.name] for result in results}
-        for metric in RESOURCE_METRICS
+        for metric in SYSTEM_METRICS
     ]
     return pd.DataFrame(rows).astype({result.system: "float64" for result in results})
+
+
+def ledger_frame(results: Sequence[SystemResult]) -> pd.DataFrame:
+    """A row for each system and instance; its provisioned seconds, and those of each account."""
+    frames = [result.ledger.reset_index().assign(system=result.system) for result in results]
+    table = pd.concat(frames, ignore_index=True)
+    return table[["system", *(name for name in table.columns if name != "system")]]
 
 
 def request_frame(results: Sequence[SystemResult]) -> pd.DataFrame:

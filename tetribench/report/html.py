@@ -7,11 +7,13 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from tetribench.metrics.cost import SYSTEM_METRICS
 from tetribench.metrics.latency import ITL, METRICS
-from tetribench.metrics.resources import RESOURCE_METRICS
+from tetribench.metrics.ledger import ACCOUNTS
 from tetribench.report import wording
 from tetribench.report.arms import difference_table, instance_table
 from tetribench.report.figures import Drawn
+from tetribench.report.ledger_tables import class_cost_table, ledger_table
 from tetribench.report.quantities import DASH
 from tetribench.report.runs import Run
 from tetribench.report.tables import (
@@ -73,6 +75,9 @@ def run_page(run: Run, document: dict[str, Any], figures: Sequence[Drawn]) -> st
         classes_note=next((table.note for table in classes if table.note), ""),
         stages=stage_table(run.results),
         resources=resource_table(run.results),
+        ledger=ledger_table(run.results),
+        class_costs=class_cost_table(run.results),
+        costs=wording.costs(run),
         failures=failure_table(run.results),
         changes=change_table(run.results),
         slo=wording.slo(run),
@@ -114,7 +119,8 @@ def _fact_text(value: Any) -> str:
 def _glossary() -> Table:
     table = Table("Glossary", ("metric",), ("column", "unit", "better", "formula"))
     rows = [(each.title, each.column, each.unit, str(each.better), each.formula) for each in (*METRICS, ITL)]
-    rows += [(each.title, each.name, each.unit, str(each.better), each.formula) for each in RESOURCE_METRICS]
+    rows += [(each.title, each.name, each.unit, str(each.better), each.formula) for each in SYSTEM_METRICS]
+    rows += [(f"Ledger: {each.title}", each.column, "s", "", each.meaning) for each in ACCOUNTS]
     rows += [(title, "in the comparison", "ratio", "higher", formula) for title, formula in PERF_PER_DOLLAR.items()]
     table.rows.extend(Row((title,), tuple(map(Cell, rest))) for title, *rest in rows)
     return table

@@ -9,7 +9,9 @@ import msgspec
 
 from tetribench.core.garbage import rarely_collected
 from tetribench.metrics.compare import SystemResult, measure
+from tetribench.metrics.energy import read_energy
 from tetribench.metrics.log import read_events
+from tetribench.metrics.price import Price
 from tetribench.metrics.slo import Slo
 
 SCHEMA_VERSION = 3
@@ -45,6 +47,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     num_requests: int
     num_cut: int
     slo: Slo
+    cost: Price = Price()
     created: datetime
     notes: list[str] = []
 
@@ -140,7 +143,9 @@ def _measure(path: Path, facts: Facts, is_complete: bool) -> tuple[list[SystemRe
         log = path / "systems" / system / "events.jsonl"
         if log.is_file():
             with rarely_collected():
-                result = measure(system, read_events(log), facts.slo)
+                result = measure(
+                    system, read_events(log), facts.slo, facts.cost, read_energy(log.with_name("energy.jsonl"))
+                )
             if result.accounting.submitted:
                 results.append(result)
                 continue

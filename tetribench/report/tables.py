@@ -7,8 +7,8 @@ from math import isnan
 from typing import Any
 
 from tetribench.metrics.compare import HEADLINE_PERCENT, OVERALL, SystemResult, metrics_document
+from tetribench.metrics.cost import COST_METRICS, SYSTEM_METRICS
 from tetribench.metrics.latency import CRITICAL_PATH, METRICS, PERCENTILES, Better, num_samples_needed
-from tetribench.metrics.resources import RESOURCE_METRICS
 from tetribench.report.frames import STATISTICS, class_names, metric_of
 from tetribench.report.quantities import DASH, Scale, ratio_text, scale_for, scale_for_all
 from tetribench.report.runs import MAX_ABREAST, Run
@@ -168,9 +168,12 @@ def resource_table(results: Sequence[SystemResult]) -> Table:
     """What each system used and delivered, and its busy time by role."""
     systems = tuple(result.system for result in results)
     table = Table("Resources and throughput", ("metric",), systems, is_dense=len(systems) > MAX_ABREAST)
-    known = {metric.name: (metric.title, metric.unit) for metric in RESOURCE_METRICS}
+    known = {metric.name: (metric.title, metric.unit) for metric in SYSTEM_METRICS}
     names = dict.fromkeys(name for result in results for name in result.summary["resources"])
+    optional = {metric.name for metric in COST_METRICS}
     for name in names:
+        if name in optional and all(result.summary["resources"].get(name) is None for result in results):
+            continue  # no price was set, or no energy measured, which is said beside the table
         role = name.removeprefix("busy_").removesuffix("_instances_s")
         title, unit = known.get(name, (f"Busy time of {role} instances", "s"))
         found = {result.system: result.summary["resources"] for result in results}

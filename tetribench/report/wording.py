@@ -210,6 +210,20 @@ def slo(run: Run) -> str:
     return f"Service level objective of each SLA class. {'; '.join(each_class)}."
 
 
+def costs(run: Run) -> str:
+    """What of money and energy is known, and what would have to be said or be there to know the rest."""
+    price = run.facts.cost.price_per_device_hour
+    found = [result.summary["resources"]["energy_j"] for result in run.results]
+    money = "no price was set (cost.price_per_device_hour)" if price is None else f"{price:g} USD per device and hour"
+    if all(energy_j is not None for energy_j in found):
+        energy = "what the energy counters of the GPUs say"
+    elif run.is_virtual:
+        energy = "not measured: in virtual time nothing is drawn"
+    else:
+        energy = "not measured: that takes NVIDIA GPUs that count it, and tetribench[power]"
+    return f"Money: {money}. Energy: {energy}."
+
+
 def _bounds_text(bounds: Bounds) -> str:
     named_s = {"TTFT": bounds.ttft_s, "TPOT": bounds.tpot_s}
     texts = [

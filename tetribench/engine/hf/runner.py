@@ -114,6 +114,7 @@ def _read_back(
         block_bytes=pool.block_bytes,
         num_layers=len(pool.layers),
         device=str(weight.device),
+        device_uuid=f"GPU-{torch.cuda.get_device_properties(weight.device).uuid}" if weight.is_cuda else None,
         dtype=str(weight.dtype).removeprefix("torch."),
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         attention="sdpa paged",
