@@ -34,8 +34,8 @@ def ledger_table(results: Sequence[SystemResult]) -> Table:
 
 def _cells(scale: Scale, row: Mapping[str, Any], names: Sequence[str], path: tuple[str, ...]) -> tuple[Cell, ...]:
     """The first of `names` is the whole; the others are shown with their shares of it."""
-    whole_s, share = row[names[0]] or 1.0, scale_for([1.0], "share")
-    below = [None, *(Cell(share.text_with_unit(row[name] / whole_s)) for name in names[1:])]
+    whole_s = row[names[0]] or 1.0
+    below = [None, *(Cell(f"{row[name] / whole_s:.1%}") for name in names[1:])]
     return tuple(
         Cell(scale.text(row[name]), row[name], (*path, name), below=under)
         for name, under in zip(names, below, strict=True)
