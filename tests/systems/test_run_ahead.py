@@ -131,6 +131,11 @@ def assert_same(
             assert np.allclose(table[[*SHARES]], expected[[*SHARES]], rtol=1e-9, atol=1e-12)
             table, expected = table.drop(columns=[*SHARES]), expected.drop(columns=[*SHARES])
         assert table.equals(expected), f"{name}:\n{table}\n{expected}"
+    for name, expected in one.summary.pop("cost").items():
+        cost = other.summary["cost"].pop(name)
+        assert cost.keys() == expected.keys()
+        assert all(cost[key] == (value and pytest.approx(value, rel=1e-9)) for key, value in expected.items())
+    assert other.summary.pop("cost") == {}
     assert other.summary == one.summary
     assert step.num(EventKind.ITERATIONS) == step.num(EventKind.TOKENS) == 0
     return ahead
