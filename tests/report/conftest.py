@@ -100,13 +100,25 @@ def colocated(requests: list[tuple[float, int, int]], instance: str = "colocated
     return toy.log
 
 
+def dispatch(now_s: float) -> dict[str, Any]:
+    """What is said of a decision between two equal instances."""
+    load = [9000, 0, 0, 0.05 + now_s % 0.1]
+    return {
+        "to": "decode_0",
+        "low": 0,
+        "high": 200,
+        "num_fitting": 2,
+        "candidates": {"decode_0": load, "decode_1": load},
+    }
+
+
 def split(requests: list[tuple[float, int, int]]) -> EventLog:
     """One prefill and one decode instance, KV sent after the last chunk."""
     toy, now_s, landed = Toy(requests), 0.0, list[tuple[float, int]]()
     toy.arrive("prefill_0")
     for id, (arrival_s, prompt, _) in enumerate(requests):
         now_s = toy.prefill("prefill_0", id, max(now_s, arrival_s))
-        toy.record(now_s, EventKind.DISPATCHED, "prefill_0", id, to="decode_0", candidates=["decode_0"])
+        toy.record(now_s, EventKind.DISPATCHED, "prefill_0", id, **dispatch(now_s))
         toy.record(now_s, EventKind.RESERVED, "decode_0", id, num_blocks=prompt // 16 + 1)
         done_s, num_bytes = now_s + LINK_S_PER_TOKEN * prompt, prompt * 819_200
         toy.record(now_s, EventKind.TRANSFER_STARTED, "prefill_0", id)

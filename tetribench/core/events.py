@@ -39,7 +39,10 @@ class EventKind(StrEnum):
     PREDICTED = "predicted"  # prefill instance; low, high, duration_s (of the prediction that it shared with others)
     PREFILL_STARTED = "prefill_started"  # instance; start of the iteration that holds its first chunk
     PREFILL_DONE = "prefill_done"  # instance; its last chunk ended and its first token exists there
-    DISPATCHED = "dispatched"  # prefill instance; to, candidates, low, high, load_age_s
+    DISPATCHED = (
+        "dispatched"  # prefill instance; to, low, high; candidates (of each the load that the dispatcher saw: free
+    )
+    # tokens, heavy and light decodes, age in seconds); num_fitting, where the policy looks for memory
     RESERVED = "reserved"  # decode instance; its admission policy granted the KV blocks; num_blocks
     TRANSFER_STARTED = "transfer_started"  # prefill instance; first byte
     TRANSFER_DONE = "transfer_done"  # prefill instance; last byte, or PREFILL_DONE if later; to, num_bytes,
