@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -17,6 +18,7 @@ from tetribench.report.tables import (
     Table,
     class_table,
     comparison_table,
+    decision_table,
     failure_table,
     resource_table,
     sla_table,
@@ -40,7 +42,7 @@ def texts(table: Table) -> dict[tuple[str, ...], list[str]]:
 
 
 def test_every_cell_leads_to_its_value(run: Run, document: dict[str, Any]) -> None:
-    tables = [comparison_table(run), stage_table(run.results), resource_table(run.results)]
+    tables = [comparison_table(run), stage_table(run.results), resource_table(run.results), decision_table(run.results)]
     tables += [class_table(run.results, column) for column in CLASS_METRICS]
     cells = [cell for table in tables for row in table.rows for cell in row.cells]
     assert len(cells) > 300
@@ -159,3 +161,15 @@ def test_several_sla_classes_have_a_table_with_the_numbers_of_metrics_json(
 
 def test_one_sla_class_has_no_table(run: Run) -> None:
     assert not sla_table(run.results).rows
+
+
+def test_decisions_stand_where_there_was_a_choice(run: Run) -> None:
+    table = decision_table(run.results)
+    assert len(table.columns) == 1, "a colocated system dispatches nothing"
+    assert texts(table)[("Candidates with equal interference (%)",)] == ["100"]
+    assert texts(table)[("No instance with room, where the policy looks (%)",)] == ["0"]
+    (decided,) = (result for result in run.results if result.system == table.columns[0])
+    alone = replace(
+        decided, summary={**decided.summary, "decisions": {**decided.summary["decisions"], "single_share": 1.0}}
+    )
+    assert decision_table([alone]).rows == []

@@ -11,6 +11,7 @@ import pandas as pd
 
 from tetribench.core.events import Event
 from tetribench.metrics.changes import change_table
+from tetribench.metrics.decisions import decision_summary, decision_table
 from tetribench.metrics.latency import ITL, METRICS, Better, add_metrics, itl_values, summarise
 from tetribench.metrics.resources import PerfPerDollar, Tables, attainment, perf_per_dollar, resource_metrics
 from tetribench.metrics.slo import Slo
@@ -48,7 +49,8 @@ class SystemResult:
     accounting: Accounting
     summary: Summary
     """Plain values, ready for JSON: `accounting`; `metrics` by class (`overall`, then each label if there are several)
-    and column; `resources` by name; `slo` by SLA class. None where a value is undefined."""
+    and column; `resources` by name; `slo` by SLA class; `decisions` of the dispatchers by name. None where a value is
+    undefined."""
     slo: Slo
 
 
@@ -59,6 +61,7 @@ def measure(system: str, events: Iterable[Event], slo: Slo) -> SystemResult:
     requests = add_metrics(request_table(log), times)
     iterations, transfers, changes = iteration_table(log), transfer_table(log), change_table(log)
     tables = Tables(requests, instance_table(log, iterations, transfers), iterations, transfers, changes, slo)
+    decisions = decision_summary(decision_table(log))
     del events, log  # they take more memory than all that follows
     itl_s = itl_values(requests, times)
     accounting = account(requests)
@@ -67,6 +70,7 @@ def measure(system: str, events: Iterable[Event], slo: Slo) -> SystemResult:
         "metrics": _metrics_by_class(requests, itl_s),
         "resources": {name: _plain(value) for name, value in resource_metrics(tables).items()},
         "slo": attainment(requests, slo),
+        "decisions": decisions,
     }
     return SystemResult(
         system, requests, times, itl_s, tables.instances, iterations, transfers, changes, accounting, summary, slo

@@ -230,6 +230,32 @@ def change_table(results: Sequence[SystemResult]) -> Table:
     return table
 
 
+DECISIONS = {
+    "num_decisions": ("Dispatches", "requests"),
+    "single_share": ("One candidate only", "share"),
+    "tied_share": ("Candidates with equal interference", "share"),
+    "none_fitting_share": ("No instance with room, where the policy looks", "share"),
+    "mean_age_s": ("Age of the loads, mean", "s"),
+    "max_age_s": ("Age of the loads, longest", "s"),
+}
+
+
+def decision_table(results: Sequence[SystemResult]) -> Table:
+    """What dispatchers had to decide, in the systems in which they had a choice; empty where none had."""
+    summaries = {one.system: one.summary["decisions"] for one in results}
+    found = {system: own for system, own in summaries.items() if own["single_share"] not in (None, 1.0)}
+    note = (
+        "Interference on an instance is its share of heavy decodes, with the request among them (paper section 3.3.4)."
+    )
+    table = Table("Dispatch decisions", ("of the dispatches",), tuple(found), note=note)
+    for name, (title, unit) in DECISIONS.items() if found else ():
+        scale = scale_for((decisions[name] for decisions in found.values()), unit)
+        cells = (_cell(scale, own[name], ("systems", system, "decisions", name)) for system, own in found.items())
+        unit_text = "" if unit in SAID_IN_TITLE else f" ({scale.unit})"
+        table.rows.append(Row((title + unit_text,), tuple(cells)))
+    return table
+
+
 def _cell(scale: Scale, value: float | None, path: tuple[str | int, ...]) -> Cell:
     return Cell(scale.text(value), value, path)
 
