@@ -41,6 +41,7 @@ STUDIES = {
     "study": "fig15",
     "study_chosen": "attribution",
     "study_loads": "rates",
+    "regret": "regret",
     "lengths": "fig01",
     "requests": "table1",
     "steps": "fig02",

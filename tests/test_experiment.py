@@ -224,6 +224,7 @@ SMALL_STUDIES: dict[str, list[str]] = {
     "equal_hardware": [f"alternatives.{name}.num_requests=4" for name in ("lpld", "lphd", "hpld", "hphd", "mixed")],
     "attribution": ["~axes.workload.Mixed", "alternatives.lphd.num_requests=4"],
     "attribution_2p2d": ["~axes.workload.LPHD", "alternatives.mixed.num_requests=4"],
+    "regret": [SMALL, "task.num_decisions=1"],
     "rates": ["task.loads=[0.5,1]", "task.num_stays=0", "task.min_requests=8"],
     "map": ["~axes.prompt.512", "~axes.output.64", "task.loads=[0.5]", "task.num_stays=0", "task.min_requests=8"],
 }

@@ -109,10 +109,12 @@ EXPERIMENTS = {
     "figure/table1": "tetribench.paper.table1.Workloads",
     "task/study_chosen": "tetribench.study.chosen.ChosenStudy",
     "task/study_loads": "tetribench.study.loads.LoadStudy",
+    "task/regret": "tetribench.study.regret.RegretStudy",
     "figure/winners": "tetribench.beyond.winners.Winners",
     "figure/rates": "tetribench.beyond.rates.Rates",
     "figure/equal_hardware": "tetribench.beyond.equal_hardware.EqualHardware",
     "figure/staleness": "tetribench.beyond.staleness.Staleness",
+    "figure/regret": "tetribench.beyond.regret.RegretFigure",
     "figure/accuracy": "tetribench.beyond.accuracy.Accuracy",
     "figure/attribution": "tetribench.beyond.attribution.Attribution",
 }
