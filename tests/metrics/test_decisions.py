@@ -18,6 +18,7 @@ NOTHING = {
     "num_decisions": 0,
     "single_share": None,
     "tied_share": None,
+    "busier_share": None,
     "none_fitting_share": None,
     "mean_age_s": None,
     "max_age_s": None,
@@ -52,8 +53,10 @@ def test_a_decision_by_hand(dispatched: Make) -> None:
         predicted_high=400,
         age_s=(0.1 + 0.2 + 0.6) / 3,
         num_free_tokens=500,
+        num_decodes=3,
         heavy_share=0.75,
         other_free_tokens=900,
+        other_num_decodes=0,
         other_heavy_share=0.5,
         is_tied=False,
     )
@@ -69,7 +72,9 @@ def test_decisions_are_in_order_of_time_and_a_request_may_have_several(dispatche
 def test_where_there_was_nothing_else(dispatched: Make) -> None:
     (row,) = decision_table([dispatched(0.0, 0, "d0", {"d0": [1, 0, 0, 0.0]})]).to_dict("records")
     assert not row["is_tied"]
-    assert all(isnan(row[name]) for name in ("num_fitting", "other_free_tokens", "other_heavy_share"))
+    assert all(
+        isnan(row[name]) for name in ("num_fitting", "other_free_tokens", "other_num_decodes", "other_heavy_share")
+    )
 
 
 def test_the_summary_of_four_decisions(dispatched: Make) -> None:
@@ -78,12 +83,13 @@ def test_the_summary_of_four_decisions(dispatched: Make) -> None:
         dispatched(0.0, 0, "a", {"a": [90, 0, 0, 0.1]}, num_fitting=1),
         dispatched(0.1, 1, "b", {"a": [5, 1, 0, 0.2], "b": [9, 0, 1, 0.4]}, num_fitting=0),
         dispatched(0.2, 2, "a", {"a": [70, 1, 1, 0.3], "b": [60, 1, 1, 0.3]}, num_fitting=2),
-        dispatched(0.3, 3, "a", {"a": [70, 1, 1, 0.6], "b": [60, 2, 1, 0.6]}),
+        dispatched(0.3, 3, "a", {"a": [70, 1, 3, 0.6], "b": [60, 2, 1, 0.6]}),
     ]
     assert decision_summary(decision_table(events)) == {
         "num_decisions": 4,
         "single_share": 0.25,
         "tied_share": 0.25,
+        "busier_share": 0.25,
         "none_fitting_share": pytest.approx(1 / 3),
         "mean_age_s": pytest.approx((0.1 + 0.3 + 0.3 + 0.6) / 4),
         "max_age_s": 0.6,
@@ -101,6 +107,7 @@ def test_the_result_of_a_system_has_them(disaggregated: list[Event], colocated: 
         "num_decisions": 1,
         "single_share": 1.0,
         "tied_share": 0.0,
+        "busier_share": 0.0,
         **dict.fromkeys(("mean_age_s", "max_age_s"), 0.3),
     }
     assert other == NOTHING

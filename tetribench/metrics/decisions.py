@@ -16,9 +16,9 @@ class Decision(NamedTuple):
 
     `instance` decided, on loads that were `age_s` old in the mean over `candidates` (names with a space between).
     `num_fitting` is NaN where the policy does not look for memory. A heavy share is that of the instance's decodes once
-    the request has joined them (`core.load.heavy_share`); `other_heavy_share` is the lowest, and
-    `other_free_tokens` the most, among the candidates that were not chosen, NaN where there is none. `is_tied` says
-    that there were several candidates, all with the same heavy share.
+    the request has joined them (`core.load.heavy_share`). Of the candidates that were not chosen, `other_free_tokens`
+    is the most, `other_num_decodes` the fewest and `other_heavy_share` the lowest; NaN where there is none. `is_tied`
+    says that there were several candidates, all with the same heavy share.
     """
 
     time_s: float
@@ -32,8 +32,10 @@ class Decision(NamedTuple):
     predicted_high: int
     age_s: float
     num_free_tokens: int
+    num_decodes: int
     heavy_share: float
     other_free_tokens: float
+    other_num_decodes: float
     other_heavy_share: float
     is_tied: bool
 
@@ -49,6 +51,7 @@ def _decision(event: Event) -> Decision:
     joins_heavy = LengthRange(details["low"], details["high"]).is_heavy
     seen: dict[str, list[float]] = details["candidates"]
     shares = {name: heavy_share(int(heavy), int(light), joins_heavy) for name, (_, heavy, light, _) in seen.items()}
+    num_decodes = {name: int(heavy + light) for name, (_, heavy, light, _) in seen.items()}
     others = [name for name in seen if name != to]
     return Decision(
         time_s=event.time_s,
@@ -62,8 +65,10 @@ def _decision(event: Event) -> Decision:
         predicted_high=details["high"],
         age_s=sum(age_s for *_, age_s in seen.values()) / len(seen),
         num_free_tokens=int(seen[to][0]),
+        num_decodes=num_decodes[to],
         heavy_share=shares[to],
         other_free_tokens=max((seen[name][0] for name in others), default=float("nan")),
+        other_num_decodes=min((num_decodes[name] for name in others), default=float("nan")),
         other_heavy_share=min((shares[name] for name in others), default=float("nan")),
         is_tied=bool(others) and len(set(shares.values())) == 1,
     )
@@ -73,14 +78,15 @@ def decision_summary(decisions: pd.DataFrame) -> dict[str, Any]:
     """Plain values of a run's `decision_table`: number and shares of decisions, and ages of the loads in seconds.
 
     `single_share` had one candidate and nothing to decide; in `tied_share` the interference was the same on all
-    candidates; in `none_fitting_share` no instance had the memory, None where the policy does not look. The others are
-    None without decisions.
+    candidates; in `busier_share` the one chosen had more decodes than another; in `none_fitting_share` no instance had
+    the memory, None where the policy does not look. The others are None without decisions.
     """
     num_fitting = decisions["num_fitting"].dropna()
     return {
         "num_decisions": len(decisions),
         "single_share": _mean(decisions["num_candidates"] == 1),
         "tied_share": _mean(decisions["is_tied"]),
+        "busier_share": _mean(decisions["num_decodes"] > decisions["other_num_decodes"]),
         "none_fitting_share": _mean(num_fitting == 0),
         "mean_age_s": _mean(decisions["age_s"]),
         "max_age_s": float(decisions["age_s"].max()) if len(decisions) else None,

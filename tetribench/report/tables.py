@@ -234,6 +234,7 @@ DECISIONS = {
     "num_decisions": ("Dispatches", "requests"),
     "single_share": ("One candidate only", "share"),
     "tied_share": ("Candidates with equal interference", "share"),
+    "busier_share": ("Chosen one has more decodes than another", "share"),
     "none_fitting_share": ("No instance with room, where the policy looks", "share"),
     "mean_age_s": ("Age of the loads, mean", "s"),
     "max_age_s": ("Age of the loads, longest", "s"),

@@ -19,7 +19,7 @@ from tetribench.study.cells import Cell, cells_of, check_seeds
 from tetribench.study.chosen import Choosing
 from tetribench.study.simulate import Row, each_cell, named
 
-FACTS = ["time_s", "to", "num_candidates", "num_fitting", "age_s", "is_tied"]
+FACTS = ["time_s", "to", "num_candidates", "num_fitting", "age_s", "is_tied", "num_decodes", "other_num_decodes"]
 """Of the table of decisions, what stands in a row."""
 
 
