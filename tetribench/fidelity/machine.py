@@ -1,15 +1,14 @@
 """Whether a machine was quiet while something was measured on it: the work of others, and a loop of known length."""
 
-import os
-import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
 import numpy as np
+
+from tetribench.machine import other_work
 
 NUM_PROBES = 9
 MOST_OTHER_CORES = 0.1
@@ -20,8 +19,7 @@ MOST_SLOWDOWN = 1.1
 
 @dataclass(slots=True)
 class MachineState:
-    """`other_cores` is the mean number of cores that were busy with other programs, or that the hypervisor gave to
-    others; None where /proc does not say. The probes are seconds of one loop just before and just after."""
+    """`other_cores` as in `OtherWork`. The probes are seconds of one loop just before and just after."""
 
     probe_before_s: float
     probe_after_s: float = 0.0
@@ -36,12 +34,9 @@ class MachineState:
 def watched() -> Iterator[MachineState]:
     """What the machine did meanwhile; own are this process and its children, which must have ended by then."""
     state = MachineState(probe_s())
-    busy_s, own_s, started_s = _busy_s(), _own_s(), time.monotonic()
-    yield state
-    wall_s = time.monotonic() - started_s
-    ended_s = _busy_s()
-    if busy_s is not None and ended_s is not None and wall_s > 0:
-        state.other_cores = max(ended_s - busy_s - (_own_s() - own_s), 0.0) / wall_s
+    with other_work() as work:
+        yield state
+    state.other_cores = work.other_cores
     state.probe_after_s = probe_s()
 
 
@@ -60,18 +55,3 @@ def probe_s() -> float:
         sum(range(100_000))
         times.append(time.monotonic() - started_s)
     return median(times)
-
-
-def _busy_s() -> float | None:
-    """Core-seconds since the machine started that were not idle, those that the hypervisor took included."""
-    stat = Path("/proc/stat")
-    if not stat.exists():
-        return None
-    user, nice, system, _idle, _waiting, irq, softirq, stolen, *_ = map(int, stat.read_text().split()[1:11])
-    return (user + nice + system + irq + softirq + stolen) / os.sysconf("SC_CLK_TCK")
-
-
-def _own_s() -> float:
-    """Core-seconds of this process and of its children that have ended."""
-    uses = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(use.ru_utime + use.ru_stime for use in uses)
