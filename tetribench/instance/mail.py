@@ -38,7 +38,7 @@ class Mail:
             socket.linger = 1000
             socket.connect(self._address(to))
             self._out[to] = socket
-        self._out[to].send_multipart(encode(message))
+        self._out[to].send(encode(message))
 
     def forget(self, name: str) -> None:
         """The actor `name` is gone: drop what it has not taken."""
@@ -68,10 +68,10 @@ class Mail:
         """Whether there may be more. ZeroMQ tells of new messages only after it has said that there are none."""
         for _ in range(MAX_AT_ONCE):
             try:
-                kind, content = self._in.recv_multipart(zmq.NOBLOCK)
+                frame = self._in.recv(zmq.NOBLOCK)
             except zmq.Again:
                 return False
-            on_message(decode(kind, content))
+            on_message(decode(frame))
         return True
 
     def close(self) -> None:
