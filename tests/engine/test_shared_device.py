@@ -123,3 +123,34 @@ def test_only_an_own_device_is_foreseen() -> None:
     assert one.is_undisturbed
     one.share(other)
     assert not one.is_undisturbed and not other.is_undisturbed
+
+
+@pytest.mark.parametrize(
+    ("jobs", "expected"),
+    [
+        ([(0.0, 1.0), None, None], [1.0]),
+        ([(0.0, 1.0), (0.0, 1.0), None], [1.5, 1.5]),  # on two devices
+        ([(0.0, 4.0), (1.0, 1.0), None], [4.5, 2.5]),  # 1 alone, 1 for 1.5 beside it, 2 alone
+        ([(0.0, 1.0), None, (0.0, 1.0)], [2.0, 2.0]),  # on one device
+        ([(0.0, 1.0), (0.0, 1.0), (0.0, 1.0)], [2.75, 1.5, 2.75]),  # two on one, and one beside them at first
+        ([(0.0, 0.5), (0.0, 2.0), (0.0, 0.5)], [1.5, 2.5, 1.5]),
+    ],
+)
+def test_devices_of_one_machine_slow_each_other(jobs: list[Job | None], expected: list[float]) -> None:
+    """The first and the third share a device, the second has its own; 1.5 for 1 beside another device."""
+    clock = BoundedClock()
+
+    async def one(device: SharedDevice, start_s: float, seconds: float) -> float:
+        await clock.sleep(start_s)
+        await device.run(seconds)
+        return clock.now()
+
+    async def main() -> list[float]:
+        devices = [SharedDevice(clock, 1.0, beside_slowdown=1.5) for _ in jobs]
+        devices[1].stand_beside(devices[0])
+        devices[2].share(devices[0])
+        assert not any(device.is_undisturbed for device in devices)
+        runs = [one(device, *job) for device, job in zip(devices, jobs, strict=True) if job is not None]
+        return list(await asyncio.gather(*runs))
+
+    assert run_virtual(clock, main()) == pytest.approx(expected)

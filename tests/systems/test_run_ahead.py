@@ -43,6 +43,9 @@ class Machine:
     block_size: int = 16
     host_blocks: int = 20
     slowdown: float | None = None
+    beside_slowdown: float | None = None
+    wake_s: float = 0.0
+    batching_s: float = 0.0
     is_even: bool = False
 
     def factory(self) -> CostModelFactory:
@@ -57,6 +60,9 @@ class Machine:
             copy_bytes_per_s=1e6,
             host_bytes_per_s=1e5,
             co_run_slowdown=self.slowdown,
+            beside_slowdown=self.beside_slowdown,
+            wake_s=self.wake_s,
+            batching_s=self.batching_s,
         )
         block_bytes = self.block_size * BYTES_PER_TOKEN
         return CostModelFactory(
@@ -140,6 +146,9 @@ def machines(draw: st.DrawFn) -> Machine:
         block_size=block_size,
         host_blocks=draw(st.sampled_from([1, 5, 300])),
         slowdown=draw(st.sampled_from([None, 1.5])),
+        beside_slowdown=draw(st.sampled_from([None, None, 1.25])),  # with it, only an instance alone runs ahead
+        wake_s=draw(st.sampled_from([0.0, 2**-10])),
+        batching_s=draw(st.sampled_from([0.0, 2**-11])),
         is_even=draw(st.booleans()),
     )
 

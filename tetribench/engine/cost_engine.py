@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import copy
+from math import inf
 
 from tetribench.core.clock import Clock, VirtualClock
 from tetribench.engine.base import Batch, EngineInfo, KVPool, OnLayer
@@ -14,6 +15,9 @@ from tetribench.engine.shared_device import SharedDevice
 
 MAX_FORESEEN = 64
 """Iterations looked ahead at a time: most runs of a busy instance are shorter, and what is cut off was for nothing."""
+
+IDLE_AFTER_S = 0.005
+"""So long after an iteration its instance counts as idle, where that costs something."""
 
 
 class CostModelEngine:
@@ -32,6 +36,7 @@ class CostModelEngine:
         device: SharedDevice,
         predictor_cost: CostModel | None,
         host_bytes_per_s: float,
+        wake_s: float = 0.0,
     ) -> None:
         self.info = info
         self._clock = clock
@@ -40,11 +45,15 @@ class CostModelEngine:
         """Of a length predictor on the same device; None where the hardware's profile knows nothing of one."""
         self._host_bytes_per_s = host_bytes_per_s
         self._cost = cost
+        self._wake_s = wake_s
+        self._ended_s = -inf
+        self._foreseen: Foreseen | None = None
+        """The iterations that came last, where they were looked ahead at; they may be cut short."""
 
     async def run(self, batch: Batch, on_layer: OnLayer | None = None) -> dict[int, int]:
         """Layers end at equal fractions of the pass, which follows the swaps."""
         swap_s = batch.num_swapped_blocks * self.info.block_bytes / self._host_bytes_per_s
-        pass_s = self._pass_seconds(batch)
+        pass_s = self._waking_seconds() + self._pass_seconds(batch)
         if swap_s:
             await self._clock.sleep(swap_s)
         if on_layer is None:
@@ -53,9 +62,15 @@ class CostModelEngine:
             for layer in range(self.info.num_layers):
                 await self.device.run(pass_s / self.info.num_layers)
                 on_layer(layer)
+        self._ended_s, self._foreseen = self._clock.now(), None
         tokens = {chunk.sequence.request.id: 0 for chunk in batch.prefill if chunk.yields_token}
         tokens.update([(sequence.request.id, 0) for sequence in batch.decode])
         return tokens
+
+    def _waking_seconds(self) -> float:
+        """What the iteration that begins now takes more because nothing ran before it."""
+        ended_s = self._ended_s if self._foreseen is None else self._foreseen.ends_s[-1]
+        return self._wake_s if self._clock.now() - ended_s > IDLE_AFTER_S else 0.0
 
     def _pass_seconds(self, batch: Batch) -> float:
         if batch.prefill:
@@ -77,12 +92,13 @@ class CostModelEngine:
             len(batch.decode),
             _num_context_tokens(batch),
         )
-        ends_s, end_s = [], self._clock.now()
+        ends_s, end_s = [], self._clock.now() + self._waking_seconds()
         for _ in range(num_iterations):
             end_s += decode_seconds(num_decodes, num_context_tokens)
             num_context_tokens += num_decodes
             ends_s.append(end_s)
-        return Foreseen(self._clock, self.device.rank, ends_s)
+        self._foreseen = Foreseen(self._clock, self.device.rank, ends_s)
+        return self._foreseen
 
     def close(self) -> None:
         """Nothing is held."""
@@ -185,7 +201,10 @@ class CostModelFactory:
 
     def build(self, clock: Clock, device: int | None) -> CostModelEngine:
         slowdown = self.hardware.co_run_slowdown
-        own = SharedDevice(clock, 1.0 if slowdown is None else slowdown, 1 if device is None else 1 + device)
+        rank = 1 if device is None else 1 + device
+        own = SharedDevice(clock, slowdown or 1.0, rank, self.hardware.beside_slowdown or 1.0)
         predictor_cost = None if slowdown is None else CostModel(OPT_125M, self.hardware)
         cost = CostModel(self.model.shape(), self.hardware)
-        return CostModelEngine(cost, self.info(), clock, own, predictor_cost, self.hardware.host_bytes_per_s)
+        return CostModelEngine(
+            cost, self.info(), clock, own, predictor_cost, self.hardware.host_bytes_per_s, self.hardware.wake_s
+        )

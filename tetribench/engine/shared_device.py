@@ -1,18 +1,23 @@
 """A device in virtual time that is used at once: by instances, and by an engine and a length predictor of one instance
-(paper section 3.3.2)."""
+(paper section 3.3.2); and a machine whose devices are used at once."""
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from tetribench.core.clock import Clock
 
 
 class SharedDevice:
-    """One instance's hold on a device: by default its own, with `share` also that of others.
+    """One instance's hold on a device: by default its own, with `share` also that of others; and its place on a
+    machine, likewise with `stand_beside`.
 
     Instances with something to run take turns in slices too short to see, as processes on a GPU or on a core do: of n,
     each runs n times as slow, and together they get exactly what one would. Nothing is gained where one waits for
     memory and another computes, and nothing lost in changing over.
+
+    Instances on different devices of one machine are each `beside_slowdown` times as slow while any other of them runs:
+    they share caches, memory and what serves them.
 
     Within an instance whatever runs beside something else is `slowdown` times as slow, for as long as the other one
     runs. Both of the paper's numbers follow from that: a chunk beside a predictor that never pauses takes `slowdown`
@@ -20,16 +25,24 @@ class SharedDevice:
     one (the text: 80 % of them unaffected, 10 % more on average).
     """
 
-    def __init__(self, clock: Clock, slowdown: float, rank: int = 0) -> None:
+    def __init__(self, clock: Clock, slowdown: float, rank: int = 0, beside_slowdown: float = 1.0) -> None:
         """`rank` is this device's among all, for what ends on several at the same moment."""
         self._clock = clock
         self.rank = rank
         self.slowdown = slowdown
+        self.beside_slowdown = beside_slowdown
+        self.place = object()
+        """The same for those who share a device."""
         self._jobs = _Jobs(clock)
 
     def share(self, other: "SharedDevice") -> None:
         """Be one device with `other`, of another instance; nothing runs yet."""
-        assert not self._jobs.running and not other._jobs.running, "a device is shared before it is used"
+        self.stand_beside(other)
+        self.place = other.place
+
+    def stand_beside(self, other: "SharedDevice") -> None:
+        """Be on one machine with `other`, of another instance; nothing runs of this one yet."""
+        assert not self._jobs.running and self._jobs.num_instances == 1, "a device is placed before it is used"
         self._jobs = other._jobs
         self._jobs.num_instances += 1
 
@@ -56,7 +69,7 @@ class _Job:
 
 
 class _Jobs:
-    """All that runs on a device, and how far it has come."""
+    """All that runs on a machine, and how far it has come."""
 
     def __init__(self, clock: Clock) -> None:
         self.num_instances = 1
@@ -98,6 +111,12 @@ class _Jobs:
 
 def _slowness(jobs: Collection[_Job]) -> dict[_Job, float]:
     """How many times as long each takes while all of them run."""
-    holders = [job.holder for job in jobs]
-    num_busy = len(set(holders))
-    return {job: num_busy * (job.holder.slowdown if holders.count(job.holder) > 1 else 1.0) for job in jobs}
+    num_jobs = Counter(job.holder for job in jobs)
+    num_sharing = Counter(holder.place for holder in num_jobs)
+    return {job: _slowness_of(job.holder, num_jobs[job.holder], num_sharing) for job in jobs}
+
+
+def _slowness_of(holder: SharedDevice, num_own: int, num_sharing: Mapping[object, int]) -> float:
+    within = holder.slowdown if num_own > 1 else 1.0
+    beside = holder.beside_slowdown if len(num_sharing) > 1 else 1.0
+    return num_sharing[holder.place] * within * beside

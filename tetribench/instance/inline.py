@@ -89,11 +89,15 @@ class InlineLauncher:
         return Ready(spec.name, spec.facts(info), link.handle())
 
     def _place(self, engine: Engine, device: int) -> None:
-        """A cost model on the device of another one shares its time; what computes finds its device occupied anyway."""
-        if isinstance(engine, CostModelEngine):
-            first = self._devices.setdefault(device, engine.device)
-            if first is not engine.device:
-                engine.device.share(first)
+        """A cost model on the device of another one shares its time, and one beside others may feel them; what computes
+        finds its machine occupied anyway."""
+        if not isinstance(engine, CostModelEngine):
+            return
+        if device in self._devices:
+            engine.device.share(self._devices[device])
+        elif self._devices and engine.device.beside_slowdown > 1.0:
+            engine.device.stand_beside(next(iter(self._devices.values())))
+        self._devices.setdefault(device, engine.device)
 
     def _begin(self, name: str) -> None:
         instance = self._instances[name]
