@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from tetribench.calibrate.batches import RecordedBatch
 from tetribench.core.events import Event, EventKind
-from tetribench.fidelity.batches import RecordedBatch
 
 
 @dataclass(frozen=True, slots=True)
