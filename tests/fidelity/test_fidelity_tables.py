@@ -87,6 +87,19 @@ def test_the_figure_says_on_its_face_what_it_is_worth() -> None:
     assert any("the order agrees" in sentence for sentence in said)
 
 
+def test_causes_that_outweigh_the_error_are_not_shown() -> None:
+    far, figure = rows(), FidelityFigure()
+    far.loc[(far["system"] == "base") & (far["metric"] == "ttft_s"), "steps"] *= 3
+    table = figure.table(far)
+    said = [sentence for sentence in figure.reading(table) if "is off by" in sentence]
+    assert [sentence.partition(":")[0] for sentence in said if "cannot be parted" in sentence] == ["base"]
+    assert sum("by other decisions" in sentence for sentence in said) == 3
+    with drawing():
+        panels = figure.draw(table).axes
+    written = [panel.get_xlabel() for panel in panels]
+    assert ["base: cannot be parted" in text for text in written] == [False, False, True, False, False, False]
+
+
 def test_runs_are_quiet_beside_the_calibration_and_one_another() -> None:
     assert run_table(rows(others=0.05))["quiet"].eq("yes").all()
     calibrated = [
