@@ -139,6 +139,17 @@ def test_a_sweep_writes_a_report_each_and_one_side_by_side(tetribench: Command, 
     assert (side / "side_by_side.html").exists()
 
 
+def test_a_job_that_fails_does_not_end_a_sweep(
+    tetribench: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    jobs = ("-m", "+workload=lpld,mixed", "runtime=sim", "workload.num_requests=0,4")
+    assert tetribench(*jobs) == 2
+    said = capfd.readouterr().err
+    assert said.count("workload.num_requests=0: must be at least 1") == 2
+    assert "2 of the jobs failed: +workload=lpld" in said
+    assert len([path for path in tmp_path.iterdir() if (path / "report.html").exists()]) == 2
+
+
 def test_requests_can_be_written_and_served_again(tetribench: Command, tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl"
     assert tetribench("+workload=lpld", "task=generate", f"task.out={path}", "workload.num_requests=5") == 0
