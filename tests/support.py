@@ -291,6 +291,11 @@ class CheckingFactory:
         self._num_blocks = num_blocks
         self._stops = stops or {}
 
+    is_noisy = True
+
+    def in_slot(self, slot: str) -> "CheckingFactory":
+        return self
+
     def sized(self, num_instances: int) -> "CheckingFactory":
         return self
 
@@ -303,7 +308,12 @@ class CheckingFactory:
         swapping.num_host_blocks = self.host_blocks
         return swapping
 
-    def build(self, clock: Clock, core: int | None) -> Engine:
+    def shared(self, num_instances: int) -> "CheckingFactory":
+        sharing = copy(self)
+        sharing._num_blocks //= num_instances
+        return sharing
+
+    def build(self, clock: Clock, device: int | None) -> Engine:
         engine = CheckingEngine(self, clock, len(self.engines))
         self.engines.append(engine)
         return engine

@@ -44,6 +44,18 @@ BAD = {
         ["+workload=lpld", "runtime=sim", "hardware.flops_per_s=???"],
         "hardware.flops_per_s",
     ),
+    "device shared by threads": (
+        ["+workload=lpld", "runtime=inline", "system.tetri.share_device=true"],
+        "system.tetri.share_device=true: two instances share a device in virtual time",
+    ),
+    "device shared by engines that sleep": (
+        ["+workload=lpld", "engine=cost_model", "system.tetri.share_device=true"],
+        "runtime=process with engine=hf",
+    ),
+    "half of the KV for less than a request": (
+        [*("+workload=lphd", "runtime=sim"), *("engine.kv_memory_gib=0.017", "system.tetri.share_device=true")],
+        "longest request",
+    ),
     "profile of two devices": (
         ["+workload=lpld", "runtime=sim", "hardware=v100_tp2", "hardware.num_devices=4"],
         "hardware.num_devices=4: must be 2, as measured (v100_tp2)",
@@ -58,6 +70,10 @@ BAD = {
     "text without tokenizer": (["+workload=text", "workload.path=pyproject.txt"], "workload.path=pyproject.txt"),
     "verb that a link has not got": (["+workload=lpld", "kv/link=tcp", "kv.link.operation=read"], "tcp has send only"),
     "link to another machine's address": (["+workload=lpld", "kv/link=tcp", "kv.link.host=192.0.2.1"], "kv.link.host"),
+    "price that is none": (
+        ["+workload=lpld", "cost.price_per_device_hour=0"],
+        "cost.price_per_device_hour=0.0: must be above 0 and finite, or null",
+    ),
     "bound that is no time": (["+workload=lpld", "slo.ttft_s=-1"], "slo.ttft_s=-1.0: must be above 0 or null"),
     "bound of a class that is no time": (
         ["+workload=lpld", "+slo.classes.default.tpot_s=0"],

@@ -28,6 +28,7 @@ NEEDS = {
     "arrivals/gamma": ["workload.request_rate=1"],
     "prefill/predict/learned": ["prefill.predict.checkpoint={checkpoint}"],
     "task/generate": ["task.out=x"],
+    "task/rerun": ["task.run=x"],
     "task/fit": ["task.profile=v100_tp2"],
     "experiment/fidelity": ["hardware.path={profile}"],
     **{f"control/flip/{name}": ["system.tetri.num_decode=2"] for name in ("idle", "low_load", "queue_ratio")},
@@ -41,6 +42,8 @@ STUDIES = {
     "study": "fig15",
     "study_chosen": "attribution",
     "study_loads": "rates",
+    "interference": "interference",
+    "regret": "regret",
     "lengths": "fig01",
     "requests": "table1",
     "steps": "fig02",
@@ -68,7 +71,9 @@ def files(tmp_path: Path) -> dict[str, str]:
     profile = tmp_path / "profile.json"
     speeds = dict.fromkeys(("bytes_per_s", "flops_per_s", "copy_bytes_per_s", "host_bytes_per_s"), 1e10)
     constants = {"name": "x", "source": "y", "memory_bytes": 1e9, "overhead_s": 0.0, **speeds}
-    profile.write_text(json.dumps({"format": PROFILE_FORMAT, "model": "opt_tiny", "constants": constants}))
+    profile.write_text(
+        json.dumps({"format": PROFILE_FORMAT, "model": "opt_tiny", "constants": constants, "machine": {}})
+    )
     paths = {"trace": trace, "text": text, "requests": requests, "checkpoint": checkpoint, "profile": profile}
     return {name: str(path) for name, path in paths.items()}
 

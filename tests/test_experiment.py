@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from tests.run_folders import slot
 from tetribench.config import conf_folder, options_of
 from tetribench.decode.admit import ReserveDynamic
 from tetribench.decode.running import RunningBatch
@@ -34,14 +35,21 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def events(folder: Path) -> bytes:
-    return b"".join((folder / "systems" / system / "events.jsonl").read_bytes() for system in SYSTEMS)
+    return b"".join((slot(folder, system) / "events.jsonl").read_bytes() for system in SYSTEMS)
 
 
 def test_a_run_folder_is_whole(tetribench: Command, tmp_path: Path) -> None:
     assert tetribench("+workload=mixed", "runtime=sim", "name=run", "workload.num_requests=30") == 0
     folder = tmp_path / "run"
     assert load(folder / "status.json")["state"] == "complete"
-    for name in ("config.yaml", "environment.json", "requests.jsonl", "requests.parquet", "report.html", "run.json"):
+    for name in (
+        "config.yaml",
+        "environment.json",
+        "repeats/0/requests.jsonl",
+        "requests.parquet",
+        "report.html",
+        "run.json",
+    ):
         assert (folder / name).stat().st_size > 0
     assert {path.suffix for path in (folder / "figures").iterdir()} == {".png", ".svg"}
     metrics = load(folder / "metrics.json")
@@ -139,11 +147,32 @@ def test_a_sweep_writes_a_report_each_and_one_side_by_side(tetribench: Command, 
     assert (side / "side_by_side.html").exists()
 
 
+def test_a_job_that_fails_does_not_end_a_sweep(
+    tetribench: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    jobs = ("-m", "+workload=lpld,mixed", "runtime=sim", "workload.num_requests=0,4")
+    assert tetribench(*jobs) == 2
+    said = capfd.readouterr().err
+    assert said.count("workload.num_requests=0: must be at least 1") == 2
+    assert "2 of the jobs failed: +workload=lpld" in said
+    assert len([path for path in tmp_path.iterdir() if (path / "report.html").exists()]) == 2
+
+
 def test_requests_can_be_written_and_served_again(tetribench: Command, tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl"
     assert tetribench("+workload=lpld", "task=generate", f"task.out={path}", "workload.num_requests=5") == 0
     assert tetribench("+workload=file", f"workload.path={path}", "runtime=sim", "name=run") == 0
     assert load(tmp_path / "run" / "run.json")["num_requests"] == 5
+
+
+def test_a_price_makes_a_cost(tetribench: Command, tmp_path: Path) -> None:
+    few = ["+workload=lpld", "workload.num_requests=5", "runtime=sim"]
+    assert tetribench(*few, "name=run", "cost.price_per_device_hour=1.8") == 0
+    assert load(tmp_path / "run" / "run.json")["cost"] == {"price_per_device_hour": 1.8}
+    for system in SYSTEMS:
+        resources = load(tmp_path / "run" / "metrics.json")["systems"][system]["resources"]
+        assert resources["cost_usd"] == pytest.approx(resources["provisioned_device_seconds"] / 2000)
+        assert resources["energy_j"] is None
 
 
 def test_two_sla_classes_are_judged_by_their_own_bounds(tetribench: Command, tmp_path: Path) -> None:
@@ -164,9 +193,12 @@ def test_two_sla_classes_are_judged_by_their_own_bounds(tetribench: Command, tmp
     requests = pd.read_parquet(folder / "requests.parquet")
     assert requests["sla_class"].value_counts().to_dict() == {"interactive": 12, "batch": 8}
     assert "SLO attainment by SLA class" in (folder / "report.html").read_text()
-    again = [f"workload.path={folder / 'requests.jsonl'}", "name=again", *bounds]
+    again = [f"workload.path={folder / 'repeats' / '0' / 'requests.jsonl'}", "name=again", *bounds]
     assert tetribench("+workload=file", "runtime=sim", *again) == 0
-    assert load(tmp_path / "again" / "run.json")["fingerprint"] == load(folder / "run.json")["fingerprint"]
+    assert (
+        load(tmp_path / "again" / "run.json")["repeats"][0]["fingerprint"]
+        == load(folder / "run.json")["repeats"][0]["fingerprint"]
+    )
 
 
 def test_a_class_changes_no_decision(tetribench: Command, tmp_path: Path) -> None:
@@ -221,9 +253,11 @@ SMALL_STUDIES: dict[str, list[str]] = {
         *("~axes.workload", "+axes.workload={LPLD:{workload.num_requests:4}}"),
         *("~axes.assumption", "+axes.assumption={as it is:{},slow:{hardware.overhead_s:x20}}"),
     ],
+    "interference": ["task.loads=[0.3]", "task.length_scale=0.05", "workload.num_victims=1"],
     "equal_hardware": [f"alternatives.{name}.num_requests=4" for name in ("lpld", "lphd", "hpld", "hphd", "mixed")],
     "attribution": ["~axes.workload.Mixed", "alternatives.lphd.num_requests=4"],
     "attribution_2p2d": ["~axes.workload.LPHD", "alternatives.mixed.num_requests=4"],
+    "regret": [SMALL, "task.num_decisions=1"],
     "rates": ["task.loads=[0.5,1]", "task.num_stays=0", "task.min_requests=8"],
     "map": ["~axes.prompt.512", "~axes.output.64", "task.loads=[0.5]", "task.num_stays=0", "task.min_requests=8"],
 }

@@ -1,6 +1,7 @@
 """Greedy tokens are the same, request by request, however a request travels: tetri = vllm_like = `model.generate`."""
 
 import importlib.util
+import json
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import cache
@@ -13,6 +14,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from transformers import PreTrainedModel
 
+from tests.run_folders import slot
 from tetribench.config import build as build_component
 from tetribench.config import conf_folder, register
 from tetribench.core.events import EventKind
@@ -90,7 +92,7 @@ def reference(name: str, prompt: tuple[int, ...], num_tokens: int, natural_stop:
 
 
 def served(folder: Path, system: str) -> dict[int, list[int]]:
-    lines = (folder / "systems" / system / "outputs.jsonl").read_bytes().splitlines()
+    lines = (slot(folder, system) / "outputs.jsonl").read_bytes().splitlines()
     return {line["request"]: line["token_ids"] for line in map(msgspec.json.decode, lines)}
 
 
@@ -102,8 +104,8 @@ def with_ids(requests: RequestSet, name: str) -> list[Request]:
 
 
 def check(folder: Path, name: str, systems: Sequence[str] = ("tetri", "vllm_like")) -> None:
-    requests = with_ids(read(folder / "requests.jsonl"), name)
-    answers = {path.name: served(folder, path.name) for path in (folder / "systems").iterdir()}
+    requests = with_ids(read(folder / "repeats" / "0" / "requests.jsonl"), name)
+    answers = {system: served(folder, system) for system in json.loads((folder / "run.json").read_text())["systems"]}
     for request in requests:
         expected = reference(name, request.prompt_ids, request.max_output_tokens, request.natural_stop)
         for system, tokens in answers.items():
@@ -124,6 +126,12 @@ def test_tokens_are_those_of_generate(
     check(tmp_path / "run", model)
 
 
+def test_tokens_of_two_instances_on_one_core(tetribench: Command, tmp_path: Path) -> None:
+    options = ["workload.num_requests=6", "systems=[tetri]", "system.tetri.share_device=true"]
+    assert tetribench(*MIXED, *options) == 0
+    check(tmp_path / "run", "opt_tiny")
+
+
 @pytest.mark.parametrize(("model", "kv_memory_gib", "budget"), [("opt_tiny", 0.004, 64), ("llama_tiny", 0.002, 16)])
 def test_tokens_of_iterations_that_mix_prompts_and_decodes(
     model: str, kv_memory_gib: float, budget: int, tetribench: Command, tmp_path: Path
@@ -133,7 +141,7 @@ def test_tokens_of_iterations_that_mix_prompts_and_decodes(
     options = [f"model={model}", "systems=[sarathi_like]", "system.sarathi_like.num_instances=1", bounds]
     options += [f"engine.kv_memory_gib={kv_memory_gib}", "workload.num_requests=8", "runtime=inline"]
     assert tetribench("+workload=lphd", "workload.length_scale=0.2", "device=cpu", "name=run", *options) == 0
-    events = (tmp_path / "run" / "systems" / "sarathi_like" / "events.jsonl").read_text()
+    events = (slot(tmp_path / "run", "sarathi_like") / "events.jsonl").read_text()
     assert "preempted" in events
     check(tmp_path / "run", model)
 
@@ -163,7 +171,7 @@ def test_tokens_over_every_link(medium: str, operation: str, tetribench: Command
     options += ["engine.kv_memory_gib=0.05", "workload.num_requests=4", "runtime=process", "systems=[tetri]"]
     assert tetribench(*MIXED, *options) == 0
     check(tmp_path / "run", "opt_tiny")
-    manifest = msgspec.json.decode((tmp_path / "run" / "systems" / "tetri" / "manifest.json").read_bytes())
+    manifest = msgspec.json.decode((slot(tmp_path / "run", "tetri") / "manifest.json").read_bytes())
     assert manifest["instances"]["prefill-0"]["link"] == f"{medium} {operation}"
 
 
@@ -175,7 +183,7 @@ PAIRS = [
 
 def happened(folder: Path, *kinds: EventKind) -> list[tuple[EventKind, str]]:
     """What happened, and to whom."""
-    events = read_events(folder / "systems" / "tetri" / "events.jsonl")
+    events = read_events(slot(folder, "tetri") / "events.jsonl")
     return [(event.kind, event.source) for event in events if event.kind in kinds]
 
 
@@ -208,7 +216,7 @@ def test_tokens_survive_flips_in_both_directions(tetribench: Command, tmp_path: 
 
 def preemptions(folder: Path, system: str) -> set[str]:
     """How sequences were preempted."""
-    events = read_events(folder / "systems" / system / "events.jsonl")
+    events = read_events(slot(folder, system) / "events.jsonl")
     return {event.details["how"] for event in events if event.kind is EventKind.PREEMPTED}
 
 
@@ -240,7 +248,7 @@ def test_tokens_of_a_real_model(chunk_size: int, granularity: str, tetribench: C
     options = ["model=smollm2", f"prefill.chunk.chunk_size={chunk_size}", f"kv.granularity={granularity}"]
     assert tetribench(*MIXED, "workload.num_requests=2", "workload.length_scale=0.05", "runtime=inline", *options) == 0
     check(tmp_path / "run", "smollm2")
-    text = (tmp_path / "run" / "systems" / "tetri" / "outputs.jsonl").read_text()
+    text = (slot(tmp_path / "run", "tetri") / "outputs.jsonl").read_text()
     assert " the " in text
 
 
@@ -252,7 +260,7 @@ def test_a_real_model_stops_by_itself(tetribench: Command, tmp_path: Path) -> No
     assert tetribench("+workload=text", "model=smollm2", "device=cpu", "runtime=inline", "name=run", *options) == 0
     texts = []
     for system in ("tetri", "vllm_like"):
-        lines = (tmp_path / "run" / "systems" / system / "outputs.jsonl").read_bytes().splitlines()
+        lines = (slot(tmp_path / "run", system) / "outputs.jsonl").read_bytes().splitlines()
         answers = [msgspec.json.decode(line) for line in lines]
         texts.append([answer["text"] for answer in answers])
         assert max(len(answer["token_ids"]) for answer in answers) < 40

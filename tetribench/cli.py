@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
@@ -17,7 +19,7 @@ from rich.console import Console
 from tetribench.composition import Composition
 from tetribench.config import conf_folder, options_of, register
 from tetribench.config_errors import explain, refuse_added_keys
-from tetribench.experiment import ExperimentsFailed
+from tetribench.experiment import ExperimentsFailed, InvalidRun
 from tetribench.instance.launch import InstanceFailed
 
 HELP = """\
@@ -43,21 +45,30 @@ Groups of options (group=option):
 
 """
 
-BAD_INPUT = 2
 FAILED = 1
+BAD_INPUT = 2
 INTERRUPTED = 130
+
+USER_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
+RUN_ERRORS = (ExperimentsFailed, InstanceFailed, InvalidRun, TimeoutError)
+
+_failures: dict[str, int] = {}
+"""Of a sweep: by job the exit code that it would have had by itself."""
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0, 1 a run failed, 2 the input was bad, 130 interrupted."""
+    """Entry point. Exit codes: 0, 1 a run failed or is INVALID, 2 the input was bad, 130 interrupted."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing, so that `answered` can answer
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(HELP + option_groups())  # Hydra's own help takes seconds to list what this lists
         return
     sys.argv[1:] = for_sweep(sys.argv[1:])
+    _failures.clear()
     with answered():
         register(with_experiments=any(re.match(r"\+?(experiment|task)=", argument) for argument in sys.argv[1:]))
         _hydra_main()
+    if _failures:
+        sys.exit(_say(f"{len(_failures)} of the jobs failed: {'; '.join(_failures)}", min(_failures.values())))
 
 
 def for_sweep(arguments: list[str]) -> list[str]:
@@ -76,12 +87,25 @@ def answered() -> Iterator[None]:
     """Turn what a user can cause into one line and an exit code; anything else is our bug and keeps its traceback."""
     try:
         yield
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except USER_ERRORS as error:
         sys.exit(_say(explain(error, sys.argv[1:]), BAD_INPUT))
-    except (ExperimentsFailed, InstanceFailed, TimeoutError) as error:
+    except RUN_ERRORS as error:
         sys.exit(_say(str(error), FAILED))
     except KeyboardInterrupt:
         sys.exit(_say("interrupted; what was recorded so far is in the run folder", INTERRUPTED))
+
+
+@contextmanager
+def survived(job: str) -> Iterator[None]:
+    """A job of a sweep that fails is said at once and once more in the end; the others go on."""
+    try:
+        yield
+    except USER_ERRORS as error:
+        _failures[job] = BAD_INPUT
+        _say(f"{job}: {explain(error, sys.argv[1:])}", BAD_INPUT)
+    except RUN_ERRORS as error:
+        _failures[job] = FAILED
+        _say(f"{job}: {error}", FAILED)
 
 
 def _say(message: str, code: int) -> int:
@@ -92,9 +116,13 @@ def _say(message: str, code: int) -> int:
 @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
 def _hydra_main(config: DictConfig) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends the instances like Ctrl-C
-    with answered():  # here too, or Hydra reports what passes through it
+    hydra_config = HydraConfig.get()
+    is_sweep = hydra_config.mode is RunMode.MULTIRUN
+    job = " ".join(hydra_config.overrides.task)
+    with survived(job) if is_sweep else answered():  # here, or Hydra reports what passes through it
         refuse_added_keys(config)
-        composed = Composition(config, " ".join(["tetribench", *sys.argv[1:]]))
+        overrides = list(hydra_config.overrides.task)
+        composed = Composition(config, " ".join(["tetribench", *sys.argv[1:]]), overrides)
         composed.task().execute(composed, Console())
 
 

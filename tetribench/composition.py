@@ -1,7 +1,7 @@
 """From the composed configuration to objects: the only place where components are built."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
@@ -14,17 +14,21 @@ from omegaconf.errors import OmegaConfBaseException
 from tetribench.config import build, options_of
 from tetribench.config_errors import explain
 from tetribench.experiment import Axes, Resolved, Setup
+from tetribench.metrics.price import Price
+from tetribench.metrics.rule import Rule
 from tetribench.metrics.slo import Slo
+from tetribench.repeats import Repeats
 
 _TIMES = re.compile(r"x(\d+(?:\.\d+)?)")
 
 
 class Composition:
-    """Implements `experiment.Composed`. `command` is what the user typed."""
+    """Implements `experiment.Composed`. `command` is what the user typed, `overrides` what this job has of it."""
 
-    def __init__(self, config: DictConfig, command: str) -> None:
+    def __init__(self, config: DictConfig, command: str, overrides: Sequence[str] = ()) -> None:
         self._config = config
         self._command = command
+        self._overrides = list(overrides)
 
     def task(self) -> Any:
         return build(self._config.task)
@@ -40,10 +44,16 @@ class Composition:
                 OmegaConf.update(config, option, _scaled(config, option, value), merge=False)
             except OmegaConfBaseException as error:  # which holds the configuration and cannot leave its process
                 raise ValueError(f"{option}: {explain(error, [])}") from None
-        return Composition(config, self._command)
+        return Composition(config, self._command, self._overrides)
 
     def experiment(self, name: str, overrides: list[str]) -> "Composition":
         return Composition(compose("config", [f"+experiment={name}", *overrides]), self._command)
+
+    def again(self, overrides: Sequence[str]) -> "Composition":
+        config = compose("config", list(overrides))
+        for option in ("out", "name", "progress"):
+            OmegaConf.update(config, option, self._config[option])
+        return Composition(config, self._command, overrides)
 
     def setup(self) -> Setup:
         config = self._config
@@ -63,14 +73,26 @@ class Composition:
             drive=build(config.drive),
             track=build(config.track),
             seed=config.seed,
+            repeats=Repeats(
+                config.repeats,
+                max_num=config.until.max_repeats,
+                interval_width=config.until.interval_width,
+                budget_s=config.until.budget_s,
+            ),
+            aa_band=config.aa_band,
+            verdict=Rule(config.verdict.metric, config.verdict.margin),
+            limits=build(config.validity),
             natural_stop=config.natural_stop,
             stall_timeout_s=config.stall_timeout_s,
             slo=Slo(**OmegaConf.to_container(config.slo, resolve=True)),  # type: ignore[arg-type]
+            cost=Price(**OmegaConf.to_container(config.cost)),  # type: ignore[arg-type]
             out=Path(config.out),
             name=config.name,
+            resume=config.resume,
             show_progress=config.progress,
             resolved=lambda: self._resolved,
             command=self._command,
+            overrides=self._overrides,
         )
 
     @cached_property
@@ -89,6 +111,10 @@ def _check(config: DictConfig) -> None:
             raise ValueError(f"systems={name}: must be one of {', '.join(sorted(config.system))}")
     if not config.systems:
         raise ValueError(f"systems=[]: name at least one of {', '.join(sorted(config.system))}")
+    if config.until.interval_width is not None and len(config.systems) == 1:
+        raise ValueError(
+            f"until.interval_width={config.until.interval_width}: is that of a ratio; systems must name two or more"
+        )
     if config.stall_timeout_s <= 0:
         raise ValueError(f"stall_timeout_s={config.stall_timeout_s}: must be positive")
 

@@ -29,6 +29,7 @@ COMPONENTS = {
     "arrivals/gamma": "tetribench.workload.arrivals.Gamma",
     "workload/class": "tetribench.workload.classes.ClassWorkload",
     "workload/shift": "tetribench.workload.shift.ShiftWorkload",
+    "workload/interference": "tetribench.workload.interference.InterferenceWorkload",
     "workload/lognormal": "tetribench.workload.lognormal.LognormalWorkload",
     "workload/trace": "tetribench.workload.traces.TraceWorkload",
     "workload/text": "tetribench.workload.text.TextWorkload",
@@ -79,11 +80,14 @@ COMPONENTS = {
     "system/tetri": "tetribench.systems.tetri.Tetri",
     "system/vllm_like": "tetribench.systems.vllm_like.VllmLike",
     "system/sarathi_like": "tetribench.systems.sarathi_like.SarathiLike",
+    "validity/limits": "tetribench.metrics.limits.Limits",
     "track/none": "tetribench.track.NoTracking",
     "track/wandb": "tetribench.track.WandbTracking",
     "task/run": "tetribench.tasks.Run",
     "task/report": "tetribench.tasks.Report",
     "task/generate": "tetribench.tasks.Generate",
+    "task/rerun": "tetribench.rerun.Rerun",
+    "task/plan": "tetribench.rerun.Plan",
     "task/collect_lengths": "tetribench.training.collect.CollectLengths",
     "task/train_predictor": "tetribench.training.train.TrainPredictor",
 }
@@ -109,10 +113,14 @@ EXPERIMENTS = {
     "figure/table1": "tetribench.paper.table1.Workloads",
     "task/study_chosen": "tetribench.study.chosen.ChosenStudy",
     "task/study_loads": "tetribench.study.loads.LoadStudy",
+    "task/interference": "tetribench.study.interference.InterferenceStudy",
+    "figure/interference": "tetribench.beyond.interference.Interference",
+    "task/regret": "tetribench.study.regret.RegretStudy",
     "figure/winners": "tetribench.beyond.winners.Winners",
     "figure/rates": "tetribench.beyond.rates.Rates",
     "figure/equal_hardware": "tetribench.beyond.equal_hardware.EqualHardware",
     "figure/staleness": "tetribench.beyond.staleness.Staleness",
+    "figure/regret": "tetribench.beyond.regret.RegretFigure",
     "figure/accuracy": "tetribench.beyond.accuracy.Accuracy",
     "figure/attribution": "tetribench.beyond.attribution.Attribution",
 }
@@ -168,6 +176,31 @@ class Slo:
 
 
 @dataclass
+class Until:
+    """Repeats beyond `repeats`: until the interval of the verdict's ratio is at most `interval_width` wide,
+    `max_repeats` are done, or another would not end within `budget_s`. A width needs one of these, and they need it."""
+
+    interval_width: float | None = None
+    max_repeats: int | None = None
+    budget_s: float | None = None
+
+
+@dataclass
+class Verdict:
+    """`metric` decides; ratios within `margin` of 1 are equivalent."""
+
+    metric: str = "mean_jct_s"
+    margin: float = 0.05
+
+
+@dataclass
+class Cost:
+    """What a device costs, in US dollars for each hour; null leaves money out of the report."""
+
+    price_per_device_hour: float | None = None
+
+
+@dataclass
 class Config:
     """The root. `systems` names the entries of `system` that are compared, the last being the baseline.
 
@@ -180,13 +213,20 @@ class Config:
     workload: Component = MISSING
     systems: list[str] = field(default_factory=lambda: ["tetri", "vllm_like"])
     seed: int = 0
+    repeats: int = 1
+    aa_band: bool = True
+    until: Until = field(default_factory=Until)
+    verdict: Verdict = field(default_factory=Verdict)
+    validity: Component = MISSING
     device: Device = Device.auto
     natural_stop: bool | None = None
     name: str | None = None
     out: str = "reports/runs"
+    resume: bool = False
     progress: bool = True
     stall_timeout_s: float = 300.0
     slo: Slo = field(default_factory=Slo)
+    cost: Cost = field(default_factory=Cost)
     model: Component = MISSING
     engine: Component = MISSING
     hardware: Component = MISSING

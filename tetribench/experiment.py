@@ -1,7 +1,8 @@
 """The composition root below the command line: from components to a run folder that a report can be drawn from."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,19 +11,29 @@ from rich.console import Console
 
 from tetribench.core.clock import Clock
 from tetribench.core.events import EventLog
-from tetribench.drive.loadgen import Client, Loop
+from tetribench.drive import session
+from tetribench.drive.calibration import calibrate
+from tetribench.drive.loadgen import ClosedLoop, Loop
 from tetribench.drive.progress import progress
 from tetribench.engine.base import EngineFactory
+from tetribench.engine.cost_engine import CostModelFactory
 from tetribench.engine.model import Model
-from tetribench.instance.launch import Launcher
-from tetribench.instance.runtime import Runtime
+from tetribench.instance.runtime import Process, Runtime
+from tetribench.machine import other_work
+from tetribench.metrics.limits import Limits
 from tetribench.metrics.log import EventWriter
+from tetribench.metrics.price import Price
+from tetribench.metrics.rule import Rule
 from tetribench.metrics.slo import Slo
+from tetribench.passport import find_done, passport
+from tetribench.power import energy_read
 from tetribench.provenance import environment
-from tetribench.run_folder import RUN_SCHEMA_VERSION, RunFolder, write_outputs
-from tetribench.systems.base import System
-from tetribench.systems.stack import Stack
+from tetribench.repeats import Repeats, orders
+from tetribench.report.looks import Looks
+from tetribench.run_folder import RUN_SCHEMA_VERSION, RunFolder, write_json, write_outputs
+from tetribench.systems.base import Plan, System
 from tetribench.track import Tracking
+from tetribench.workload.arrivals import asked_process
 from tetribench.workload.files import write
 from tetribench.workload.generate import generate
 from tetribench.workload.prose import with_prose
@@ -32,7 +43,8 @@ from tetribench.workload.spec import Workload
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """A run as objects. `resolved` is its whole configuration, `command` what the user typed."""
+    """A run as objects. `resolved` is its whole configuration, `command` what the user typed, `overrides` what of it is
+    this run's: a sweep has several."""
 
     workload_name: str
     workload: Workload
@@ -43,14 +55,21 @@ class Setup:
     drive: Loop
     track: Tracking
     seed: int
+    repeats: Repeats
+    aa_band: bool
+    verdict: Rule
+    limits: Limits
     natural_stop: bool | None
     stall_timeout_s: float
     slo: Slo
+    cost: Price
     out: Path
     name: str | None
+    resume: bool
     show_progress: bool
     resolved: Callable[[], "Resolved"]
     command: str
+    overrides: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +78,10 @@ class Resolved:
 
     options: dict[str, Any]
     yaml: str
+
+
+class InvalidRun(Exception):
+    """A run that cannot be believed; the message has the codes of the reasons."""
 
 
 class ExperimentsFailed(Exception):
@@ -87,6 +110,9 @@ class Composed(Protocol):
     def experiment(self, name: str, overrides: list[str]) -> "Composed":
         """What the command line would say with `+experiment=name` and these overrides alone."""
 
+    def again(self, overrides: Sequence[str]) -> "Composed":
+        """What the command line would say with these overrides alone, written where this one says."""
+
     def task(self) -> Any:
         """What is to be done."""
 
@@ -106,6 +132,7 @@ def prepare(setup: Setup) -> Prepared:
     engine = setup.engine.sized(max(len(plan.instances) for plan in plans))
     if not setup.runtime.is_virtual:
         _check_links(setup, engine)
+        _check_sharing(setup, plans)
     shape = setup.model.shape()
     tokenizer = _tokenizer(setup)
     requests = generate(setup.workload, setup.seed, shape.max_context_tokens, tokenizer)
@@ -122,7 +149,8 @@ def prepare(setup: Setup) -> Prepared:
         requests = requests.with_words(tokenizer.decode)
     for plan in plans:
         plan.predictor.check(requests.requests)
-    _check_capacity(engine, requests)
+    for system in setup.systems.values():
+        _check_capacity(system.plan(engine).engine, requests)
     _check_sla_classes(setup.slo, requests)
     return Prepared(requests, engine, tokenizer)
 
@@ -147,6 +175,16 @@ def _check_links(setup: Setup, engine: EngineFactory) -> None:
             spec.link.check()
 
 
+def _check_sharing(setup: Setup, plans: Sequence[Plan]) -> None:
+    """Two instances really share a device where both compute and both are pinned to it."""
+    is_pinned = isinstance(setup.runtime, Process) and not isinstance(setup.engine, CostModelFactory)
+    if any(plan.share_device for plan in plans) and not is_pinned:
+        raise ValueError(
+            "system.tetri.share_device=true: two instances share a device in virtual time, or where both compute in "
+            "processes pinned to one core; must be false, or runtime=sim, or runtime=process with engine=hf"
+        )
+
+
 def _check_capacity(engine: EngineFactory, requests: RequestSet) -> None:
     """A request that no instance could ever hold would wait forever."""
     num_tokens = engine.num_blocks() * engine.block_size
@@ -166,19 +204,84 @@ def _check_sla_classes(slo: Slo, requests: RequestSet) -> None:
             raise ValueError(f"slo.classes.{name}: no request has this SLA class; the workload has {', '.join(known)}")
 
 
-def run(setup: Setup, console: Console) -> Path:
-    """Serve the workload on every system, one after the other, and report. The run folder, which is then whole."""
-    prepared = prepare(setup)
-    requests = prepared.requests
-    folder = RunFolder(setup.out, setup.name, f"{setup.workload_name}-{setup.runtime.name}")
+def run(composed: Composed, console: Console) -> Path:
+    """Serve the workload on every system, as often as asked for. The run folder, which is then whole.
+
+    With `resume` a run that is there already, by its passport, is not done again.
+
+    Each repeat has a seed of its own, the same for all of its systems.
+    """
+    first = composed.setup()
+    repeat = _Repeat(0, first, prepare(first))
+    own_passport = passport(first.resolved().options, repeat.prepared.requests.fingerprint())
+    done = find_done(first.out, own_passport) if first.resume else None
+    if done is not None:
+        console.print(f"{done}: is this run, done already", soft_wrap=True)
+        return done
+    folder = RunFolder(first.out, first.name, f"{first.workload_name}-{first.runtime.name}")
+    facts = _facts(first, repeat.prepared.requests, folder) | {"passport": own_passport}
+    started_s, looks = time.monotonic(), Looks(folder.path)
     with folder.status():
-        _describe(setup, requests, folder)
-        for name in setup.systems:
-            with progress(console, name, len(requests.requests)) if setup.show_progress else _silent() as on_progress:
-                outputs = _serve_and_record(setup, name, prepared, folder, on_progress, console)
-            if not setup.runtime.is_virtual:
-                write_outputs(folder.system(name), requests, outputs, prepared.tokenizer)
+        (folder.path / "config.yaml").write_text(first.resolved().yaml)
+        folder.write_json("environment.json", environment())
+        _calibrate(repeat, folder, console)
+        for order in orders(list(first.systems), first.seed, is_twice=first.aa_band and first.engine.is_noisy):
+            _serve_repeat(repeat, order, folder, facts, console)
+            num_done = repeat.number + 1
+            if not first.repeats.asks_for_more(num_done, looks.width, time.monotonic() - started_s):
+                break
+            setup = composed.variant({"seed": first.seed + num_done}).setup()
+            repeat = _Repeat(num_done, setup, prepare(setup))
     return folder.path
+
+
+@dataclass(frozen=True, slots=True)
+class _Repeat:
+    number: int
+    setup: Setup
+    prepared: Prepared
+
+
+def _calibrate(repeat: _Repeat, folder: RunFolder, console: Console) -> None:
+    """In real time: what the client adds, at the load that it is about to be put under."""
+    setup, load_s = repeat.setup, repeat.setup.limits.calibration_s
+    if setup.runtime.is_virtual or load_s is None:
+        return
+    num_instances = max(len(system.plan(setup.engine).instances) for system in setup.systems.values())
+    requests = repeat.prepared.requests.requests
+    with progress(console, "the client alone", None) if setup.show_progress else _silent() as on_progress:
+        error = calibrate(
+            requests,
+            setup.drive,
+            setup.runtime,
+            num_instances=num_instances,
+            load_s=load_s,
+            folder=folder.path / "client",
+            on_progress=on_progress,
+        )
+    folder.write_json("client.json", asdict(error))
+
+
+def _serve_repeat(
+    repeat: _Repeat, order: Sequence[str], folder: RunFolder, facts: dict[str, Any], console: Console
+) -> None:
+    """Every slot with a fresh stack. run.json names a slot once it is begun, so that a run broken off can be read."""
+    setup, requests = repeat.setup, repeat.prepared.requests
+    write(requests, folder.repeat(repeat.number) / "requests.jsonl")
+    slots: list[dict[str, str]] = []
+    facts["repeats"].append({"seed": setup.seed, "fingerprint": requests.fingerprint(), "slots": slots})
+    for place, name in enumerate(order):
+        slot_folder = folder.slot(repeat.number, place, name)
+        slots.append({"system": name, "folder": str(slot_folder.relative_to(folder.path))})
+        folder.write_json("run.json", facts)
+        title = name if repeat.number == place == 0 and len(order) == 1 else f"{name} {repeat.number}.{place}"
+        with progress(console, title, len(requests.requests)) if setup.show_progress else _silent() as on_progress:
+            prepared = replace(repeat.prepared, engine=repeat.prepared.engine.in_slot(f"{repeat.number}.{place}"))
+            with other_work() as machine:
+                outputs = _serve_and_record(setup, name, prepared, slot_folder, on_progress, console)
+        if not setup.runtime.is_virtual:
+            write_outputs(slot_folder, requests, outputs, repeat.prepared.tokenizer)
+        write_json(slot_folder / "slot.json", {"machine": asdict(machine)})
 
 
 @contextmanager
@@ -186,11 +289,10 @@ def _silent() -> Iterator[Any]:
     yield lambda num_ended, num_tokens: None
 
 
-def _describe(setup: Setup, requests: RequestSet, folder: RunFolder) -> None:
-    (folder.path / "config.yaml").write_text(setup.resolved().yaml)
-    folder.write_json("environment.json", environment())
-    write(requests, folder.path / "requests.jsonl")
-    facts = {
+def _facts(setup: Setup, requests: RequestSet, folder: RunFolder) -> dict[str, Any]:
+    """The content of run.json before the first repeat."""
+    process = asked_process(setup.workload)
+    return {
         "schema_version": RUN_SCHEMA_VERSION,
         "name": folder.path.name,
         "workload": setup.workload_name,
@@ -199,31 +301,36 @@ def _describe(setup: Setup, requests: RequestSet, folder: RunFolder) -> None:
         "systems": list(setup.systems),
         "baseline": list(setup.systems)[-1],
         "command": setup.command,
-        "fingerprint": requests.fingerprint(),
+        "overrides": setup.overrides,
         "num_requests": len(requests.requests),
         "num_cut": requests.num_cut,
         "slo": asdict(setup.slo),
+        "concurrency": setup.drive.concurrency if isinstance(setup.drive, ClosedLoop) else None,
+        "arrivals": None if process is None else process._asdict(),
+        "limits": asdict(setup.limits),
+        "verdict": asdict(setup.verdict),
+        "until_interval_width": setup.repeats.interval_width,
+        "cost": asdict(setup.cost),
         "created": folder.created,
+        "repeats": [],
         "notes": [],
     }
-    folder.write_json("run.json", facts)
 
 
 def _serve_and_record(
-    setup: Setup, name: str, prepared: Prepared, folder: RunFolder, on_progress: Any, console: Console
+    setup: Setup, name: str, prepared: Prepared, folder: Path, on_progress: Any, console: Console
 ) -> dict[int, list[int]]:
-    """Events go to the run folder as they come. Token ids by request."""
-    system_folder = folder.system(name)
+    """Events go to the slot's folder as they come. Token ids by request."""
     options = _flat(setup.resolved().options["system"][name.partition("#")[0]])
 
     def describe(instances: dict[str, dict[str, Any]]) -> None:
-        folder.write_json(f"systems/{name}/manifest.json", {"instances": instances, "options": options})
+        write_json(folder / "manifest.json", {"instances": instances, "options": options})
         _say_predictor(name, instances, console)
 
-    with (system_folder / "events.jsonl").open("wb") as file:
+    with (folder / "events.jsonl").open("wb") as file:
         writer = EventWriter(file)
         try:
-            return serve(setup, name, prepared, EventLog(writer.write), system_folder / "logs", describe, on_progress)
+            return serve(setup, name, prepared, EventLog(writer.write), folder / "logs", describe, on_progress)
         finally:
             writer.flush()
 
@@ -240,22 +347,25 @@ def serve(
     """One system, fresh, from start-up to stop. Token ids by request.
 
     `on_ready` is told the facts of each instance, `on_progress` the requests ended and the tokens so far; what
-    processes print goes to `log_folder`.
+    processes print goes to `log_folder`, what GPUs draw to energy.jsonl beside it.
     """
-    outputs: dict[int, list[int]] = {}
+    return session.serve(
+        setup.systems[name].plan(prepared.engine),
+        prepared.requests.requests,
+        setup.drive,
+        setup.runtime,
+        log,
+        log_folder,
+        stall_timeout_s=setup.stall_timeout_s,
+        on_ready=on_ready,
+        on_progress=on_progress,
+        beside=lambda clock: _metered(setup, log_folder, clock),
+    )
 
-    async def main(clock: Clock, launcher: Launcher) -> None:
-        stack = Stack(setup.systems[name].plan(prepared.engine), launcher, clock, log)
-        client = Client(clock=clock, log=log, stall_timeout_s=setup.stall_timeout_s, on_progress=on_progress)
-        try:
-            on_ready(await stack.start(client.deliver, client.fail))
-            await client.run(prepared.requests.requests, setup.drive, stack)
-        finally:
-            await stack.stop()
-            outputs.update(client.outputs)
 
-    setup.runtime.run(main, log_folder)
-    return outputs
+def _metered(setup: Setup, log_folder: Path, clock: Clock) -> AbstractContextManager[None]:
+    """In real time, what GPUs draw is written to a file beside the logs."""
+    return nullcontext() if setup.runtime.is_virtual else energy_read(log_folder.with_name("energy.jsonl"), clock)
 
 
 def _say_predictor(system: str, instances: dict[str, dict[str, Any]], console: Console) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from tetribench.workload.request_set import RequestSet
 
-RUN_SCHEMA_VERSION = 3
+RUN_SCHEMA_VERSION = 4
 """Of run.json and the layout of the run folder."""
 
 
@@ -46,13 +46,23 @@ class RunFolder:
         self.write_json("status.json", {"state": state, "reason": reason})
 
     def write_json(self, name: str, content: Any) -> None:
-        (self.path / name).write_text(json.dumps(content, indent=1) + "\n")
+        write_json(self.path / name, content)
 
-    def system(self, name: str) -> Path:
-        """The folder of one system."""
-        folder = self.path / "systems" / name
+    def repeat(self, repeat: int) -> Path:
+        """The folder of everything that was served on the same requests."""
+        folder = self.path / "repeats" / str(repeat)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def slot(self, repeat: int, slot: int, system: str) -> Path:
+        """The folder of one serving of these requests."""
+        folder = self.repeat(repeat) / f"{slot}-{system}"
+        folder.mkdir()
+        return folder
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def _made(out: Path, name: str) -> Path:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from rich.console import Console
 
-from tetribench.experiment import Composed, prepare, run
+from tetribench.experiment import Composed, InvalidRun, prepare, run
 from tetribench.workload.files import write
 
 
@@ -20,20 +20,32 @@ class Run:
 
     def execute(self, composed: Composed, console: Console) -> None:
         built = composed.setup()
-        folder = run(built, console)
-        from tetribench.report.frames import class_frame, comparison_frame, resource_frame  # pandas: after the run
+        folder = run(composed, console)
+        from tetribench.report.frames import (  # pandas: after the run
+            class_frame,
+            comparison_frame,
+            ledger_frame,
+            resource_frame,
+        )
         from tetribench.report.terminal import comparison
+        from tetribench.report.verdict import verdict_sentences
         from tetribench.report.write import write_report
 
         finished = write_report(folder)
         console.print(comparison(finished))
+        for sentence in verdict_sentences(finished):
+            console.print(sentence, highlight=False)
         console.print(f"{folder / 'report.html'}", soft_wrap=True)
         tables = {
             "comparison": comparison_frame(finished),
             "classes": class_frame(finished.results),
             "resources": resource_frame(finished.results),
+            "ledger": ledger_frame(finished.results),
         }
         built.track.publish(folder, built.resolved().options, tables)
+        if not finished.validity.is_valid:
+            codes = ", ".join(finished.validity.codes)
+            raise InvalidRun(f"INVALID ({codes}): {finished.validity.reasons[0].in_words}")
 
 
 class Report:

@@ -10,7 +10,6 @@ import io
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -73,12 +72,13 @@ def test_requests_per_second(system: str, benchmark: BenchmarkFixture, tmp_path:
         "system.tetri.num_prefill=2",
         "system.tetri.num_decode=2",
         "system.vllm_like.num_instances=4",
+        f"systems=[{system}]",
         "progress=false",
         f"out={tmp_path}",
     ]
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        setup = Composition(compose("config", overrides), "").setup()
-    serve = partial(run, replace(setup, systems={system: setup.systems[system]}), Console(file=io.StringIO()))
+        composed = Composition(compose("config", overrides), "")
+    serve = partial(run, composed, Console(file=io.StringIO()))
     benchmark.pedantic(serve, rounds=3)  # type: ignore[no-untyped-call]
     assert benchmark.stats is not None
     benchmark.extra_info["requests_per_s"] = round(NUM_REQUESTS / benchmark.stats.stats.median)

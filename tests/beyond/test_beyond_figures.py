@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from itertools import product
-from math import exp, log, prod
+from math import exp, isnan, log, prod
 from typing import Any
 
 import pandas as pd
@@ -15,6 +15,7 @@ from tetribench.beyond.attribution import TOTAL, Attribution
 from tetribench.beyond.equal_hardware import EqualHardware
 from tetribench.beyond.quantities import steady
 from tetribench.beyond.rates import Rates
+from tetribench.beyond.regret import RegretFigure
 from tetribench.beyond.staleness import Staleness
 from tetribench.beyond.winners import Winners
 from tetribench.report.finding import Figure, finding_of
@@ -200,6 +201,48 @@ def test_accuracy_is_relative_to_no_prediction() -> None:
     )
 
 
+def regrets() -> tuple[RegretFigure, pd.DataFrame]:
+    """Two decisions of each of two seeds; of the first, power_of_two had another candidate."""
+    figure = RegretFigure(workload="mixed", blind=["random"])
+    values = {"random": 0.5, "power_of_two": 2.0}
+    rows = [
+        {"dispatcher": dispatcher, "period_ms": period, "seed": seed, "later": "kept", "mean_jct_s": 10.0}
+        | {f"{scope}_{against}_s": value + seed + place for scope in ("own", "all") for against in ("best", "chance")}
+        | dict.fromkeys(
+            ("own_other_s", "all_other_s"), -value if place == 0 and dispatcher != "random" else float("nan")
+        )
+        for (dispatcher, value), period in product(values.items(), ("100", "2000"))
+        if figure.admits({"dispatcher": dispatcher, "period_ms": period})
+        for seed, place in product((0, 1), (0, 1))
+    ]
+    return figure, pd.DataFrame(rows)
+
+
+def test_regret_is_the_mean_over_decisions_and_then_over_seeds() -> None:
+    figure, rows = regrets()
+    table = figure.table(rows)
+    keys = ["dispatcher", "period_ms", "scope", "against"]
+    found = {tuple(row[key] for key in keys): row for row in table.to_dict("records")}
+    assert found["power_of_two", 100.0, "own", "best"]["regret_s"] == 2.0 + 0.5 + 0.5
+    half = 12.706 * 0.5  # Student, one degree of freedom; the seeds differ by 1
+    by_chance = found["random", 2000.0, "all", "chance"]
+    assert [by_chance[name] for name in ("regret_s", "low_s", "high_s")] == pytest.approx(
+        [1.5, 1.5 - half, 1.5 + half], abs=1e-3
+    )
+    assert found["power_of_two", 2000.0, "own", "other"]["regret_s"] == -2.0
+    assert isnan(found["random", 100.0, "own", "other"]["regret_s"])
+    ends = "3.00 s [-3.35, 9.35]{} at 100 ms, 3.00 s [-3.35, 9.35]{} at 2000 ms"
+    assert figure.reading(table) == [
+        "Knowing what comes would have shortened the request's JCT, in the mean of single decisions: with random "
+        f"1.50 s [-4.85, 7.85] of 10.0 s; with power_of_two {ends.format(*[' of 10.0 s'] * 2)}.",
+        "Against a draw by chance, a decision made the sum of all JCTs longer (below 0, shorter): with random "
+        f"1.50 s [-4.85, 7.85]; with power_of_two {ends.format('', '')}.",
+        "The other candidate would have shortened the request's JCT (below 0, lengthened it): with power_of_two "
+        "-2.00 s [-2.00, -2.00] at 100 ms, -2.00 s [-2.00, -2.00] at 2000 ms.",
+        "Each decision was changed by itself, all other decisions as they were.",
+    ]
+
+
 CASES: dict[str, Callable[[], tuple[Any, pd.DataFrame]]] = {
     "attribution": lambda: (attribution(), steps(lambda on, seed: 1.0 + len(on) + seed)),
     "equal_hardware": equal,
@@ -207,6 +250,7 @@ CASES: dict[str, Callable[[], tuple[Any, pd.DataFrame]]] = {
     "winners": winners,
     "staleness": staleness,
     "accuracy": accuracy,
+    "regret": regrets,
 }
 
 

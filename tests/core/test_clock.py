@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tetribench.core.clock import VirtualClock, WallClock, run_virtual
+from tetribench.core.clock import VirtualClock, WallClock, run_real, run_virtual
 
 
 def test_wall_clocks_of_one_origin_are_one_clock() -> None:
@@ -24,7 +24,22 @@ def test_the_wall_clock_sleeps_and_takes_negative_durations_for_none() -> None:
         await clock.sleep_until(started_s)
         return clock.now() - started_s
 
-    assert asyncio.run(main()) > 0.0199
+    assert run_real(main()) > 0.0199
+
+
+def test_real_waits_are_not_rounded_to_milliseconds() -> None:
+    """The shortest of many is hardly ever disturbed; on epoll none of them can end within its millisecond."""
+    clock = WallClock()
+
+    async def main() -> list[float]:
+        waits_s = []
+        for _ in range(200):
+            started_s = clock.now()
+            await clock.sleep(0.0002)
+            waits_s.append(clock.now() - started_s)
+        return waits_s
+
+    assert 0.0002 <= min(run_real(main())) < 0.001
 
 
 @given(st.lists(st.sampled_from([-1.0, 0.0, 0.1, 0.2, 0.3, 1e-9, 7.0]), min_size=1, max_size=30))

@@ -98,6 +98,20 @@ def test_rooflines_meet_in_a_norm_and_prompts_below_saturation_are_slower() -> N
     assert CostModel(shape, hardware).seconds(batch) == pytest.approx(expected, rel=1e-12)
 
 
+def test_only_a_single_token_does_without_the_cost_of_batching() -> None:
+    plain, batching = (CostModel(small().shape(), round_numbers(batching_s=value)) for value in (0.0, 0.25))
+    for batch, expected in [
+        (Batch(decode=decodes(1)), 0.0),
+        (Batch(decode=decodes(2)), 0.25),
+        (Batch(prefill=[chunk(0, 1)]), 0.0),
+        (Batch(prefill=[chunk(0, 2)]), 0.25),
+        (Batch(prefill=[chunk(0, 1)], decode=decodes(1)), 0.25),
+    ]:
+        assert batching.seconds(batch) - plain.seconds(batch) == pytest.approx(expected)
+    assert batching.decode_seconds(2, 200) == batching.seconds(Batch(decode=decodes(2)))
+    assert batching.decode_seconds(1, 100) == batching.seconds(Batch(decode=decodes(1)))
+
+
 def test_above_saturation_the_rate_is_full() -> None:
     numbers: dict[str, Any] = {"overhead_s": 0.0, "bytes_per_s": 1e30}
     slow = CostModel(small().shape(), round_numbers(saturation_tokens=64.0, **numbers))
@@ -226,6 +240,13 @@ def test_kv_memory_is_what_the_weights_leave_of_the_device() -> None:
     assert factory.num_blocks() == int((50_000 - weights) // (4 * model.shape().kv_bytes_per_token(2)))
 
 
+def test_instances_on_one_device_have_the_weights_once_and_half_of_the_rest_each() -> None:
+    factory = CostModelFactory(model=small(), hardware=round_numbers(memory_bytes=100_000.0), block_size=4)
+    half = factory.shared(2)
+    assert half.num_blocks() == factory.num_blocks() // 2
+    assert (half.info().num_devices, half.info().num_sharing, factory.info().num_sharing) == (1, 2, 1)
+
+
 def test_kv_memory_may_be_given_by_the_option_or_by_the_profile() -> None:
     block_bytes = 16 * small().shape().kv_bytes_per_token(2)
     profile = round_numbers(kv_memory_gib=8 * block_bytes / 2**30)
@@ -261,3 +282,22 @@ def test_the_facts_of_the_engine() -> None:
     info = factory.info()
     assert (info.num_devices, info.dtype) == (2, "16 bit")
     assert (info.block_bytes, info.max_context_tokens) == (16 * 819_200, 2048)
+
+
+def test_an_engine_that_was_idle_takes_longer() -> None:
+    """The first iteration; one at once after it; one after a pause that is long enough, and the one after that."""
+
+    async def main(clock: VirtualClock) -> list[float]:
+        factory = CostModelFactory(model=small(), hardware=round_numbers(wake_s=0.25), kv_memory_gib=1e-4)
+        engine, took_s = factory.build(clock, None), []
+        for pause_s in (0.0, 0.0, 0.004, 0.006, 0.0):
+            await clock.sleep(pause_s)
+            started_s = clock.now()
+            await engine.run(Batch(decode=decodes(1)))
+            took_s.append(clock.now() - started_s)
+        return took_s
+
+    clock = VirtualClock()
+    first_s, *others_s = run_virtual(clock, main(clock))
+    assert [seconds - others_s[0] for seconds in others_s] == pytest.approx([0.0, 0.0, 0.25, 0.0])
+    assert first_s - others_s[0] == pytest.approx(0.25)

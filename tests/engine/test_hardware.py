@@ -22,7 +22,9 @@ def test_hardware_without_speed_or_room_is_refused(option: str, value: int) -> N
         hardware(**{option: value})
 
 
-@pytest.mark.parametrize("option", ["overhead_s", "per_sequence_s", "message_s", "copy_latency_s"])
+@pytest.mark.parametrize(
+    "option", ["overhead_s", "per_sequence_s", "batching_s", "wake_s", "message_s", "copy_latency_s"]
+)
 def test_costs_may_be_nothing_but_not_less(option: str) -> None:
     assert getattr(hardware(**{option: 0.0}), option) == 0.0
     with pytest.raises(ValueError, match=rf"hardware\.{option}=-1.0: must not be negative"):
@@ -34,10 +36,11 @@ def test_values_are_sixteen_bit_on_one_device_unless_said_otherwise() -> None:
     assert (default.bytes_per_value, default.num_devices, default.kv_memory_gib) == (2, 1, None)
 
 
-def test_a_predictor_beside_the_engine_cannot_make_it_faster() -> None:
-    assert (hardware().co_run_slowdown, hardware(co_run_slowdown=1.0).co_run_slowdown) == (None, 1.0)
-    with pytest.raises(ValueError, match=r"hardware\.co_run_slowdown=0.9: must be at least 1, or null"):
-        hardware(co_run_slowdown=0.9)
+@pytest.mark.parametrize("option", ["co_run_slowdown", "beside_slowdown"])
+def test_what_runs_beside_cannot_make_anything_faster(option: str) -> None:
+    assert (getattr(hardware(), option), getattr(hardware(**{option: 1.0}), option)) == (None, 1.0)
+    with pytest.raises(ValueError, match=rf"hardware\.{option}=0.9: must be at least 1, or null"):
+        hardware(**{option: 0.9})
 
 
 def test_rates_of_kv_and_attention_are_those_of_everything_unless_said_otherwise() -> None:

@@ -1,12 +1,13 @@
 """The whole experiment, small, on real processes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from tetribench.fidelity.machine import MachineState
+from tetribench.calibrate.watch import MachineState
 from tetribench.fidelity.recording import Recording
 from tetribench.fidelity.study import Redo
 
@@ -14,6 +15,7 @@ Command = Callable[..., int]
 
 SMALL = (
     *("+experiment=fidelity", "hardware=cpu_core"),
+    "task.attempts=1",
     *("workload.num_requests=10", "workload.request_rate=20", "workload.length_scale=0.1"),
 )
 EMULATED = "engine@task.engine=cost_model"
@@ -46,9 +48,35 @@ def test_processes_of_an_emulated_engine_and_resuming(
     assert (tmp_path / "out" / "fidelity_rows.csv").read_bytes() == rows
 
 
+def test_a_disturbed_run_is_repeated_and_the_quietest_kept(
+    tetribench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seed 0 is measured in the order of the systems, seed 1 in the other."""
+    others = iter([0.5, 0.3, 0.0, 0.0, 0.5, 0.0, 0.0])
+
+    @contextmanager
+    def watched() -> Iterator[MachineState]:
+        yield MachineState(next(others), 0.1, 0.1)
+
+    monkeypatch.setattr("tetribench.fidelity.study.watched", watched)
+    arguments = (EMULATED, "runtime@task.runtime=inline", "task.seeds=[0,1]", "task.attempts=2")
+
+    def runs() -> list[tuple[float, int, str]]:
+        found = pd.read_csv(tmp_path / "out" / "fidelity_runs.csv")
+        return list(zip(found["other_cores"], found["num_attempts"], found["quiet"], strict=True))
+
+    assert call(tetribench, tmp_path, *arguments) == 0
+    said = capsys.readouterr().out
+    assert "tetri, seed 0: not quiet in 2 attempts; the quietest is kept" in said
+    assert "1 of 4 runs (the quietest of 6 attempts)" in " ".join(said.split())
+    assert runs() == [(0.3, 2, "no"), (0.0, 1, "yes"), (0.0, 2, "yes"), (0.0, 1, "yes")]
+    assert call(tetribench, tmp_path, *arguments, "task.redo=disturbed") == 0
+    assert runs()[0] == (0.0, 3, "yes") and next(others, None) is None
+
+
 def test_disturbed_runs_can_be_measured_again() -> None:
-    made = {others: Recording("tetri", 0, [], MachineState(0.1, 0.1, others), "today") for others in (0.0, 0.5)}
-    asked = {redo: [others for others, one in made.items() if redo.asks_for(one)] for redo in Redo}
+    made = {others: Recording("tetri", 0, [], MachineState(others, 0.1, 0.1), "today") for others in (0.0, 0.5)}
+    asked = {redo: [others for others, one in made.items() if redo.asks_for(one, [])] for redo in Redo}
     assert asked == {Redo.nothing: [], Redo.disturbed: [0.5], Redo.everything: [0.0, 0.5]}
 
 
@@ -63,6 +91,7 @@ def test_the_real_engine(tetribench: Command, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
+        ("task.attempts=0", "task.attempts=0: must be at least 1"),
         ("task.seeds=[0]", "task.seeds=[0]: an interval needs at least 2 different seeds"),
         ("runtime@task.runtime=sim", "runtime and task.runtime: the first must be sim, the second inline or process"),
         ("hardware=local", "hardware.path=reports/local/profile.json: there is no such file; write one with"),

@@ -6,8 +6,7 @@ import pandas as pd
 import pytest
 
 from tetribench.fidelity.errors import error_table, headlines, in_short, ratio_table, run_table, stage_table
-from tetribench.fidelity.figure import FidelityFigure
-from tetribench.fidelity.machine import MachineState, is_quiet, watched
+from tetribench.fidelity.figure import FidelityFigure, quietness
 from tetribench.fidelity.rows import MACHINE, OUTSIDE
 from tetribench.report.style import drawing
 
@@ -23,7 +22,13 @@ def rows(*, error: float = 0.02, others: float = 0.0, outside: float = 0.0) -> p
                 times = {"measured": measured, "steps": measured * (1 + error / 2)}
                 times |= dict.fromkeys(("overheads", "virtual"), measured * (1 + error))
                 found.append({**run, "class": "overall", "metric": metric, "statistic": "mean", **times})
-            facts = {"probe_before_s": 0.1, "probe_after_s": 0.1, "other_cores": others, OUTSIDE: outside}
+            facts = {
+                "probe_median_s": 0.1,
+                "probe_p90_s": 0.1,
+                "other_cores": others,
+                "num_attempts": 1,
+                OUTSIDE: outside,
+            }
             for name, value in facts.items():
                 found.append({**run, "class": MACHINE, "metric": name, "statistic": "value", "measured": value})
     return pd.DataFrame(found)
@@ -82,13 +87,33 @@ def test_the_figure_says_on_its_face_what_it_is_worth() -> None:
     assert any("the order agrees" in sentence for sentence in said)
 
 
-def test_the_machine_is_watched() -> None:
-    with watched() as state:
-        assert state.probe_before_s > 0
-    assert state.probe_after_s > 0
-    assert state.other_cores is None or state.other_cores >= 0
-    quiet = MachineState(0.1, 0.1, 0.05)
-    assert is_quiet(quiet, 0.1)
-    assert not is_quiet(MachineState(0.1, 0.1, 0.5), 0.1)
-    assert not is_quiet(MachineState(0.1, 0.12, 0.0), 0.1)
+def test_causes_that_outweigh_the_error_are_not_shown() -> None:
+    far, figure = rows(), FidelityFigure()
+    far.loc[(far["system"] == "base") & (far["metric"] == "ttft_s"), "steps"] *= 3
+    table = figure.table(far)
+    said = [sentence for sentence in figure.reading(table) if "is off by" in sentence]
+    assert [sentence.partition(":")[0] for sentence in said if "cannot be parted" in sentence] == ["base"]
+    assert sum("by other decisions" in sentence for sentence in said) == 3
+    with drawing():
+        panels = figure.draw(table).axes
+    written = [panel.get_xlabel() for panel in panels]
+    assert ["base: cannot be parted" in text for text in written] == [False, False, True, False, False, False]
+
+
+def test_runs_are_quiet_beside_the_calibration_and_one_another() -> None:
     assert run_table(rows(others=0.05))["quiet"].eq("yes").all()
+    calibrated = [
+        {**run, "class": MACHINE, "metric": f"calibration_probe_{name}_s", "statistic": "value", "measured": 0.05}
+        for run in rows()[["seed", "system"]].drop_duplicates().to_dict("records")
+        for name in ("median", "p90")
+    ]
+    assert run_table(pd.concat([rows(), pd.DataFrame(calibrated)]))["quiet"].eq("no").all()
+    one_slow = rows()
+    one_slow.loc[(one_slow["metric"] == "probe_median_s") & (one_slow["seed"] == 1), "measured"] *= 1.5
+    assert run_table(one_slow).groupby("seed")["quiet"].first().to_dict() == {0: "yes", 1: "no", 2: "yes"}
+
+
+def test_repeated_runs_are_told() -> None:
+    made = rows()
+    made.loc[(made["metric"] == "num_attempts") & (made["seed"] == 1), "measured"] = 3
+    assert quietness(made) == "machine quiet in all runs (the quietest of 10 attempts)"

@@ -6,29 +6,29 @@ from typing import Any
 import pytest
 
 from tests.support import Bench, CheckingFactory, request, vllm_like
+from tetribench.calibrate.watch import MachineState
 from tetribench.core.events import Event, EventKind
-from tetribench.fidelity.machine import MachineState
-from tetribench.fidelity.recording import Recordings
+from tetribench.fidelity.recording import Recording, Recordings
 from tetribench.fidelity.twin import twin_requests
 from tetribench.workload.request_set import RequestSet
 
 EVENTS = [Event(0.5, EventKind.SENT, "client", (0,)), Event(1.0, EventKind.TOKEN, "client", (0, 1))]
-MACHINE = MachineState(0.1, 0.2, 0.3)
+MADE = Recording("tetri", 0, EVENTS, MachineState(0.1, 0.2, 0.3), "today", 2)
 
 
 def test_a_recording_is_found_again_where_it_is_of_the_same_run(tmp_path: Path) -> None:
     recordings = Recordings(tmp_path)
     what: dict[str, Any] = {"requests": "abc", "system": {"num_decode": 1}}
     assert recordings.load("tetri", 0, what) is None
-    saved = recordings.save("tetri", 0, what, EVENTS, MACHINE)
-    assert recordings.load("tetri", 0, what) == saved
+    recordings.save(MADE, what)
+    assert recordings.load("tetri", 0, what) == MADE
     assert recordings.load("tetri", 1, what) is None
     assert recordings.load("tetri", 0, {**what, "requests": "abd"}) is None
 
 
 def test_a_recording_that_was_broken_off_does_not_count(tmp_path: Path) -> None:
     recordings = Recordings(tmp_path)
-    recordings.save("tetri", 0, {}, EVENTS, MACHINE)
+    recordings.save(MADE, {})
     (tmp_path / "tetri-0.json").unlink()
     assert recordings.load("tetri", 0, {}) is None
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 
 from tests.support import Bench, CheckingFactory, request, sarathi_like, tetri, vllm_like
 from tests.systems.test_any_workload import memories, workloads
+from tetribench.calibrate.batches import RecordedBatch, recorded_batches
 from tetribench.core.events import Event, EventKind
 from tetribench.core.request import Request
-from tetribench.fidelity.batches import RecordedBatch, recorded_batches
 from tetribench.fidelity.replay import Pace, Record, replay
 from tetribench.metrics.timeline import iteration_table, request_table, token_times
 from tetribench.systems.base import System

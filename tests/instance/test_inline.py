@@ -30,10 +30,10 @@ Body = Callable[[InlineLauncher, list[Message]], Coroutine[Any, Any, None]]
 class Refusing(CheckingFactory):
     """The second engine does not come up."""
 
-    def build(self, clock: Clock, core: int | None) -> Engine:
+    def build(self, clock: Clock, device: int | None) -> Engine:
         if self.engines:
             raise ValueError("model.path=nowhere: no such directory")
-        return super().build(clock, core)
+        return super().build(clock, device)
 
 
 def launch(system: System, factory: CheckingFactory, body: Body) -> list[Message]:

@@ -51,6 +51,7 @@ class Scripted:
         self.info: EngineInfo = info()
         self.pool: KVPool | None = None
         self.num_used_blocks = 11
+        self.lacks_memory = False
         self.num_told_layers = 0
         self.calls: list[tuple[Any, ...]] = []
         self.sent: list[tuple[str, Message]] = []
@@ -230,6 +231,44 @@ def test_an_idle_loop_asks_again_when_it_gets_a_message_and_not_before() -> None
     made.serve(meanwhile())
     assert [call[1] for call in made.of("next_batch")] == [0.0, 3.0]
     assert made.of("receive") == [("receive", 3.0, Submit(request(4)))]
+
+
+def memory_waits(made: Scripted) -> list[tuple[float, float]]:
+    told = [event for _, message in made.sent if isinstance(message, Progress) for event in message.events]
+    return [(event.details["started_s"], event.time_s) for event in told if event.kind is EventKind.MEMORY_WAIT]
+
+
+def test_it_records_for_how_long_it_had_nothing_to_run_for_want_of_memory() -> None:
+    made = Scripted([batch(), None, None, batch()])
+    made.lacks_memory = True
+
+    async def meanwhile() -> None:
+        for _ in range(2):
+            await made.clock.sleep(3.0)
+            made.loop.receive(Submit(request(4)))  # which at 3.0 finds no memory either, and at 6.0 does
+        await made.clock.sleep(0.5)
+        made.lacks_memory = False
+        await made.clock.sleep(3.0)
+
+    made.serve(meanwhile())
+    assert memory_waits(made) == [(1.0, 6.0)], "neither while it runs, nor in two parts"
+
+
+def test_a_wait_for_memory_ends_with_who_waited_or_with_the_run() -> None:
+    made = Scripted()
+    made.lacks_memory = True
+
+    async def meanwhile() -> None:
+        await made.clock.sleep(2.0)
+        made.lacks_memory = False
+        made.loop.receive(Released("two", 0))
+        await made.clock.sleep(2.0)
+        made.lacks_memory = True
+        made.loop.receive(Submit(request(4)))
+        await made.clock.sleep(1.0)
+
+    made.serve(meanwhile())
+    assert memory_waits(made) == [(0.0, 2.0), (4.0, 5.0)]
 
 
 def test_pushes_go_one_after_the_other_beside_the_computation_and_wake_the_loop() -> None:

@@ -1,5 +1,6 @@
 """Instances in processes of their own: they come up, serve, and are gone afterwards, however the run ends."""
 
+import asyncio
 import json
 import os
 import signal
@@ -14,9 +15,19 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from transformers import OPTConfig, PreTrainedTokenizerFast
 
-from tetribench.instance.process import cores_of
+from tests.support import tetri
+from tests.systems.test_run_ahead import Machine
+from tetribench.core.clock import WallClock
+from tetribench.instance.process import ProcessLauncher, cores_of
 
-SLOW = ["+workload=lphd", "engine=cost_model", "hardware.overhead_s=0.05", "progress=false"]
+SLOW = [
+    "+workload=lphd",
+    "systems=[tetri]",
+    "engine=cost_model",
+    "hardware.overhead_s=0.05",
+    "progress=false",
+    "validity=any_machine",
+]
 """Decodes for many seconds on processes that start quickly, because they need no model."""
 
 
@@ -40,7 +51,8 @@ def started(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     commands: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "tetribench.cli", *arguments, f"out={tmp_path}", "name=run"]
+        options = [f"out={tmp_path}", "name=run", "aa_band=false"]
+        command = [sys.executable, "-m", "tetribench.cli", *arguments, *options]
         commands.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True))
         return commands[-1]
 
@@ -50,11 +62,15 @@ def started(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
         process.wait()
 
 
+def first_log(run: Path) -> Path:
+    """Of the system that happens to be served first."""
+    return next(run.glob("repeats/0/0-*/events.jsonl"))
+
+
 def wait_for_tokens(folder: Path) -> None:
     """Until the first system has delivered something."""
-    events = folder / "systems" / "tetri" / "events.jsonl"
     for _ in range(600):
-        if events.exists() and "first_token" in events.read_text():
+        if any("first_token" in events.read_text() for events in folder.glob("repeats/0/*/events.jsonl")):
             return
         time.sleep(0.05)
     raise AssertionError("no token within 30 s")
@@ -79,7 +95,7 @@ def test_a_killed_instance_fails_the_run_with_its_name(
     assert "Traceback" not in stderr
     assert set(workers()) <= before
     assert status(tmp_path / "run")["state"] == "failed"
-    events = (tmp_path / "run" / "systems" / "tetri" / "events.jsonl").read_text()
+    events = (first_log(tmp_path / "run")).read_text()
     assert events.count('"failed"') + events.count('"finished"') == events.count('"arrived"')
 
 
@@ -96,7 +112,7 @@ def test_an_interrupt_ends_everything_and_keeps_the_events(
     assert stderr.count("\n") == 1
     assert set(workers()) <= before
     assert status(tmp_path / "run")["state"] == "interrupted"
-    assert "interrupted" in (tmp_path / "run" / "systems" / "tetri" / "events.jsonl").read_text()
+    assert "interrupted" in (first_log(tmp_path / "run")).read_text()
     again = [sys.executable, "-m", "tetribench.cli", "task=report", f"task.runs=[{tmp_path / 'run'}]"]
     subprocess.run(again, check=True, capture_output=True)
     assert "INTERRUPTED" in (tmp_path / "run" / "report.html").read_text().upper()
@@ -138,7 +154,14 @@ def test_a_worker_that_cannot_build_its_engine_says_why(
     shape.save_pretrained(folder)
     letters = Tokenizer(BPE({chr(33 + index): index for index in range(90)}, []))
     PreTrainedTokenizerFast(tokenizer_object=letters).save_pretrained(folder)  # type: ignore[no-untyped-call]
-    command = started("+workload=lphd", "progress=false", f"model.path={folder}", "device=cpu")
+    command = started(
+        "+workload=lphd",
+        "systems=[tetri]",
+        "progress=false",
+        "validity=any_machine",
+        f"model.path={folder}",
+        "device=cpu",
+    )
     _, stderr = command.communicate(timeout=60)
     assert command.returncode == 1
     assert stderr.startswith("tetribench: ")
@@ -149,3 +172,23 @@ def test_a_worker_that_cannot_build_its_engine_says_why(
 def test_cores_are_shared_out_without_overlap() -> None:
     assert [cores_of(index, 2, [4, 5, 6, 7, 8]) for index in range(2)] == [[4, 5], [6, 7]]
     assert [cores_of(index, 3, [0, 1]) for index in range(3)] == [[0], [1], [0]]
+
+
+def test_instances_on_one_device_are_pinned_to_one_core(tmp_path: Path) -> None:
+    async def main() -> dict[str, set[int]]:
+        launcher = ProcessLauncher(clock=WallClock(), log_folder=tmp_path)
+        before = set(workers())
+        plan = tetri(num_prefill=2, num_decode=2, share_device=True).plan(Machine().factory())
+        try:
+            await launcher.start(plan.instances, lambda message: None)
+            ids = set(workers()) - before
+            return {Path(f"/proc/{id}/fd/1").readlink().stem: os.sched_getaffinity(id) for id in ids}  # by log
+        finally:
+            await launcher.stop()
+
+    cores = asyncio.run(main())
+    assert set(cores) == {"prefill-0", "prefill-1", "decode-0", "decode-1"}
+    assert all(len(own) == 1 for own in cores.values())
+    assert cores["prefill-0"] == cores["decode-0"] and cores["prefill-1"] == cores["decode-1"]
+    if len(os.sched_getaffinity(0)) > 1:
+        assert cores["prefill-0"] != cores["prefill-1"]

@@ -54,7 +54,7 @@ def disaggregated(arrival: Make) -> list[Event]:
         _event(1.10, "prefill_started", "p0", 1),
         _event(1.20, "predicted", "p0", 1, low=0, high=200, duration_s=0.1),
         _iteration("p0", 1.10, 1.30, 64, 0, 10),
-        _event(1.30, "dispatched", "p0", 1, to="d0"),
+        _event(1.30, "dispatched", "p0", 1, to="d0", low=0, high=200, candidates={"d0": [3200, 0, 0, 0.3]}),
         _event(1.35, "reserved", "d0", 1, num_blocks=7),
         _event(1.36, "transfer_started", "p0", 1),
         _iteration("p0", 1.30, 1.40, 36, 0, 20),

@@ -1,15 +1,39 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
+import pandas as pd
 import pytest
 
 from tetribench.core.events import Event
-from tetribench.metrics.compare import HEADLINES, SCHEMA_VERSION, comparison, measure, metrics_document
+from tetribench.metrics.compare import HEADLINES, SystemResult, measure
+from tetribench.metrics.document import SCHEMA_VERSION, metrics_document
 from tetribench.metrics.latency import ITL, METRICS
+from tetribench.metrics.paired import Served, compare
+from tetribench.metrics.rule import DECIDABLE, Rule
 from tetribench.metrics.slo import Slo
 
 Make = Callable[..., Event]
+
+
+def comparison(results: list[SystemResult], baseline: str) -> pd.DataFrame:
+    """Of one repeat, as a table: values by system, and ratios called `system/baseline`."""
+    rows = {}
+    for row in compare([Served(0, place, result) for place, result in enumerate(results)], baseline, Rule(), seed=0):
+        ratios = {f"{system}/{baseline}": ratio.value for system, ratio in row.ratios.items()}
+        rows[row.headline.name] = {**row.values, **ratios}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def document_of(results: list[SystemResult], baseline: str) -> dict[str, Any]:
+    served = [Served(0, place, result) for place, result in enumerate(results)]
+    rows = compare(served, baseline, Rule(), seed=0)
+    return metrics_document(results, rows, baseline=baseline, rule=Rule(), num_repeats=1)
+
+
+def test_every_headline_that_has_a_ratio_can_be_decided_on() -> None:
+    assert tuple(headline.name for headline in HEADLINES if headline.has_ratio) == DECIDABLE
 
 
 def test_a_result_holds_tables_and_summary(disaggregated: list[Event]) -> None:
@@ -38,7 +62,7 @@ def test_the_summary_is_by_class_where_there_are_several(disaggregated: list[Eve
 def test_a_comparison_by_hand(disaggregated: list[Event], colocated: list[Event]) -> None:
     results = [measure("vllm_like", colocated, Slo()), measure("tetri", disaggregated, Slo())]
     table = comparison(results, "vllm_like")
-    assert list(table.columns) == ["vllm_like", "tetri", "tetri/vllm_like"]
+    assert set(table.columns) == {"vllm_like", "tetri", "tetri/vllm_like"}
     assert list(table.index) == [headline.name for headline in HEADLINES]
     by_hand = {
         "mean_ttft_s": (1.0, 1.225),
@@ -53,9 +77,10 @@ def test_a_comparison_by_hand(disaggregated: list[Event], colocated: list[Event]
         "num_finished": (1, 2),
         "num_failed": (1, 0),
     }
-    rows = table.T.to_dict("list")
+    rows = table[["vllm_like", "tetri", "tetri/vllm_like"]].T.to_dict("list")
     for name, (baseline, system) in by_hand.items():
-        assert rows[name] == pytest.approx([baseline, system, system / baseline]), name
+        ratio = [system / baseline] if name in DECIDABLE else [float("nan")]
+        assert rows[name] == pytest.approx([baseline, system, *ratio], nan_ok=True), name
     assert table.loc[["p95_ttft_s", "p95_jct_s"]].isna().all(axis=None), "two requests have no p95"
 
 
@@ -65,22 +90,20 @@ def test_every_system_is_compared_with_the_baseline(disaggregated: list[Event], 
     table = comparison(results, "b")
     assert list(table.columns) == ["a", "b", "c", "a/b", "c/b"]
     assert (table["a/b"].dropna() == 1.0).all()
-    assert table["c/b"].isna()["num_failed"], "no ratio to zero"
+    assert table["c/b"].isna()["num_failed"], "counts have no ratio"
 
 
-def test_the_baseline_must_be_there_and_names_must_differ(colocated: list[Event]) -> None:
+def test_the_baseline_must_be_there(colocated: list[Event]) -> None:
     result = measure("vllm_like", colocated, Slo())
     with pytest.raises(ValueError, match="baseline=tetri: must be one of the systems measured: vllm_like"):
         comparison([result], "tetri")
-    with pytest.raises(AssertionError, match="two systems have one name"):
-        comparison([result, result], "vllm_like")
 
 
 def test_the_document_is_plain(disaggregated: list[Event], colocated: list[Event]) -> None:
     results = [measure("vllm_like", colocated, Slo()), measure("tetri", disaggregated, Slo())]
-    document = metrics_document(results, "vllm_like")
+    document = document_of(results, "vllm_like")
     assert json.loads(json.dumps(document, allow_nan=False)) == document
-    assert document["schema_version"] == SCHEMA_VERSION == 1
+    assert document["schema_version"] == SCHEMA_VERSION == 2
     assert document["baseline"] == "vllm_like"
     assert document["systems"]["tetri"] == results[1].summary
     rows = {row["metric"]: row for row in document["comparison"]}
@@ -92,6 +115,9 @@ def test_the_document_is_plain(disaggregated: list[Event], colocated: list[Event
         "better": "lower",
         "values": {"vllm_like": 4.0, "tetri": pytest.approx(1.5)},
         "ratios": {"tetri": pytest.approx(0.375)},
+        "tests": {
+            "tetri": {"low": None, "high": None, "p": None, "band": None, "smallest": None, "outcome": ""},
+        },
     }
     assert rows["p95_jct_s"]["values"] == {"vllm_like": None, "tetri": None}
 
@@ -102,7 +128,7 @@ def test_systems_that_finished_nothing(arrival: Make, event: Make, disaggregated
     assert cut.accounting.unfinished == 1 and empty.accounting.submitted == 0
     results = [cut, empty, measure("tetri", disaggregated, Slo())]
     for baseline in ("cut", "empty", "tetri"):
-        document = metrics_document(results, baseline)
+        document = document_of(results, baseline)
         json.dumps(document, allow_nan=False)
         rows = {row["metric"]: row["values"] for row in document["comparison"]}
         assert rows["mean_jct_s"]["cut"] is None and rows["num_finished"]["cut"] == 0

@@ -233,6 +233,7 @@ def test_nothing_finished(colocated: list[Event]) -> None:
 def test_nothing_at_all() -> None:
     metrics = resource_metrics(tables([]))
     assert {name for name, value in metrics.items() if not isnan(value)} == {
+        "device_seconds",
         "resource_time_s",
         "busy_s",
         "num_preemptions",

@@ -160,6 +160,8 @@ def test_an_instance_that_never_got_ready_has_no_facts(event: Make) -> None:
 def test_devices_of_an_instance_are_read_where_they_are_said(event: Make) -> None:
     ready = event(0.0, "instance_ready", "p0", role="prefill", num_devices=2)
     assert instances([ready])[["role", "num_devices"]].to_numpy().tolist() == [["prefill", 2]]
+    half = event(0.0, "instance_ready", "p0", role="prefill", num_devices=1, num_sharing=2)
+    assert instances([half])["num_devices"].tolist() == [0.5]
 
 
 def test_iterations(colocated: list[Event]) -> None:

@@ -30,12 +30,12 @@ def test_the_point_of_the_range_that_alpha_believes(estimate: Estimate, least: i
 
 
 def test_an_empty_alpha_falls_back_to_the_most_free_memory_and_then_the_name() -> None:
-    assert choose(PowerOfTwo(), c=load(5), b=load(9), a=load(7)) == Choice("b", ("b",))
-    assert choose(PowerOfTwo(), c=load(9), b=load(9)) == Choice("b", ("b",))
+    assert choose(PowerOfTwo(), c=load(5), b=load(9), a=load(7)) == Choice("b", ("a", "b", "c"), num_fitting=0)
+    assert choose(PowerOfTwo(), c=load(9), b=load(9)) == Choice("b", ("b", "c"), num_fitting=0)
 
 
 def test_an_alpha_of_one_is_the_choice_however_heavy() -> None:
-    assert choose(PowerOfTwo(), a=load(1000, num_heavy=99), b=load(0)) == Choice("a", ("a",))
+    assert choose(PowerOfTwo(), a=load(1000, num_heavy=99), b=load(0)) == Choice("a", ("a",), num_fitting=1)
 
 
 def test_of_two_the_lower_share_of_heavy_decodes_wins() -> None:
@@ -74,7 +74,8 @@ def test_random_takes_any_with_equal_chance_and_ignores_load() -> None:
     loads: dict[str, Any] = {"c": load(0), "b": load(1000), "a": load(0, num_heavy=9)}
     found = Counter(choose(RandomDispatch(), seed=seed, **loads).to for seed in range(600))
     assert set(found) == {"a", "b", "c"} and min(found.values()) > 150
-    assert choose(RandomDispatch(), **loads).candidates == ("a", "b", "c")
+    choice = choose(RandomDispatch(), **loads)
+    assert (choice.candidates, choice.num_fitting) == (("a", "b", "c"), None)
 
 
 def test_imbalance_sends_heavy_decodes_to_the_same_instances() -> None:

@@ -90,10 +90,10 @@ def test_a_prompt_of_three_chunks_from_submission_to_hand_over() -> None:
     assert kinds(made) == [(EventKind.PREFILL_STARTED, 2.0, 5), (EventKind.DISPATCHED, 2.0, 5)]
     assert dispatched.details == {
         "to": "decode-0",
-        "candidates": ["decode-0", "decode-1"],
+        "candidates": {"decode-0": [1000, 0, 0, 1.75], "decode-1": [900, 0, 0, 1.5]},
         "low": 0,
         "high": 200,
-        "load_age_s": 1.75,
+        "num_fitting": 2,
     }
     assert taken(made.outbox.messages) == [
         ("decode-0", Reserve("prefill-0", 0, request(5, 20, 30), 1, [], LengthRange(0, 200)))

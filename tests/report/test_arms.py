@@ -1,10 +1,16 @@
 """Instances, and options that differ."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.report.conftest import add_copies
+from tests.run_folders import slot
 from tetribench.report.arms import difference_table, instance_table
-from tetribench.report.runs import Manifest, load_run
+from tetribench.report.facts import Manifest
+from tetribench.report.fairness import are_equal, fairness_table
+from tetribench.report.runs import load_run
 from tetribench.report.tables import Table
 
 
@@ -42,3 +48,25 @@ def test_many_systems_differ_from_the_baseline_one_below_the_other() -> None:
         (("x", "order"), ["FCFS", "SJF"]),
         (("y", "b"), ["none", "not set"]),
     ]
+
+
+def test_arms_are_compared_by_what_their_instances_said(make_run: Callable[..., Path]) -> None:
+    path = make_run()
+    manifest = slot(path, "tetri") / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["instances"]["decode_0"]["versions"] = {"torch": "2.11.0"}
+    manifest.write_text(json.dumps(content))
+    run = load_run(path)
+    table = fairness_table(run)
+    assert table.columns == ("vllm_like", "tetri") and not are_equal(run)
+    found = texts(table)
+    assert found[("devices",)] == ["1", "2"] and found[("KV memory (tokens)",)] == ["14,400", "28,800"]
+    assert found[("versions",)] == ["torch 2.13.0", "torch 2.13.0; torch 2.11.0"]
+    assert found[("decode.admit",)] == ["greedy", "reserve_dynamic"]
+    assert ("device",) not in found and ("role",) not in found
+
+
+def test_a_system_is_equal_to_itself(make_run: Callable[..., Path]) -> None:
+    path = make_run(systems=["vllm_like"])
+    add_copies(path, ["vllm_like#2"], of="vllm_like")
+    assert are_equal(load_run(path))

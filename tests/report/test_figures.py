@@ -5,10 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
 
+from tetribench.metrics.compare import SystemResult
+from tetribench.metrics.paired import Served
 from tetribench.report.figure_instances import _resource_parts, merge_spans, work_spans
 from tetribench.report.figure_latency import latency_by_class, latency_cdfs
 from tetribench.report.figure_many import class_rows, latency_grid
@@ -16,12 +19,33 @@ from tetribench.report.figures import draw_run
 from tetribench.report.runs import Run, load_run
 from tetribench.report.style import MANY_LOOK, SYSTEMS, drawing, system_looks
 
-STEMS = {"latency_cdf", "resource_time", "timeline", "latency_by_class"}
+STEMS = {"latency_cdf", "resource_time", "ledger", "timeline", "latency_by_class"}
 
 
 @pytest.fixture(scope="module")
 def run(reported: Path) -> Run:
     return load_run(reported)
+
+
+def tables_of(results: list[SystemResult]) -> dict[str, list[pd.DataFrame]]:
+    return {result.system: [result.requests] for result in results}
+
+
+def with_results(run: Run, results: list[SystemResult]) -> Run:
+    """The same run, had it measured this; the first system is the baseline."""
+    names = [result.system for result in results]
+    facts = msgspec.structs.replace(run.facts, systems=names)
+    return replace(run, facts=facts, served=[Served(0, 0, result) for result in results], baseline=names[0])
+
+
+def test_a_band_is_drawn_around_servings_that_differ(run: Run) -> None:
+    one, other = run.results[0].requests, run.results[0].requests.assign(ttft_s=lambda table: 2 * table["ttft_s"])
+    with drawing():
+        figure = latency_cdfs({"vllm_like": [one, other]}, system_looks(["vllm_like"], "vllm_like"), "")
+    ttft, jct = figure.axes
+    assert [len(panel.collections) for panel in (ttft, jct)] == [1, 1]
+    bands = [np.asarray(panel.collections[0].get_paths()[0].vertices) for panel in (ttft, jct)]
+    assert [len(np.unique(band[:, 1].round(6))) > 2 for band in bands] == [True, True]
 
 
 def test_equal_runs_give_equal_figures(run: Run, reported: Path, tmp_path: Path) -> None:
@@ -43,7 +67,7 @@ def test_figures_have_no_date_and_no_outside_resource(reported: Path) -> None:
 def test_titles_name_workload_requests_and_runtime(run: Run) -> None:
     looks = system_looks([result.system for result in run.results], run.baseline)
     with drawing():
-        figure = latency_cdfs(run.results, looks, "mixed · 40 requests · virtual time (cost model)")
+        figure = latency_cdfs(tables_of(run.results), looks, "mixed · 40 requests · virtual time (cost model)")
     assert figure.texts[1].get_text() == "mixed · 40 requests · virtual time (cost model)"
 
 
@@ -51,7 +75,7 @@ def test_a_curve_ends_at_the_share_that_finished(run: Run) -> None:
     lost = [replace(result, requests=result.requests.copy()) for result in run.results]
     lost[0].requests.loc[lost[0].requests.index[:10], ["ttft_s", "jct_s"]] = np.nan
     with drawing():
-        figure = latency_cdfs(lost, system_looks(["vllm_like", "tetri"], "vllm_like"), "")
+        figure = latency_cdfs(tables_of(lost), system_looks(["vllm_like", "tetri"], "vllm_like"), "")
     ends = [line.get_ydata()[-1] for line in figure.axes[0].lines]  # type: ignore[index]
     assert ends == [0.75, 1.0]
 
@@ -60,7 +84,7 @@ def test_values_of_many_sizes_get_a_logarithmic_axis(run: Run) -> None:
     spread = [replace(result, requests=result.requests.copy()) for result in run.results]
     spread[0].requests["ttft_s"] = np.geomspace(0.002, 30.0, len(spread[0].requests))
     with drawing():
-        figure = latency_cdfs(spread, system_looks(["vllm_like", "tetri"], "vllm_like"), "")
+        figure = latency_cdfs(tables_of(spread), system_looks(["vllm_like", "tetri"], "vllm_like"), "")
     ttft, jct = figure.axes
     assert (ttft.get_xscale(), jct.get_xscale()) == ("log", "linear")
     assert ttft.get_xlabel() == "TTFT (s, logarithmic)"
@@ -80,8 +104,8 @@ def test_a_run_in_which_nothing_finished_is_drawn(run: Run, tmp_path: Path) -> N
     for result in run.results:
         requests = result.requests.assign(ttft_s=np.nan, jct_s=np.nan)
         unfinished.append(replace(result, requests=requests, iterations=result.iterations[:0]))
-    draw_run(replace(run, results=unfinished), tmp_path)
-    assert len(list(tmp_path.iterdir())) == 8
+    draw_run(with_results(run, unfinished), tmp_path)
+    assert len(list(tmp_path.iterdir())) == 10
 
 
 def test_the_baseline_has_the_first_look_wherever_it_stands() -> None:
@@ -142,8 +166,8 @@ def test_nothing_merges_to_nothing() -> None:
 
 def test_many_systems_are_drawn(make_run: Callable[..., Path], run: Run, tmp_path: Path) -> None:
     systems = [replace(run.results[0], system=f"a_system_with_quite_a_long_name_{number}") for number in range(8)]
-    drawn = draw_run(replace(run, results=systems, baseline=systems[0].system), tmp_path)
-    assert len(drawn) == 4
+    drawn = draw_run(with_results(run, systems), tmp_path)
+    assert len(drawn) == 5
 
 
 def test_each_of_many_systems_has_a_panel_with_its_curve_in_front(many: Run) -> None:
@@ -173,7 +197,7 @@ def test_each_of_many_systems_has_a_row_in_the_panel_of_a_class(many: Run) -> No
 
 def test_many_systems_of_which_nothing_finished_are_drawn(many: Run, tmp_path: Path) -> None:
     lost = [replace(result, requests=result.requests.assign(ttft_s=np.nan, jct_s=np.nan)) for result in many.results]
-    assert len(draw_run(replace(many, results=lost), tmp_path)) == 4
+    assert len(draw_run(with_results(many, lost), tmp_path)) == 5
 
 
 def test_iterations_that_mix_are_a_kind_of_their_own(run: Run) -> None:

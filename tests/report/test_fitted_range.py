@@ -12,7 +12,7 @@ from tetribench.report.write import write_report
 
 def said(path: Path, fitted: dict[str, int]) -> list[str]:
     """The cautions about the range, of a run whose engines were fitted so."""
-    for manifest in path.glob("systems/*/manifest.json"):
+    for manifest in path.glob("repeats/*/*/manifest.json"):
         document = json.loads(manifest.read_text())
         for facts in document["instances"].values():
             facts["fitted"] = fitted

@@ -1,7 +1,6 @@
 """The page: whole in itself, its numbers those of metrics.json, honest about what it is."""
 
 import json
-import shutil
 from collections.abc import Callable
 from functools import reduce
 from html.parser import HTMLParser
@@ -10,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.report.conftest import add_copies
+from tests.run_folders import slot
 from tetribench.metrics.compare import HEADLINES
 from tetribench.report.html import PERF_PER_DOLLAR, breakable
 from tetribench.report.runs import Run
@@ -101,7 +102,7 @@ def test_the_page_says_what_was_compared(page: Page, reported: Path) -> None:
         "0 cut",
         "0 failed",
         "seed 0",
-        "One run, no interval",
+        "One repeat, no interval",
         "2026-11-22 12:00 UTC",
     ):
         assert fact in page.text
@@ -112,7 +113,7 @@ def test_the_page_says_what_was_compared(page: Page, reported: Path) -> None:
 def test_the_page_shows_provenance(page: Page) -> None:
     for fact in (
         "tetribench +workload=mixed seed=0",
-        "b1946ac92492d2347c6235b4d2611184",
+        "b1946ac92492d2347c6235b4",
         "0123abc, changed",
         "23.5 GiB",
     ):
@@ -157,7 +158,7 @@ def test_sla_classes_with_the_same_bounds_share_a_sentence(make_classed_run: Cal
 def test_a_partial_run_is_stamped_everywhere(make_run: Callable[..., Path]) -> None:
     path = make_run(num_requests=12)
     (path / "status.json").write_text('{"state": "interrupted", "reason": "stopped by the user"}')
-    log = path / "systems/tetri/events.jsonl"
+    log = slot(path, "tetri") / "events.jsonl"
     lines = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(b"".join(lines[: len(lines) // 2]))
     write_report(path, allow_partial=True)
@@ -175,12 +176,12 @@ def test_one_system_alone_has_a_page(make_run: Callable[..., Path]) -> None:
 
 
 def test_several_systems_share_a_page(make_run: Callable[..., Path]) -> None:
-    path = make_run(systems=["vllm_like", "tetri", "tetri#2"])
-    shutil.copytree(path / "systems/tetri", path / "systems/tetri#2")
+    path = make_run()
+    add_copies(path, ["tetri#2"])
     write_report(path)
     page, document = Page((path / "report.html").read_text()), json.loads((path / "metrics.json").read_text())
-    assert "as ratios to vllm_like: tetri " in page.text
-    assert "tetri and tetri#2 have 2 devices" in page.text
+    assert "as ratios to vllm_like: tetri#2 " in page.text
+    assert "tetri#2 and tetri have 2 devices" in page.text
     for attributes, _ in page.data:
         assert float(attributes["value"]) == reduce(step, attributes["data-path"].split("/"), document)
 

@@ -1,7 +1,7 @@
 """The content of the tables: every number is one of metrics.json, every verdict follows the metric's direction."""
 
-import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tetribench.metrics.compare import metrics_document
+from tests.report.conftest import add_copies
 from tetribench.report.quantities import DASH
 from tetribench.report.runs import Run, load_run
 from tetribench.report.tables import (
@@ -17,6 +17,7 @@ from tetribench.report.tables import (
     Table,
     class_table,
     comparison_table,
+    decision_table,
     failure_table,
     resource_table,
     sla_table,
@@ -32,7 +33,7 @@ def run(reported: Path) -> Run:
 
 @pytest.fixture(scope="module")
 def document(run: Run) -> dict[str, Any]:
-    return metrics_document(run.results, run.baseline)
+    return run.document
 
 
 def texts(table: Table) -> dict[tuple[str, ...], list[str]]:
@@ -40,7 +41,7 @@ def texts(table: Table) -> dict[tuple[str, ...], list[str]]:
 
 
 def test_every_cell_leads_to_its_value(run: Run, document: dict[str, Any]) -> None:
-    tables = [comparison_table(run), stage_table(run.results), resource_table(run.results)]
+    tables = [comparison_table(run), stage_table(run.results), resource_table(run.results), decision_table(run.results)]
     tables += [class_table(run.results, column) for column in CLASS_METRICS]
     cells = [cell for table in tables for row in table.rows for cell in row.cells]
     assert len(cells) > 300
@@ -48,7 +49,7 @@ def test_every_cell_leads_to_its_value(run: Run, document: dict[str, Any]) -> No
         if cell.path:
             known: Any = document
             assert reduce(getitem, cell.path, known) == cell.value
-        assert (cell.value is None) == (cell.text == DASH)
+        assert (cell.value is None) == (cell.text in (DASH, ""))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_comparison_has_a_ratio_column_for_one_other_system(run: Run) -> None:
 
 
 def test_many_systems_are_the_rows_of_the_comparison(many: Run) -> None:
-    document = metrics_document(many.results, many.baseline)
+    document = many.document
     table = comparison_table(many, document)
     assert table.is_dense and table.heads == ("system",)
     assert [row.heads[0] for row in table.rows] == [result.system for result in many.results]
@@ -85,7 +86,8 @@ def test_many_systems_are_the_rows_of_the_comparison(many: Run) -> None:
     for row in table.rows:
         for cell, known in zip(row.cells, document["comparison"], strict=True):
             assert cell.value == known["values"][row.heads[0]]
-            assert (cell.below is None) == (row.heads[0] == many.baseline)
+            has_ratio = row.heads[0] in known["ratios"]
+            assert (cell.below is not None) == has_ratio
             assert cell.below is None or (
                 cell.below.value == known["ratios"][row.heads[0]] and not cell.below.is_spelled
             )
@@ -98,11 +100,11 @@ def test_chosen_metrics_only(run: Run, many: Run) -> None:
 
 
 def test_comparison_of_several_puts_ratios_below(make_run: Callable[..., Path]) -> None:
-    path = make_run(systems=["vllm_like", "tetri", "second"])
-    shutil.copytree(path / "systems/tetri", path / "systems/second")
+    path = make_run()
+    add_copies(path, ["second"])
     table = comparison_table(load_run(path))
-    assert table.columns == ("vllm_like", "tetri", "second")
-    baseline, first, other = table.rows[0].cells
+    assert table.columns == ("second", "tetri", "vllm_like")
+    first, other, baseline = table.rows[0].cells
     assert baseline.below is None
     for cell in (first, other):
         assert cell.below is not None and cell.below.value and cell.value and baseline.value
@@ -148,7 +150,7 @@ def test_several_sla_classes_have_a_table_with_the_numbers_of_metrics_json(
     systems = [result.system for result in run.results]
     assert list(rows) == [(name, system) for name in ("batch", "interactive") for system in systems]
     assert [cell.text for cell in rows["batch", systems[0]]] == ["8", "8", "100"]
-    document = metrics_document(run.results, run.baseline)
+    document = run.document
     for cells in rows.values():
         num_requests, num_attained, share = (cell.value for cell in cells)
         assert num_requests and num_attained is not None and share == num_attained / num_requests
@@ -159,3 +161,15 @@ def test_several_sla_classes_have_a_table_with_the_numbers_of_metrics_json(
 
 def test_one_sla_class_has_no_table(run: Run) -> None:
     assert not sla_table(run.results).rows
+
+
+def test_decisions_stand_where_there_was_a_choice(run: Run) -> None:
+    table = decision_table(run.results)
+    assert len(table.columns) == 1, "a colocated system dispatches nothing"
+    assert texts(table)[("Candidates with equal interference (%)",)] == ["100"]
+    assert texts(table)[("No instance with room, where the policy looks (%)",)] == ["0"]
+    (decided,) = (result for result in run.results if result.system == table.columns[0])
+    alone = replace(
+        decided, summary={**decided.summary, "decisions": {**decided.summary["decisions"], "single_share": 1.0}}
+    )
+    assert decision_table([alone]).rows == []

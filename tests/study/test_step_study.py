@@ -24,7 +24,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         calls.append(options)
         return [Timing(0.1, 0.1, 0.1, 3, 0) for _ in steps], None
 
-    monkeypatch.setattr("tetribench.study.steps.time_steps", time_steps)
+    monkeypatch.setattr("tetribench.study.timing.time_steps", time_steps)
     return calls
 
 

@@ -49,3 +49,31 @@ def test_a_system_of_nothing_is_refused(option: str) -> None:
 def test_a_replica_at_least() -> None:
     with pytest.raises(ValueError, match=r"num_instances=0: must be at least 1"):
         vllm_like(0)
+
+
+def test_by_default_every_instance_has_a_device() -> None:
+    plan = tetri(num_prefill=2, num_decode=1).plan(CheckingFactory())
+    assert [spec.device for spec in plan.instances] == [0, 1, 2] and plan.num_devices == 3
+
+
+def test_a_prefill_and_a_decode_instance_may_share_one_and_its_memory() -> None:
+    plan = tetri(num_prefill=2, num_decode=2, share_device=True).plan(CheckingFactory(num_blocks=100))
+    assert {spec.name: spec.device for spec in plan.instances} == {
+        "prefill-0": 0,
+        "prefill-1": 1,
+        "decode-0": 0,
+        "decode-1": 1,
+    }
+    assert plan.num_devices == 2 and plan.engine.num_blocks() == 50
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_decode": 2}, r"system\.tetri\.share_device=true: .*num_prefill=1 and num_decode=2 must be equal"),
+        ({"churn": ["1 add decode"]}, r"system\.tetri\.churn: with share_device=true .*must be empty"),
+    ],
+)
+def test_devices_that_cannot_be_shared_so(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tetri(share_device=True, **changes)

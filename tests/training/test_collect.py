@@ -15,7 +15,11 @@ from tetribench.engine.model import Model
 from tetribench.experiment import Resolved, Setup
 from tetribench.instance.launch import InstanceFailed
 from tetribench.instance.runtime import Inline, Sim
+from tetribench.metrics.limits import Limits
+from tetribench.metrics.price import Price
+from tetribench.metrics.rule import Rule
 from tetribench.metrics.slo import Slo
+from tetribench.repeats import Repeats
 from tetribench.track import NoTracking
 from tetribench.training.collect import CollectLengths
 from tetribench.training.lengths import read_lengths
@@ -48,14 +52,21 @@ def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
         drive=OpenLoop(),
         track=NoTracking(),
         seed=0,
+        repeats=Repeats(1),
+        aa_band=True,
+        verdict=Rule(),
+        limits=Limits(),
         natural_stop=None,
         stall_timeout_s=10.0,
         slo=Slo(),
+        cost=Price(),
         out=tmp_path,
         name=None,
+        resume=False,
         show_progress=False,
         resolved=lambda: Resolved({}, ""),
         command="",
+        overrides=[],
     )
 
 

@@ -5,7 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tetribench.workload.arrivals import Arrivals, AtOnce, Constant, Gamma, Poisson, check_rate
+from tetribench.workload.arrivals import (
+    ArrivalProcess,
+    Arrivals,
+    AtOnce,
+    Constant,
+    Gamma,
+    Poisson,
+    asked_process,
+    check_rate,
+)
+from tetribench.workload.lognormal import LognormalWorkload
 from tetribench.workload.seeds import generator
 
 RANDOM = [Poisson(), Gamma(burstiness=0.5), Gamma(burstiness=3.0)]
@@ -71,3 +81,13 @@ def test_a_rate_that_would_be_ignored_is_refused() -> None:
     check_rate(AtOnce(), None)
     with pytest.raises(ValueError, match=r"^workload\.request_rate=4\.0: arrivals at_once has no rate; choose "):
         check_rate(AtOnce(), 4.0)
+
+
+@pytest.mark.parametrize(("arrivals", "cv"), [(Constant(), 0.0), (Poisson(), 1.0), (Gamma(burstiness=3.0), 3.0)])
+def test_a_workload_says_what_its_arrivals_are_drawn_from(arrivals: Arrivals, cv: float) -> None:
+    assert asked_process(LognormalWorkload(name="x", arrivals=arrivals, request_rate=4.0)) == ArrivalProcess(4.0, cv)
+
+
+def test_where_there_are_no_gaps_there_is_no_process() -> None:
+    assert asked_process(LognormalWorkload(name="x", arrivals=AtOnce())) is None
+    assert asked_process(object()) is None

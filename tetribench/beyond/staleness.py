@@ -1,11 +1,10 @@
 """Dispatching on old loads: how often they are broadcast, and what the paper's dispatcher makes of that."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from tetribench.beyond.periods import PERIODS, OverPeriods, period_axis
 from tetribench.beyond.quantities import mean_of, tail_of
 from tetribench.beyond.ticks import ratio_axis
 from tetribench.metrics.intervals import Interval, ratio_interval
@@ -14,36 +13,24 @@ from tetribench.report.style import INK, SYSTEMS, Margins, label, legend, new_fi
 METRICS = {"jct_s": "Mean JCT", "tpot_p90_s": "p90 TPOT"}
 
 
-class Staleness:
-    """Dispatchers relative to `baseline`, over the period of load reports and of their broadcasts (equal periods).
-
-    The dispatchers of `blind` look at no load, so that one period, the first, stands for all.
-    """
+class Staleness(OverPeriods):
+    """Dispatchers relative to `baseline`, over the period of load reports and of their broadcasts (equal periods)."""
 
     def __init__(self, *, workload: str, baseline: str, blind: list[str]) -> None:
+        super().__init__(blind)
         self.title = f"Load staleness: {workload}"
         self.baseline = baseline
-        self.blind = blind
-        self._first_period: str | None = None
         self.quantities = {"jct_s": mean_of("jct_s"), "tpot_p90_s": tail_of("tpot_s", 90)}
-
-    def admits(self, labels: Mapping[str, str]) -> bool:
-        """A blind dispatcher runs with the first period that it is asked about."""
-        if labels["dispatcher"] not in self.blind:
-            return True
-        self._first_period = self._first_period or labels["period_ms"]
-        return labels["period_ms"] == self._first_period
 
     def table(self, rows: pd.DataFrame) -> pd.DataFrame:
         """A row for each dispatcher, period and metric: the ratio to the baseline, paired by seed."""
         base = rows[rows["dispatcher"] == self.baseline].sort_values("seed")
-        periods = list(dict.fromkeys(rows["period_ms"].astype(float)))
         found = []
         for (dispatcher, period), own in rows.groupby(["dispatcher", "period_ms"], sort=False):
             own = own.sort_values("seed")
             for metric in METRICS:
                 ratio = ratio_interval(own[metric].tolist(), base[metric].tolist())
-                for shown in periods if dispatcher in self.blind else [float(str(period))]:
+                for shown in self.shown(rows, str(dispatcher), str(period)):
                     found.append((dispatcher, shown, metric, own[metric].mean(), *ratio))
         return pd.DataFrame(found, columns=["dispatcher", "period_ms", "metric", "mean", "ratio", "low", "high"])
 
@@ -71,13 +58,10 @@ class Staleness:
                 drawn.lines[0].set_label(dispatcher)
                 handles.append(drawn.lines[0])
             panel.axhline(1.0, color=INK, linewidth=0.6)
-            panel.set_xscale("log")
             ratio_axis(panel, "y", table[table["metric"] == metric])
-            periods = sorted(set(table["period_ms"]))
-            panel.set_xticks(periods, [f"{period:g}" for period in periods])
-            panel.set_xticks([], minor=True)
+            period_axis(panel, table)
             panel.set_title(title)
-            label(panel, x="period of reports and of broadcasts (ms)", y="ratio")
+            label(panel, x=PERIODS, y="ratio")
         legend(figure, handles[: len(dispatchers)])
         return figure
 

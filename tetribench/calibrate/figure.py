@@ -23,11 +23,11 @@ def draw_residuals(found: Sequence[Residual], title: str, subtitle: str) -> Figu
     (above,), (below,) = axes
     for group, look in looks.items():
         mine = [one for one in found if one.point.group == group]
-        measured_ms = [1e3 * one.point.measured_s for one in mine]
+        measured_ms, predicted_ms = zip(*(one.shown_ms for one in mine), strict=True)
         marks: Any = {"color": look.colour, "marker": MARKERS[groups.index(group)], "ls": "", "ms": 4, "mfc": "none"}
-        above.plot(measured_ms, [1e3 * one.predicted_s for one in mine], **marks)
+        above.plot(measured_ms, predicted_ms, **marks)
         below.plot(measured_ms, [100 * one.error for one in mine], **marks)
-    every_ms = [1e3 * one.point.measured_s for one in found]
+    every_ms = [one.shown_ms[0] for one in found]
     ends = [min(every_ms) / 1.2, max(every_ms) * 1.2]
     above.plot(ends, ends, color=MUTED, lw=0.8, zorder=0)
     above.set(xscale="log", yscale="log", xlim=ends, title="Prediction; on the line it is right")

@@ -16,13 +16,21 @@ START_FACTORS = (1.0, 0.4, 2.5)
 """The saturation point makes a kink, so that a fit may stop beside the best: it sets out from several places."""
 
 
+PRIOR_WEIGHT = 0.02
+"""Of a constant's distance from where it was, against a point's error, both in logarithms."""
+
+
 @dataclass(frozen=True, slots=True)
 class Free:
-    """A constant that is fitted, between `low` and `high`, looked for from `start` on."""
+    """A constant that is fitted, between `low` and `high`, looked for from `start` on.
+
+    With `stays` it keeps near `start` as far as the points do not know better.
+    """
 
     start: float
     low: float
     high: float
+    stays: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +43,11 @@ class Residual:
     @property
     def error(self) -> float:
         return self.predicted_s / self.point.measured_s - 1.0
+
+    @property
+    def shown_ms(self) -> tuple[float, float]:
+        """Measured and predicted, as tables and figures have them."""
+        return 1e3 * self.point.measured_s / self.point.num_timed, 1e3 * self.predicted_s / self.point.num_timed
 
 
 def fit(points: Sequence[Point], known: dict[str, Any], free: dict[str, Free]) -> dict[str, Any]:
@@ -51,7 +64,11 @@ def fit(points: Sequence[Point], known: dict[str, Any], free: dict[str, Free]) -
     def errors(scaled: Sequence[float]) -> list[float]:
         constants = {name: value * free[name].start for name, value in zip(names, scaled, strict=True)}
         predicted_s = _seconds(fitted, batches, {**known, **constants})
-        return [log(seconds / point.measured_s) for seconds, point in zip(predicted_s, fitted, strict=True)]
+        off = [log(seconds / point.measured_s) for seconds, point in zip(predicted_s, fitted, strict=True)]
+        moved = [
+            PRIOR_WEIGHT * log(max(value, 1e-6)) for name, value in zip(names, scaled, strict=True) if free[name].stays
+        ]
+        return off + moved
 
     low = [one.low / one.start for one in free.values()]
     high = [one.high / one.start for one in free.values()]
@@ -85,10 +102,13 @@ def _batches(point: Point) -> Timed:
 def _seconds(points: Sequence[Point], timed: Sequence[Timed], constants: dict[str, Any]) -> list[float]:
     """One cost model for each shape and number of devices among the points."""
     costs: dict[tuple[int, int], CostModel] = {}
+    beside_slowdown = constants.get("beside_slowdown") or 1.0
     predicted_s = []
     for point, batches in zip(points, timed, strict=True):
         key = id(point.model), point.num_devices
         if key not in costs:
             costs[key] = CostModel(point.model, Hardware(**{**constants, "num_devices": point.num_devices}))
-        predicted_s.append(sum(num * costs[key].seconds(batch) for batch, num in batches))
+        by_itself_s = sum(num * costs[key].seconds(batch) for batch, num in batches)
+        woken_s = point.num_woken * constants.get("wake_s", 0.0)
+        predicted_s.append(by_itself_s + woken_s + point.beside_s * (1.0 - 1.0 / beside_slowdown))
     return predicted_s

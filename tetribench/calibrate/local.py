@@ -1,11 +1,13 @@
-"""The profile of this machine: a grid of steps and the loop's own iterations, measured, and the constants fitted."""
+"""The profile of this machine: a grid of steps and a rehearsal, measured, and the constants fitted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any
 
 from tetribench.calibrate.fit import Free, Residual, fit, residuals
-from tetribench.calibrate.loop_run import LoopTimes
+from tetribench.calibrate.rehearsal import Rehearsal
+from tetribench.calibrate.rehearsed import gaps_between, messages_s, points_of
 from tetribench.calibrate.steps import Point, Step
 from tetribench.calibrate.timer import Measured, Timing
 from tetribench.core.units import GIB
@@ -25,15 +27,15 @@ ENGINE_FREE = {
     "saturation_tokens": Free(50.0, 1e-3, 5e3),
     "per_prompt_s": Free(1e-4, 0.0, 10.0),
     "per_sequence_s": Free(3e-5, 0.0, 10.0),
+    "batching_s": Free(3e-4, 0.0, 10.0),
 }
 """On the grid. The bandwidth of the weights is known (that of a copy): one model cannot part them from the overhead."""
 
-LOOP_FREE = {
-    "overhead_s": Free(2e-3, 1e-6, 10.0),
-    "per_prompt_s": Free(1e-4, 0.0, 10.0),
-    "per_sequence_s": Free(3e-5, 0.0, 10.0),
-}
-"""On the loop's iterations, which are too much alike to settle the rest: of KV the grid reads ten times as much."""
+AGAIN = ("overhead_s", "kv_bytes_per_s", "flops_per_s", "attention_flops_per_s", "saturation_tokens", "per_prompt_s",
+         "per_sequence_s", "batching_s")  # fmt: skip
+"""On the rehearsal, from what the grid said."""
+WAKE_FREE = Free(1e-3, 0.0, 1.0)
+BESIDE_FREE = Free(1.1, 1.0, 4.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +51,38 @@ class LocalFit:
 
 
 def fit_local(
-    model: Model, steps: Sequence[Step], timings: Sequence[Timing], measured: Measured, loop: LoopTimes
+    model: Model,
+    steps: Sequence[Step],
+    timings: Sequence[Timing],
+    measured: Measured,
+    rehearsals: Sequence[Rehearsal],
 ) -> LocalFit:
-    """In two stages: the engine's rates on the grid; then what an iteration and each sequence cost, in the loop."""
+    """In two stages: the engine's rates on the grid, where copies of it work at once; then, setting out from there, on
+    iterations of the rehearsal, which knows for each how long another instance worked beside it.
+
+    Where only one instance was rehearsed, nothing is known of others beside it.
+    """
     shape = model.shape()
-    in_grid = [_point("engine", shape, step, timing.seconds) for step, timing in zip(steps, timings, strict=True)]
-    in_loop = [_point("loop", shape, step, seconds) for step, seconds in loop.steps]
+    in_grid = [_point(shape, step, timing.seconds) for step, timing in zip(steps, timings, strict=True)]
+    in_runs = [point for one in rehearsals for point in points_of(one, shape)]
     alone = fit(in_grid, _known(model, steps, measured), ENGINE_FREE)
-    there = fit(in_loop, {key: value for key, value in alone.items() if key not in LOOP_FREE}, LOOP_FREE)
-    found = [*residuals(in_grid, alone), *residuals(in_loop, there)]
+    free = {name: replace(ENGINE_FREE[name], start=alone[name], stays=True) for name in AGAIN if alone[name] > 0}
+    free["wake_s"] = WAKE_FREE
+    if any(point.beside_s for point in in_runs):
+        free["beside_slowdown"] = BESIDE_FREE
+    there = fit(in_runs, {name: value for name, value in alone.items() if name not in free}, free)
+    found = [*residuals(in_grid, alone), *residuals(in_runs, there)]
+    per_iteration_s, per_sequence_s = gaps_between(rehearsals)
     between = {
-        "per_iteration_s": float(f"{loop.per_iteration_s:.4g}"),
-        "per_sequence_s": float(f"{there['per_sequence_s'] + loop.per_sequence_s:.4g}"),
-        "message_s": float(f"{loop.message_s:.4g}"),
+        "per_iteration_s": _digits(per_iteration_s),
+        "per_sequence_s": _digits(there["per_sequence_s"] + per_sequence_s),
+        "message_s": _digits(median(messages_s(rehearsals))),
     }
     return LocalFit(alone, {**there, **between}, found)
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.4g}")
 
 
 def _known(model: Model, steps: Sequence[Step], measured: Measured) -> dict[str, Any]:
@@ -87,9 +106,9 @@ def _known(model: Model, steps: Sequence[Step], measured: Measured) -> dict[str,
     }
 
 
-def _point(group: str, model: ModelShape, step: Step, seconds: float) -> Point:
+def _point(model: ModelShape, step: Step, seconds: float) -> Point:
     return Point(
-        group=group, series=series_of(step), x=float(size_of(step)), model=model, step=step, measured_s=seconds
+        group="engine", series=series_of(step), x=float(size_of(step)), model=model, step=step, measured_s=seconds
     )
 
 

@@ -51,8 +51,9 @@ def _sequence(id: int, num_prompt_tokens: int, num_output_tokens: int) -> Sequen
 class Point:
     """What one step took: at `x` of a `series` of a `group`, as the source's figure or table has it.
 
-    `others` are steps that were timed together with it, and how often each. A point that is not `is_fitted` is only
-    compared: the constants do not know of it.
+    `others` are steps that were timed together with it, and how often each; for `beside_s` of the time another instance
+    of the machine computed too, and `num_woken` of them found their instance idle. Tables show what `num_timed` of them
+    took on average. A point that is not `is_fitted` is only compared: the constants do not know of it.
     """
 
     group: str
@@ -62,5 +63,8 @@ class Point:
     step: Step
     others: tuple[tuple[Step, int], ...] = ()
     measured_s: float
+    beside_s: float = 0.0
+    num_woken: int = 0
+    num_timed: int = 1
     num_devices: int = 1
     is_fitted: bool = True

@@ -18,7 +18,7 @@ def write_residuals(found: Sequence[Residual], path: Path) -> None:
         writer.writerow(COLUMNS)
         for one in found:
             point = one.point
-            milliseconds = f"{1e3 * point.measured_s:.4g}", f"{1e3 * one.predicted_s:.4g}"
+            milliseconds = [f"{shown:.4g}" for shown in one.shown_ms]
             fitted = "yes" if point.is_fitted else "no"
             writer.writerow([point.group, point.series, f"{point.x:g}", *milliseconds, f"{one.error:.3f}", fitted])
 

@@ -1,6 +1,7 @@
 """`task=calibrate` and `task=fit`: constants of this machine, measured; constants of a published profile, once more."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,19 +9,17 @@ from rich.console import Console
 
 from tetribench.calibrate.grid import grid
 from tetribench.calibrate.local import LocalFit, fit_local
-from tetribench.calibrate.loop_run import run_loop
 from tetribench.calibrate.profiles import PROFILES
+from tetribench.calibrate.rehearsal import rehearse
 from tetribench.calibrate.steps import Step
 from tetribench.calibrate.tables import summary, write_residuals
 from tetribench.calibrate.timer import Timing, time_steps
+from tetribench.calibrate.watch import MachineState, is_quiet, watched
 from tetribench.engine.base import EngineFactory
 from tetribench.engine.hf.schema import HFEngine
 from tetribench.engine.local_profile import PROFILE_FORMAT
 from tetribench.experiment import Composed
 from tetribench.provenance import environment
-
-MAX_OTHERS_SHARE = 0.1
-"""Of one core: what of other programs can be borne while the loop is timed."""
 
 
 class Calibrate:
@@ -28,7 +27,8 @@ class Calibrate:
 
     `num_busy` copies of the engine work at once, as many as the instances of the runs that will be predicted: they
     share the machine's memory and cores. `seconds` is how long the grid of steps is measured, up to
-    `max_prefill_tokens` an iteration and `max_sequences` decoding sequences.
+    `max_prefill_tokens` an iteration and `max_sequences` decoding sequences, and then how long runs are rehearsed. A
+    rehearsal during which the machine was not quiet is repeated, at most `attempts` times in all.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class Calibrate:
         seconds: float = 60.0,
         max_prefill_tokens: int = 1024,
         max_sequences: int = 64,
+        attempts: int = 3,
     ) -> None:
         if num_busy < 1:
             raise ValueError(f"task.num_busy={num_busy}: must be at least 1")
@@ -50,12 +51,15 @@ class Calibrate:
                 f"task.max_prefill_tokens={max_prefill_tokens}, task.max_sequences={max_sequences}: must be at least "
                 "128 and 4, or there is too little to fit"
             )
+        if attempts < 1:
+            raise ValueError(f"task.attempts={attempts}: must be at least 1")
         self.engine = engine
         self.out = Path(out)
         self.num_busy = num_busy
         self.seconds = seconds
         self.max_prefill_tokens = max_prefill_tokens
         self.max_sequences = max_sequences
+        self.attempts = attempts
 
     def execute(self, composed: Composed, console: Console) -> None:
         if not isinstance(self.engine, HFEngine):
@@ -64,20 +68,31 @@ class Calibrate:
         steps = self._steps(engine)
         console.print(f"timing {len(steps)} steps on {self.num_busy} engines for {self.seconds:g} s")
         logs = self.out / "logs"
-        timings, measured = time_steps(engine, steps, num_busy=self.num_busy, seconds=self.seconds, log_folder=logs)
-        console.print("timing iterations of the instance loop")
-        loop = run_loop(engine, num_instances=self.num_busy, log_folder=logs)
-        found = fit_local(engine.model, steps, timings, measured, loop)
-        self._write(engine, found, steps, timings, loop.others_share)
+        with watched() as in_grid:
+            timings, measured = time_steps(engine, steps, num_busy=self.num_busy, seconds=self.seconds, log_folder=logs)
+        console.print(f"rehearsing whole runs for {self.seconds:g} s")
+        known = [in_grid]
+        rehearsals = rehearse(
+            engine,
+            num_instances=self.num_busy,
+            seconds=self.seconds,
+            log_folder=logs,
+            max_attempts=self.attempts,
+            known=known,
+        )
+        machines = {"grid": in_grid, **{one.name: one.machine for one in rehearsals}}
+        found = fit_local(engine.model, steps, timings, measured, rehearsals)
+        self._write(engine, found, steps, timings, machines)
         num_disturbed = sum(timing.num_disturbed for timing in timings)
         num_samples = num_disturbed + sum(timing.num_samples for timing in timings)
         for line in summary(found.residuals):
             console.print(line)
         console.print(f"{num_disturbed / num_samples:.0%} of {num_samples} timed steps left out: disturbed by others")
-        if loop.others_share > MAX_OTHERS_SHARE:
+        disturbed = [name for name, state in machines.items() if not is_quiet(state, known)]
+        if disturbed:
             console.print(
-                f"other programs took {loop.others_share:.0%} of a core while the loop was timed: its constants are "
-                "too slow; measure again when the machine is quiet",
+                f"the machine was not quiet during: {', '.join(disturbed)}; the constants may be too slow; measure "
+                "again when it is",
                 soft_wrap=True,
             )
         console.print(f"{self.out / 'profile.json'}", soft_wrap=True)
@@ -92,7 +107,12 @@ class Calibrate:
         )
 
     def _write(
-        self, engine: HFEngine, found: LocalFit, steps: list[Step], timings: list[Timing], others_share: float
+        self,
+        engine: HFEngine,
+        found: LocalFit,
+        steps: list[Step],
+        timings: list[Timing],
+        machines: dict[str, MachineState],
     ) -> None:
         from tetribench.calibrate.figure import draw_residuals
         from tetribench.report.style import drawing, save
@@ -102,7 +122,7 @@ class Calibrate:
             "format": PROFILE_FORMAT,
             "model": engine.model.name,
             "num_busy": self.num_busy,
-            "others_share": others_share,
+            "machine": {name: asdict(state) for name, state in machines.items()},
             "constants": found.constants,
             "engine_by_itself": found.engine,
             "steps": [_measured_step(step, timing) for step, timing in zip(steps, timings, strict=True)],
@@ -112,7 +132,7 @@ class Calibrate:
         write_residuals(found.residuals, self.out / "residuals.csv")
         with drawing():
             title = f"The cost model against {engine.model.name} on this machine"
-            subtitle = f"{self.num_busy} engines at once; a step by itself, and an iteration of the instance loop"
+            subtitle = f"{self.num_busy} engines at once: steps by themselves, and iterations of rehearsed runs"
             save(draw_residuals(found.residuals, title, subtitle), self.out, "residuals")
 
 

@@ -1,6 +1,5 @@
 """A process that times steps on an engine: `python -m tetribench.calibrate.worker`, its `Assignment` on stdin."""
 
-import asyncio
 import os
 import pickle
 import random
@@ -11,7 +10,7 @@ from typing import BinaryIO
 from tetribench.calibrate.copies import copy_bytes_per_s, copy_latency_s, host_bytes_per_s
 from tetribench.calibrate.steps import Step
 from tetribench.calibrate.timer import Assignment, Measured, Sample
-from tetribench.core.clock import WallClock
+from tetribench.core.clock import WallClock, run_real
 from tetribench.engine.base import Engine
 
 NUM_ROUNDS = 3
@@ -24,7 +23,7 @@ def main() -> None:
     os.dup2(2, 1)  # what libraries print goes to the log, not between the answers
     if told.cores:
         os.sched_setaffinity(0, told.cores)
-    asyncio.run(_measure(told, answers))
+    run_real(_measure(told, answers))
 
 
 async def _measure(told: Assignment, answers: BinaryIO) -> None:

@@ -57,6 +57,11 @@ class ColocatedScheduler(PredictsNothing, ABC):
     def num_used_blocks(self) -> int:
         return self._kv.num_used
 
+    @property
+    def lacks_memory(self) -> bool:
+        """Where nothing runs all memory is free, and any request fits."""
+        return False
+
     def receive(self, message: Message, now_s: float) -> None:
         match message:
             case Submit(request, attempt, output_ids):

@@ -34,12 +34,15 @@ class EventKind(StrEnum):
 
     ARRIVED = "arrived"  # client, at the intended arrival; num_prompt_tokens, max_output_tokens, label,
     # sla_class
-    SENT = "sent"  # client, when it was really sent
+    SENT = "sent"  # client, when it was really sent; num_prompt_ids where there are any
     ROUTED = "routed"  # global scheduler; to
     PREDICTED = "predicted"  # prefill instance; low, high, duration_s (of the prediction that it shared with others)
     PREFILL_STARTED = "prefill_started"  # instance; start of the iteration that holds its first chunk
     PREFILL_DONE = "prefill_done"  # instance; its last chunk ended and its first token exists there
-    DISPATCHED = "dispatched"  # prefill instance; to, candidates, low, high, load_age_s
+    DISPATCHED = (
+        "dispatched"  # prefill instance; to, low, high; candidates (of each the load that the dispatcher saw: free
+    )
+    # tokens, heavy and light decodes, age in seconds); num_fitting, where the policy looks for memory
     RESERVED = "reserved"  # decode instance; its admission policy granted the KV blocks; num_blocks
     TRANSFER_STARTED = "transfer_started"  # prefill instance; first byte
     TRANSFER_DONE = "transfer_done"  # prefill instance; last byte, or PREFILL_DONE if later; to, num_bytes,
@@ -63,8 +66,10 @@ class EventKind(StrEnum):
     ITERATION = "iteration"  # instance, at its end; started_s, num_prefill_tokens, num_decode_tokens, num_used_blocks,
     # num_swapped_bytes (out and in); of `requests` the first are its chunks of prompts, the others decode;
     # where there are chunks: chunks (start and number of tokens of each), num_padding_tokens
-    ITERATIONS = "iterations"  # instance, at the end of the last of several that compute the same decodes and nothing
-    # else (virtual time); started_s, ends_s and num_used_blocks of each, num_decode_tokens
+    ITERATIONS = "iterations"  # instance, at the end of the last of several that compute the same decodes, of
+    # `requests`, and nothing else (virtual time); started_s, ends_s and num_used_blocks of each, num_decode_tokens
+    MEMORY_WAIT = "memory_wait"  # instance, when it ends; started_s, from when on there was nothing to run, because
+    # all that is there waits for KV blocks
     TRANSFER = "transfer"  # prefill instance, at the end of one push, perhaps of one layer; started_s, num_bytes, to
 
 

@@ -34,3 +34,8 @@ class InstanceLoad:
     def is_idle(self) -> bool:
         """Nothing waits, nothing runs, and nothing did since the last report."""
         return not self.num_waiting and not self.num_running and self.busy_share == 0.0
+
+
+def heavy_share(num_heavy: int, num_light: int, joins_heavy: bool) -> float:
+    """Share of heavy decodes on an instance once one more, heavy or light, has joined: the interference there."""
+    return (num_heavy + joins_heavy) / (num_heavy + num_light + 1)

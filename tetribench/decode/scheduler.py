@@ -123,6 +123,10 @@ class DecodeScheduler(PredictsNothing):
     def num_used_blocks(self) -> int:
         return self._kv.num_used
 
+    @property
+    def lacks_memory(self) -> bool:
+        return bool(self._asking or self._preempted)
+
     def receive(self, message: Message, now_s: float) -> None:
         self._accepted = None
         match message:

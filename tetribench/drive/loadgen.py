@@ -144,7 +144,8 @@ class Client:
             "sla_class": request.sla_class,
         }
         self._log.record(Event(arrived_s, EventKind.ARRIVED, CLIENT, (request.id,), details))
-        self._record(EventKind.SENT, request.id)
+        sent = {"num_prompt_ids": len(request.prompt_ids)} if request.prompt_ids else {}
+        self._record(EventKind.SENT, request.id, **sent)
         if not self._open:
             self._last_progress_s = self._clock.now()  # an empty system was not stalled, it had nothing to do
         self._open[request.id] = request

@@ -8,8 +8,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 
 @contextmanager
-def progress(console: Console, system: str, num_requests: int) -> Iterator[Callable[[int, int], None]]:
-    """A live line for one system on a terminal, nothing elsewhere; yields what to call with (ended, tokens)."""
+def progress(console: Console, system: str, num_requests: int | None) -> Iterator[Callable[[int, int], None]]:
+    """A live line for one system on a terminal, nothing elsewhere; yields what to call with (ended, tokens).
+
+    `num_requests` is None where nobody knows it before.
+    """
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),

@@ -71,9 +71,13 @@ class EngineInfo:
     num_layers: int = 1
     """A block holds its layers one after the other, all of one size."""
     device: str
+    device_uuid: str | None = None
+    """Of an NVIDIA device, by which its energy is read."""
     dtype: str
     num_parameters: int
     num_devices: int = 1
+    num_sharing: int = 1
+    """Instances that have these devices together."""
     attention: str
     copy_bytes_per_s: float | None = None
     """Speed of a KV copy, where it is a number and not something that happens (a cost model)."""
@@ -222,11 +226,24 @@ class EngineFactory(Protocol):
     def num_blocks(self) -> int:
         """KV blocks that each engine will have; known once it is sized."""
 
+    @property
+    def is_noisy(self) -> bool:
+        """Whether the same work takes it another time when it is done again."""
+
+    def in_slot(self, slot: str) -> "EngineFactory":
+        """This engine for one of several servings of the same requests, whose noise is its own."""
+
     def with_host_memory(self) -> "EngineFactory":
         """This engine with the host memory that swapping needs; an engine that is not asked takes none.
 
         Raises ValueError, naming the option, where that memory is nothing or more than there is.
         """
 
-    def build(self, clock: Clock, core: int | None) -> Engine:
-        """Make the engine in this process; `core` is the device index or, on CPU, of no effect."""
+    def shared(self, num_instances: int) -> "EngineFactory":
+        """This engine as one of `num_instances` on one device, each with its part of what one alone would have for KV.
+
+        Raises ValueError where a device cannot be shared so.
+        """
+
+    def build(self, clock: Clock, device: int | None) -> Engine:
+        """Make the engine in this process; `device` counts those of a system and, on CPU, is of no effect."""

@@ -14,7 +14,7 @@ class CostModel:
         compute = (sqrt(prompt * max(prompt, saturation)) + decode) / flops_per_s + scores / attention_flops_per_s
         seconds = (memory^p + compute^p)^(1/p)
                   + KV read / kv_bytes_per_s + per_prompt_s a chunk + per_sequence_s a decode
-                  + all-reduces + per_iteration_s
+                  + batching_s of more than one token + all-reduces + per_iteration_s
 
     `prompt` and `decode` are floating-point operations of their tokens; `saturation` those of `saturation_tokens`
     prompt tokens. Below it the device computes prompts at a rate that grows with the square root of their number, as
@@ -39,6 +39,7 @@ class CostModel:
         self._memory = (hardware.overhead_s + weight_bytes / hardware.bytes_per_s) ** self._power
         self._key_s = kv_bytes_per_token / hardware.kv_bytes_per_s
         self._per_prompt_s = hardware.per_prompt_s
+        self._batching_s = hardware.batching_s
         # after attention and after the feed-forward network
         num_all_reduces = 2 * shape.num_layers
         self._always_s = num_all_reduces * hardware.all_reduce_s + hardware.per_iteration_s
@@ -56,17 +57,19 @@ class CostModel:
         num_context_tokens = sum([one.request.num_prompt_tokens + len(one.output_ids) for one in batch.decode])
         prompt_s = num_tokens * self._token_s
         prompts_s = sqrt(prompt_s * max(prompt_s, self._saturation_s)) + num_scores * self._score_s
+        num_rows = num_tokens + len(batch.decode)
         return (
-            self._seconds(len(batch.decode), num_context_tokens + num_keys_read, prompts_s)
+            self._seconds(num_rows, len(batch.decode), num_context_tokens + num_keys_read, prompts_s)
             + len(batch.prefill) * self._per_prompt_s
             + num_tokens * self._row_s
         )
 
     def decode_seconds(self, num_sequences: int, num_context_tokens: int) -> float:
         """Predicted duration of a batch of decodes alone, which read `num_context_tokens` in all; as `seconds` says."""
-        return self._seconds(num_sequences, num_context_tokens, 0.0)
+        return self._seconds(num_sequences, num_sequences, num_context_tokens, 0.0)
 
-    def _seconds(self, num_decodes: int, num_keys_read: int, prompts_s: float) -> float:
+    def _seconds(self, num_rows: int, num_decodes: int, num_keys_read: int, prompts_s: float) -> float:
+        always_s = self._always_s + self._batching_s if num_rows > 1 else self._always_s
         compute_s = prompts_s + num_decodes * self._token_s
         roofline_s: float = (self._memory + compute_s**self._power) ** self._root
-        return roofline_s + num_keys_read * self._key_s + num_decodes * self._per_sequence_s + self._always_s
+        return roofline_s + num_keys_read * self._key_s + num_decodes * self._per_sequence_s + always_s

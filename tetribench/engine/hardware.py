@@ -9,7 +9,8 @@ class Hardware:
 
     Time: `overhead_s` of an iteration and `per_iteration_s` from one to the next; `bytes_per_s` for weights and
     `kv_bytes_per_s` for keys and values (by default the same); `flops_per_s` and `attention_flops_per_s` of prompts (by
-    default the same); `roofline_power`, `saturation_tokens`, `per_prompt_s` and `per_sequence_s`.
+    default the same); `roofline_power`, `saturation_tokens`, `per_prompt_s` and `per_sequence_s`; and `batching_s`,
+    which an iteration of a single token does without: it multiplies matrices by a vector, and pads nothing.
 
     Tensor parallelism: the constants are those of `constants_of` devices together, which share their work. An instance
     of another number, `num_devices`, has as many times their memory, bandwidths and rates, and pays for the two
@@ -22,6 +23,11 @@ class Hardware:
     sets none, `host_bytes_per_s` that of a copy to or from host memory, for what is swapped.
 
     Beside the device: `message_s` from one process to another, and `copy_latency_s` a push of KV, whatever its size.
+
+    `wake_s` is what an iteration takes more that finds its instance idle: its caches were used by others meanwhile.
+
+    `beside_slowdown` is how many times as long an iteration takes while another instance of the same machine computes:
+    cores share caches, memory and the processes that serve them. Without it, instances do not feel each other.
 
     `co_run_slowdown` is by how much an iteration and a prediction of response lengths slow each other down while both
     run; without it the profile knows nothing of predictors, and predictions take no time.
@@ -48,6 +54,8 @@ class Hardware:
         per_iteration_s: float = 0.0,
         per_prompt_s: float = 0.0,
         per_sequence_s: float = 0.0,
+        batching_s: float = 0.0,
+        wake_s: float = 0.0,
         all_reduce_s: float | None = None,
         all_reduce_bytes_per_s: float | None = None,
         copy_bytes_per_s: float,
@@ -56,6 +64,7 @@ class Hardware:
         copy_latency_s: float = 0.0,
         bytes_per_value: int = 2,
         kv_memory_gib: float | None = None,
+        beside_slowdown: float | None = None,
         co_run_slowdown: float | None = None,
         fitted_prefill_tokens: int | None = None,
         fitted_sequences: int | None = None,
@@ -85,14 +94,17 @@ class Hardware:
             per_iteration_s=per_iteration_s,
             per_prompt_s=per_prompt_s,
             per_sequence_s=per_sequence_s,
+            batching_s=batching_s,
+            wake_s=wake_s,
             all_reduce_s=all_reduce_s,
             message_s=message_s,
             copy_latency_s=copy_latency_s,
         )
         if roofline_power < 1:
             raise ValueError(f"hardware.roofline_power={roofline_power}: must be at least 1")
-        if co_run_slowdown is not None and co_run_slowdown < 1:
-            raise ValueError(f"hardware.co_run_slowdown={co_run_slowdown}: must be at least 1, or null")
+        for option, slowdown in {"beside_slowdown": beside_slowdown, "co_run_slowdown": co_run_slowdown}.items():
+            if slowdown is not None and slowdown < 1:
+                raise ValueError(f"hardware.{option}={slowdown}: must be at least 1, or null")
         knows_all_reduce = all_reduce_s is not None and all_reduce_bytes_per_s is not None and constants_of == 1
         if num_devices != constants_of and not (knows_all_reduce and num_devices <= LARGEST_NUM_DEVICES):
             legal = f"1 to {LARGEST_NUM_DEVICES}" if knows_all_reduce else f"{constants_of}, as measured"
@@ -112,6 +124,8 @@ class Hardware:
         self.per_iteration_s = per_iteration_s
         self.per_prompt_s = per_prompt_s
         self.per_sequence_s = per_sequence_s
+        self.batching_s = batching_s
+        self.wake_s = wake_s
         self.all_reduce_s = all_reduce_s if all_reduce_s is not None and share > 1 else 0.0
         self.all_reduce_s_per_byte = (
             2.0 * (num_devices - 1) / num_devices / all_reduce_bytes_per_s
@@ -124,6 +138,7 @@ class Hardware:
         self.copy_latency_s = copy_latency_s
         self.bytes_per_value = bytes_per_value
         self.kv_memory_gib = kv_memory_gib
+        self.beside_slowdown = beside_slowdown
         self.co_run_slowdown = co_run_slowdown
         largest = {
             "prefill_tokens": fitted_prefill_tokens,

@@ -2,14 +2,18 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tetribench.engine.hardware import Hardware
 
-PROFILE_FORMAT = 1
+PROFILE_FORMAT = 2
 
 
 class LocalProfile(Hardware):
-    """The constants in the file `path`, which `task=calibrate` wrote."""
+    """The constants in the file `path`, which `task=calibrate` wrote.
+
+    `machines` says what the machine did while they were measured, by what was: the fields of `MachineState`.
+    """
 
     def __init__(self, *, path: str = "reports/local/profile.json") -> None:
         if not Path(path).is_file():
@@ -22,3 +26,4 @@ class LocalProfile(Hardware):
             raise ValueError(f"hardware.path={path}: not a profile of this version; write it anew with task=calibrate")
         super().__init__(**profile["constants"])
         self.model_name: str = profile["model"]
+        self.machines: dict[str, dict[str, Any]] = profile["machine"]

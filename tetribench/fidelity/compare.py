@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
+from tetribench.calibrate.batches import recorded_batches
+from tetribench.calibrate.watch import calibrated_in
 from tetribench.core.events import Event, EventKind
 from tetribench.engine.cost_engine import CostModelFactory
 from tetribench.engine.cost_model import CostModel
 from tetribench.experiment import Setup
-from tetribench.fidelity.batches import recorded_batches
 from tetribench.fidelity.recording import Recording
 from tetribench.fidelity.replay import Pace, Record, replay
 from tetribench.fidelity.rows import (
@@ -44,7 +45,7 @@ def compare(setup: Setup, requests: RequestSet, recording: Recording) -> list[Ro
     summaries = {source: measure(recording.system, events, setup.slo).summary for source, events in runs.items()}
     return [
         *value_rows(summaries),
-        *machine_rows(recording.machine),
+        *machine_rows(recording.machine, recording.num_attempts, calibrated_in(hardware)),
         *step_rows(batches, predicted_s, hardware),
     ]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from tetribench.fidelity.machine import MachineState, is_quiet
+from tetribench.calibrate.watch import MachineState, is_quiet
 from tetribench.fidelity.rows import MACHINE, MEASURED, OVERHEADS, RESOURCES, STEPS, VIRTUAL
 from tetribench.metrics.compare import OVERALL
 from tetribench.metrics.intervals import ratio_interval
@@ -155,9 +155,11 @@ def run_table(rows: pd.DataFrame) -> pd.DataFrame:
     names = facts["metric"].where(facts["statistic"] == "value", facts["metric"] + "_" + facts["statistic"])
     table = facts.assign(fact=names).pivot_table(index=["seed", "system"], columns="fact", values=MEASURED, sort=False)
     table = table.reset_index().rename_axis(columns=None)
-    states = [
-        MachineState(*own)
-        for own in table.reindex(columns=["probe_before_s", "probe_after_s", "other_cores"]).itertuples(index=False)
-    ]
-    fastest_s = min(min(state.probe_before_s, state.probe_after_s) for state in states)
-    return table.assign(quiet=["yes" if is_quiet(state, fastest_s) else "no" for state in states])
+    states = _states(table, "")
+    known = states + (_states(table, "calibration_") if "calibration_probe_median_s" in table else [])
+    return table.assign(quiet=["yes" if is_quiet(state, known) else "no" for state in states])
+
+
+def _states(runs: pd.DataFrame, prefix: str) -> list[MachineState]:
+    columns = [f"{prefix}{name}" for name in ("other_cores", "probe_median_s", "probe_p90_s")]
+    return [MachineState(*own) for own in runs.reindex(columns=columns).itertuples(index=False)]

@@ -16,7 +16,12 @@ from tetribench.report.style import INK, Look, Margins, label, legend, new_figur
 POINTS = {"ttft_s": "Mean TTFT (s)", "jct_s": "Mean JCT (s)"}
 BAND = 0.05
 """Drawn around equality."""
+MAX_PART = 0.5
+"""Of a cause's share of the measured mean. The replay that parts the causes computes the recorded batches, whatever has
+arrived meanwhile: what its iterations take too long adds up over the run, and where requests hardly wait, as in a mean
+TTFT of some iterations, soon outweighs everything. Larger parts say nothing, and are not shown."""
 PARTS = {"steps": "iterations", "overheads": "in between", "decisions": "other decisions"}
+SHARES = "% of the measured mean"
 STAGE_NAMES = {
     "send_delay_s": "send delay",
     "route_s": "routing",
@@ -45,8 +50,8 @@ class FidelityFigure:
         looks = system_looks(systems, systems[-1])
         num_seeds = table["seed"].nunique()
         subtitle = f"{num_seeds} seeds; {calibration(table)}; {quietness(table)}"
-        margins = Margins(left=0.7, top=1.0, wspace=1.15, hspace=0.8)
-        figure, grid = new_figure(self.title, subtitle, 4.6, margins=margins, num_rows=2, num_columns=3)
+        margins = Margins(left=0.7, top=1.0, wspace=1.15, hspace=0.9)
+        figure, grid = new_figure(self.title, subtitle, 4.7, margins=margins, num_rows=2, num_columns=3)
         errors = error_table(table)
         errors, stages = errors[errors["statistic"] == "mean"], stage_table(table)
         for (metric, title), panels in zip(POINTS.items(), grid, strict=True):
@@ -58,8 +63,11 @@ class FidelityFigure:
                 own.reindex([stage for stage in STAGE_NAMES if stage in own.index]).rename(STAGE_NAMES),
                 looks,
             )
-            parts = errors[errors["metric"] == metric].set_index("system")[list(PARTS)].T
-            _bars(panels[2], parts.rename(PARTS), looks)
+            parts = errors[errors["metric"] == metric].set_index("system")[list(PARTS)]
+            is_parted = (parts.abs() <= MAX_PART).all(axis="columns")
+            _bars(panels[2], parts.where(is_parted, axis="index").T.rename(PARTS), looks)
+            if not is_parted.all():
+                label(panels[2], x=f"{SHARES}\n{', '.join(parts.index[~is_parted])}: cannot be parted")
             panels[1].set_title("Its error by stage")
             panels[2].set_title("Its error by cause")
         marks = [
@@ -90,20 +98,24 @@ def calibration(table: pd.DataFrame) -> str:
 def quietness(table: pd.DataFrame) -> str:
     """Whether real time was measured undisturbed."""
     runs = run_table(table)
-    num_quiet = int((runs["quiet"] == "yes").sum())
+    num_quiet, num_attempts = int((runs["quiet"] == "yes").sum()), int(runs["num_attempts"].sum())
+    kept = f" (the quietest of {num_attempts} attempts)" if num_attempts > len(runs) else ""
     if num_quiet == len(runs):
-        return "machine quiet in all runs"
+        return f"machine quiet in all runs{kept}"
     worst = f", others took up to {runs['other_cores'].max():.2f} cores" if "other_cores" in runs else ""
-    return f"machine NOT QUIET in {len(runs) - num_quiet} of {len(runs)} runs{worst}"
+    return f"machine NOT QUIET in {len(runs) - num_quiet} of {len(runs)} runs{kept}{worst}"
 
 
 def _bounded(row: dict[Any, Any]) -> str:
     name = POINTS[str(row["metric"])].partition(" (")[0]
     verdict = "within" if row["within_bounds"] == "yes" else "NOT within"
+    parts = [row[part] for part in PARTS]
+    causes = ": {:+.1%} by the time of iterations, {:+.1%} by what passes between them, {:+.1%} by other decisions."
+    if any(abs(part) > MAX_PART for part in parts):
+        causes = "; its causes cannot be parted."
     return (
         f"{row['system']}: {name} is off by {row['size_median']:.1%} (median over the seeds), {row['size_p90']:.1%} "
-        f"(p90): {verdict} the bounds. On average {row['error']:+.1%}: {row['steps']:+.1%} by the time of iterations, "
-        f"{row['overheads']:+.1%} by what passes between them, {row['decisions']:+.1%} by other decisions."
+        f"(p90): {verdict} the bounds. On average {row['error']:+.1%}{causes.format(*parts)}"
     )
 
 
@@ -141,4 +153,4 @@ def _bars(panel: Axes, shares: pd.DataFrame, looks: dict[str, Look]) -> None:
     panel.set_yticks(range(len(shares)), list(shares.index))
     panel.set_ylim(len(shares) - 0.5, -0.5)
     panel.grid(visible=False, axis="y")
-    label(panel, x="% of the measured mean")
+    label(panel, x=SHARES)

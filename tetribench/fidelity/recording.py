@@ -3,25 +3,25 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from tetribench.calibrate.watch import MachineState
 from tetribench.core.events import Event
-from tetribench.fidelity.machine import MachineState
 from tetribench.metrics.log import encode_event, read_events
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One real run of `system`, and what is known of the machine meanwhile."""
+    """One real run of `system`, the quietest of `num_attempts`, and what is known of the machine meanwhile."""
 
     system: str
     seed: int
     events: list[Event]
     machine: MachineState
     created: str
+    num_attempts: int = 1
 
 
 class Recordings:
@@ -39,19 +39,22 @@ class Recordings:
         if facts["made_of"] != _digest(what):
             return None
         events = read_events(self._events(system, seed))
-        return Recording(system, seed, events, MachineState(**facts["machine"]), facts["created"])
+        machine = MachineState(**facts["machine"])
+        return Recording(system, seed, events, machine, facts["created"], facts["num_attempts"])
 
-    def save(
-        self, system: str, seed: int, what: Mapping[str, Any], events: list[Event], machine: MachineState
-    ) -> Recording:
+    def save(self, recording: Recording, what: Mapping[str, Any]) -> None:
         """The facts come last, so that one that is there is whole."""
+        system, seed = recording.system, recording.seed
         self._folder.mkdir(parents=True, exist_ok=True)
         self._facts(system, seed).unlink(missing_ok=True)
-        self._events(system, seed).write_bytes(b"".join(map(encode_event, events)))
-        created = datetime.now(UTC).isoformat(timespec="seconds")
-        facts = {"made_of": _digest(what), "created": created, "machine": asdict(machine)}
+        self._events(system, seed).write_bytes(b"".join(map(encode_event, recording.events)))
+        facts = {
+            "made_of": _digest(what),
+            "created": recording.created,
+            "num_attempts": recording.num_attempts,
+            "machine": asdict(recording.machine),
+        }
         self._facts(system, seed).write_text(json.dumps(facts, indent=1) + "\n")
-        return Recording(system, seed, events, machine, created)
 
     def log_folder(self, system: str, seed: int) -> Path:
         """Where the processes of a run print to."""

@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from tetribench.calibrate.batches import RecordedBatch
 from tetribench.core.events import Event, EventKind
-from tetribench.fidelity.batches import RecordedBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +93,13 @@ class _Times:
         """When a request could be decoded by another instance than the one that prefilled it."""
         self.yielded_s: dict[int, list[float]] = defaultdict(list)
 
+    def free_s(self, instance: str) -> float:
+        """When the last iteration of an instance has ended."""
+        return self._free_s.get(instance, 0.0)
+
     def earliest(self, batch: RecordedBatch) -> float:
         """When everything that the iteration needs is there."""
-        ready_s = [self._free_s.get(batch.instance, 0.0)]
+        ready_s = [self.free_s(batch.instance)]
         for id in batch.requests:
             holder = self._holders.get(id)
             if holder is None:
@@ -169,6 +173,9 @@ def _edges(record: Record, times: _Times) -> list[Event]:
     made = []
     for event in record.events:
         if event.kind in _DELIVERED:
+            continue
+        if event.kind is EventKind.INSTANCE_STOPPED:  # not before its last iteration
+            made.append(replace(event, time_s=max(event.time_s, times.free_s(event.source))))
             continue
         shift_s = 0.0
         if event.requests and event.kind not in _BEFORE:

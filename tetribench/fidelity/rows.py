@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from tetribench.calibrate.batches import RecordedBatch, are_woken, beside_seconds
+from tetribench.calibrate.watch import MachineState
 from tetribench.engine.cost_model import CostModel
 from tetribench.engine.hardware import Hardware
-from tetribench.fidelity.batches import RecordedBatch
-from tetribench.fidelity.machine import MachineState
 from tetribench.metrics.compare import OVERALL, Summary
 
 MEASURED, STEPS, OVERHEADS, VIRTUAL = "measured", "steps", "overheads", "virtual"
@@ -68,9 +68,13 @@ def _values(summary: Summary) -> dict[Key, float]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def machine_rows(state: MachineState) -> list[Row]:
-    """What is known of the machine, under the name of the fact."""
-    return [_fact(name, "value", value) for name, value in asdict(state).items() if value is not None]
+def machine_rows(state: MachineState, num_attempts: int, calibrated: Sequence[MachineState]) -> list[Row]:
+    """What is known of the machine, under the name of the fact: in the run, and in the calibration at its quietest."""
+    facts = {**asdict(state), "num_attempts": num_attempts}
+    if calibrated:
+        facts["calibration_probe_median_s"] = min(one.probe_median_s for one in calibrated)
+        facts["calibration_probe_p90_s"] = min(one.probe_p90_s for one in calibrated)
+    return [_fact(name, "value", value) for name, value in facts.items() if value is not None]
 
 
 def step_rows(batches: Sequence[RecordedBatch], predicted_s: Sequence[float], hardware: Hardware) -> list[Row]:
@@ -94,11 +98,15 @@ def _fact(metric: str, statistic: str, value: float) -> Row:
 
 
 def predicted_seconds(batches: Sequence[RecordedBatch], cost: CostModel, hardware: Hardware) -> list[float]:
-    """Of each iteration by itself: what was swapped before it is in it, what passes until the next one is not."""
+    """Of each iteration as it was, with what was swapped before it, an instance that was idle and others beside it;
+    without what passes until the next one."""
+    beside_share = 1.0 - 1.0 / (hardware.beside_slowdown or 1.0)
     return [
         batch.num_swapped_bytes / hardware.host_bytes_per_s
         + (cost.seconds(batch.batch()) - hardware.per_iteration_s if batch.chunks or batch.decodes else 0.0)
-        for batch in batches
+        + beside_s * beside_share
+        + is_woken * hardware.wake_s
+        for batch, beside_s, is_woken in zip(batches, beside_seconds(batches), are_woken(batches), strict=True)
     ]
 
 

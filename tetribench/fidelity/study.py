@@ -1,21 +1,26 @@
 """The experiment: real runs, their twins in virtual time, and replays of what the real runs decided."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich.console import Console
 
+from tetribench.calibrate.watch import MachineState, calibrated_in, is_quiet, quietest, watched
 from tetribench.core.events import EventLog
 from tetribench.drive.progress import progress
 from tetribench.engine.base import EngineFactory
+from tetribench.engine.cost_engine import CostModelFactory
+from tetribench.engine.hardware import Hardware
 from tetribench.experiment import Composed, Prepared, Setup, prepare, serve
 from tetribench.fidelity.compare import compare
 from tetribench.fidelity.errors import error_table, in_short, ratio_table, run_table, stage_table
 from tetribench.fidelity.figure import FidelityFigure
-from tetribench.fidelity.machine import watched
 from tetribench.fidelity.recording import Recording, Recordings
 from tetribench.instance.runtime import Runtime
 from tetribench.report.terminal import frame_table
@@ -27,17 +32,18 @@ class Redo(Enum):
 
     nothing = "nothing"
     disturbed = "disturbed"
-    """Those during which other programs worked."""
+    """Those during which the machine was not quiet."""
     everything = "everything"
 
-    def asks_for(self, recording: Recording) -> bool:
-        return self is Redo.everything or (self is Redo.disturbed and recording.machine.is_disturbed)
+    def asks_for(self, recording: Recording, known: Sequence[MachineState]) -> bool:
+        return self is Redo.everything or (self is Redo.disturbed and not is_quiet(recording.machine, known))
 
 
 class Fidelity(Study):
     """Every system with every one of `seeds`: on `engine` in `runtime`, and then in virtual time as composed.
 
-    Real runs are kept in `recordings`; `redo` says which are repeated of those that are there already.
+    Real runs are kept in `recordings`; `redo` says which are repeated of those that are there already. A run during
+    which the machine was not quiet is measured again, at most `attempts` times in all; the quietest is kept.
     """
 
     def __init__(
@@ -50,6 +56,7 @@ class Fidelity(Study):
         recordings: str = "reports/runs/fidelity",
         seeds: list[int] | None = None,
         redo: Redo = Redo.nothing,
+        attempts: int = 3,
     ) -> None:
         super().__init__(name=name, figure=FidelityFigure(), out=out)
         self.engine = engine
@@ -57,17 +64,16 @@ class Fidelity(Study):
         self.recordings = Recordings(Path(recordings))
         self.seeds = list(range(5)) if seeds is None else seeds
         self.redo = redo
+        self.attempts = attempts
+        if attempts < 1:
+            raise ValueError(f"task.attempts={attempts}: must be at least 1")
         if len(set(self.seeds)) < 2:
             raise ValueError(f"task.seeds={self.seeds}: an interval needs at least 2 different seeds")
 
     def rows(self, composed: Composed, console: Console) -> pd.DataFrame:
         setups = {seed: composed.variant({"seed": seed}).setup() for seed in self.seeds}
         prepared = {seed: self._prepare(setup) for seed, setup in setups.items()}
-        recorded: dict[tuple[int, str], Recording] = {}
-        for number, (seed, setup) in enumerate(setups.items()):
-            systems = list(setup.systems)
-            for system in systems if number % 2 == 0 else reversed(systems):  # what drifts, drifts for all alike
-                recorded[seed, system] = self._record(setup, prepared[seed], system, console)
+        recorded = self._recorded(setups, prepared, console)
         return pd.DataFrame(
             [
                 {"seed": seed, "system": system, **row}
@@ -76,6 +82,37 @@ class Fidelity(Study):
                 for row in compare(setup, prepared[seed].requests, recorded[seed, system])
             ]
         )
+
+    def _recorded(
+        self, setups: dict[int, Setup], prepared: dict[int, Prepared], console: Console
+    ) -> dict[tuple[int, str], Recording]:
+        """By seed and system, from disk or measured now."""
+        made_of = {
+            (seed, system): self._made_of(setup, prepared[seed], system)
+            for seed, setup in setups.items()
+            for system in setup.systems
+        }
+        found = {key: self.recordings.load(key[1], key[0], what) for key, what in made_of.items()}
+        known = [state for setup in setups.values() for state in calibrated_in(_hardware(setup))]
+        known += [one.machine for one in found.values() if one is not None]
+        recorded: dict[tuple[int, str], Recording] = {}
+        for number, (seed, setup) in enumerate(setups.items()):
+            systems = list(setup.systems)
+            for system in systems if number % 2 == 0 else reversed(systems):  # what drifts, drifts for all alike
+                key, title, there = (seed, system), f"{system}, seed {seed}", found[seed, system]
+                if there is not None and not self.redo.asks_for(there, known):
+                    console.print(f"{title}: recorded at {there.created}", highlight=False)
+                    recorded[key] = there
+                    continue
+                already = [there] if there is not None and self.redo is Redo.disturbed else []
+                measure = partial(self._measure, setup, prepared[seed], system, console)
+                best, num_attempts = quietest(measure, self.attempts, known, already)
+                num_attempts += sum(one.num_attempts for one in already)
+                if not is_quiet(best.machine, known):
+                    console.print(f"{title}: not quiet in {num_attempts} attempts; the quietest is kept")
+                recorded[key] = replace(best, num_attempts=num_attempts)
+                self.recordings.save(recorded[key], made_of[key])
+        return recorded
 
     def _prepare(self, setup: Setup) -> Prepared:
         """For the real runs. Raises ValueError where the two kinds of run could not be compared."""
@@ -90,18 +127,12 @@ class Fidelity(Study):
             )
         return prepared
 
-    def _record(self, setup: Setup, prepared: Prepared, system: str, console: Console) -> Recording:
-        what = self._made_of(setup, prepared, system)
-        found = self.recordings.load(system, setup.seed, what)
-        title = f"{system}, seed {setup.seed}"
-        if found is not None and not self.redo.asks_for(found):
-            console.print(f"{title}: recorded at {found.created}", highlight=False)
-            return found
+    def _measure(self, setup: Setup, prepared: Prepared, system: str, console: Console) -> Recording:
         real, log = replace(setup, engine=self.engine, runtime=self.runtime), EventLog()
-        with watched() as machine, progress(console, title, len(prepared.requests.requests)) as on_progress:
-            logs = self.recordings.log_folder(system, setup.seed)
+        logs, num_requests = self.recordings.log_folder(system, setup.seed), len(prepared.requests.requests)
+        with watched() as machine, progress(console, f"{system}, seed {setup.seed}", num_requests) as on_progress:
             serve(real, system, prepared, log, logs, lambda facts: None, on_progress)
-        return self.recordings.save(system, setup.seed, what, log.events, machine)
+        return Recording(system, setup.seed, log.events, machine, datetime.now(UTC).isoformat(timespec="seconds"))
 
     def _made_of(self, setup: Setup, prepared: Prepared, system: str) -> dict[str, Any]:
         """All options that the real run depends on, and its requests."""
@@ -130,3 +161,8 @@ class Fidelity(Study):
         for sentence in finding.readings:
             console.print(sentence, highlight=False)
         console.print(f"{png}", soft_wrap=True)
+
+
+def _hardware(setup: Setup) -> Hardware:
+    assert isinstance(setup.engine, CostModelFactory), "virtual time has no other engine"
+    return setup.engine.hardware

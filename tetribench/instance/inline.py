@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from tetribench.core.clock import Clock
 from tetribench.core.messages import Broken, Message, Peers, Progress, Ready, Stop
 from tetribench.engine.base import Engine, LengthPredictor, with_predictor
+from tetribench.engine.cost_engine import CostModelEngine
+from tetribench.engine.shared_device import SharedDevice
 from tetribench.instance.launch import InstanceFailed, InstanceSpec
 from tetribench.instance.loop import InstanceLoop
 from tetribench.instance.post import CONTROL
@@ -39,6 +41,7 @@ class InlineLauncher:
         self._on_their_way: set[asyncio.Task[None]] = set()
         self._instances: dict[str, _Instance] = {}
         self._handles: dict[str, bytes] = {}
+        self._devices: dict[int, SharedDevice] = {}
         self._open: list[_Instance] = []
         """All that were built, whatever became of them, until `stop` closes them."""
         self._sent: deque[tuple[str, Message]] = deque()
@@ -63,7 +66,8 @@ class InlineLauncher:
         return ready
 
     async def _build(self, spec: InstanceSpec) -> Ready:
-        engine = spec.engine.build(self._clock, spec.index)
+        engine = spec.engine.build(self._clock, spec.device)
+        self._place(engine, spec.device)
         link = link_for(engine, spec.link, self._clock)
         await link.open()
         predictor = spec.predictor.build(engine, self._clock, None)
@@ -83,6 +87,17 @@ class InlineLauncher:
         self._open.append(self._instances[spec.name])
         self._handles[spec.name] = link.handle()
         return Ready(spec.name, spec.facts(info), link.handle())
+
+    def _place(self, engine: Engine, device: int) -> None:
+        """A cost model on the device of another one shares its time, and one beside others may feel them; what computes
+        finds its machine occupied anyway."""
+        if not isinstance(engine, CostModelEngine):
+            return
+        if device in self._devices:
+            engine.device.share(self._devices[device])
+        elif self._devices and engine.device.beside_slowdown > 1.0:
+            engine.device.stand_beside(next(iter(self._devices.values())))
+        self._devices.setdefault(device, engine.device)
 
     def _begin(self, name: str) -> None:
         instance = self._instances[name]

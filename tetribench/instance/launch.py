@@ -13,13 +13,15 @@ from tetribench.kv.links import Medium
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceSpec:
-    """Everything an instance is made of, light and picklable. `index` counts the instances of a system from 0.
+    """Everything an instance is made of, light and picklable. `index` counts the instances of a system from 0, and
+    `device` its devices, one of which several instances may have.
 
     `schedulers` has one for each role that it can have; `role` is the first.
     """
 
     name: str
     index: int
+    device: int
     role: Role
     schedulers: dict[Role, SchedulerFactory]
     engine: EngineFactory

@@ -78,6 +78,8 @@ class InstanceLoop:
         """The iterations in flight, where these are several."""
         self._drain: Drain | None = None
         self._notified_s = 0.0
+        self._is_idle = False
+        self._lacks_memory_from_s: float | None = None
         self._lost: set[str] = set()
 
     def receive(self, message: Message) -> None:
@@ -145,6 +147,8 @@ class InstanceLoop:
                 has_run = await self._in_turn(self._run_next_batch())
             if not has_run:
                 self._work.clear()
+                self._is_idle = True
+                self._flush()
                 await self._work.wait()
         await self.settle()
 
@@ -160,6 +164,7 @@ class InstanceLoop:
         batch = self.scheduler.next_batch(self._clock.now())
         started_s = self._clock.now()
         num_used_blocks = self.scheduler.num_used_blocks
+        self._is_idle = batch is None
         self._flush()  # before the engine runs, which may fail
         if batch is None:
             return False
@@ -211,7 +216,9 @@ class InstanceLoop:
 
     def _stop(self) -> None:
         self._is_stopping = True
+        self._is_idle = False
         self._deliver()
+        self._flush()
         if self._ahead is not None:
             self._ahead.stop()
 
@@ -331,8 +338,20 @@ class InstanceLoop:
             self._busy_s, reported_s = 0.0, now_s
             await self._clock.sleep(self._report_period_s)
 
+    def _note_memory(self) -> None:
+        """Record for how long there was nothing to run for want of memory, once that has ended."""
+        lacks_memory = self._is_idle and self.scheduler.lacks_memory
+        from_s, now_s = self._lacks_memory_from_s, self._clock.now()
+        if lacks_memory == (from_s is not None):
+            return
+        self._lacks_memory_from_s = now_s if lacks_memory else None
+        if from_s is not None and now_s > from_s:
+            event = Event(now_s, EventKind.MEMORY_WAIT, self.name, (), {"started_s": from_s})
+            self.scheduler.outbox.events.append(event)
+
     def _flush(self) -> bool:
         """Carry out what the scheduler has written into its outbox; whether there was anything."""
+        self._note_memory()
         outbox = self.scheduler.outbox
         has_any = bool(outbox.outputs or outbox.events or outbox.runs or outbox.messages or outbox.pushes)
         if outbox.outputs or outbox.events or outbox.runs:

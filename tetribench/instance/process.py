@@ -1,4 +1,4 @@
-"""Each instance in its own process on this machine, pinned to its own share of the cores."""
+"""Each instance in its own process on this machine, pinned to its device's share of the cores."""
 
 import asyncio
 import os
@@ -39,7 +39,8 @@ class ProcessLauncher:
         self._mail = Mail(self._mail_folder, CONTROL)
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._num_initial = 1
+        self._num_devices = 1
+        self._has_shared_devices = False
         self._ready: dict[str, Ready] = {}
         self._starting: dict[str, asyncio.Future[Ready]] = {}
         self._leaving: set[str] = set()
@@ -49,7 +50,8 @@ class ProcessLauncher:
 
     async def start(self, specs: list[InstanceSpec], on_message: Callable[[Message], None]) -> dict[str, Ready]:
         self._on_message = on_message
-        self._num_initial = len(specs)
+        self._num_devices = len({spec.device for spec in specs})
+        self._has_shared_devices = self._num_devices < len(specs)
         self._tasks.append(asyncio.create_task(self._receive_all()))
         self._log_folder.mkdir(parents=True, exist_ok=True)
         for spec in specs:
@@ -83,7 +85,10 @@ class ProcessLauncher:
         self.send(name, Peers({peer: self._ready[peer].link_handle for peer in sorted(peers)}))
 
     async def _start_one(self, spec: InstanceSpec) -> None:
-        cores = cores_of(spec.index % self._num_initial, self._num_initial, sorted(os.sched_getaffinity(0)))
+        available = sorted(os.sched_getaffinity(0))
+        cores = cores_of(spec.device % self._num_devices, self._num_devices, available)
+        if self._has_shared_devices:
+            cores = cores[:1]  # with two cores, two instances would have one each
         self._starting[spec.name] = asyncio.get_running_loop().create_future()
         self._starting[spec.name].add_done_callback(lambda ready: ready.cancelled() or ready.exception())
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}

@@ -91,4 +91,5 @@ class RunAhead:
             "num_decode_tokens": len(self._batch.decode),
             "num_used_blocks": self._num_used_blocks[first : first + len(ends_s)],
         }
-        return Event(ends_s[-1], EventKind.ITERATIONS, source, (), details)
+        requests = tuple([one.request.id for one in self._batch.decode])
+        return Event(ends_s[-1], EventKind.ITERATIONS, source, requests, details)

@@ -1,11 +1,10 @@
 """The combinations of the seams that the user chooses from: which clock, and where the instances live."""
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Protocol
 
-from tetribench.core.clock import Clock, VirtualClock, WallClock, run_virtual
+from tetribench.core.clock import Clock, VirtualClock, WallClock, run_real, run_virtual
 from tetribench.core.garbage import rarely_collected
 from tetribench.engine.hardware import Hardware
 from tetribench.instance.inline import InlineLauncher
@@ -57,7 +56,7 @@ class Inline:
             await main(clock, launcher)
             launcher.check()
 
-        asyncio.run(checked())
+        run_real(checked())
 
 
 class Process:
@@ -85,6 +84,9 @@ class Process:
                 start_timeout_s=self.start_timeout_s,
                 stop_timeout_s=self.stop_timeout_s,
             )
-            await main(clock, launcher)
+            try:
+                await main(clock, launcher)
+            finally:
+                await launcher.stop()  # its sockets too, where `main` came to nothing before anything was started
 
-        asyncio.run(launched())
+        run_real(launched())

@@ -78,6 +78,10 @@ class Scheduler(Protocol):
         """KV blocks held now, for the event log."""
 
     @property
+    def lacks_memory(self) -> bool:
+        """Somebody who is there waits for KV blocks; asked while there is nothing to run."""
+
+    @property
     def is_drained(self) -> bool:
         """It holds nothing, and nothing is on its way to it: the instance could now be something else."""
 

@@ -10,7 +10,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from tetribench.core.clock import WallClock
+from tetribench.core.clock import WallClock, run_real
 from tetribench.core.messages import Broken, Ready
 from tetribench.engine.base import with_predictor
 from tetribench.instance.launch import InstanceSpec
@@ -41,7 +41,7 @@ def main() -> None:
     threading.Thread(target=_die_with_launcher, daemon=True).start()
     if assignment.cores:
         os.sched_setaffinity(0, assignment.cores)
-    asyncio.run(_serve(assignment))
+    run_real(_serve(assignment))
 
 
 def _die_with_launcher() -> None:
@@ -67,7 +67,7 @@ async def _serve(assignment: Assignment) -> None:
 
 async def _run(assignment: Assignment, mail: Mail) -> None:
     spec, clock = assignment.spec, WallClock(assignment.origin_s)
-    engine = spec.engine.build(clock, spec.index)
+    engine = spec.engine.build(clock, spec.device)
     link = link_for(engine, spec.link, clock)
     await link.open()
     predictor = spec.predictor.build(engine, clock, assignment.spare_core)

@@ -1,7 +1,7 @@
 """One system's result as a whole, and several systems side by side against a baseline."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from math import isfinite, nan
 from operator import getitem
@@ -10,8 +10,16 @@ from typing import Any
 import pandas as pd
 
 from tetribench.core.events import Event
+from tetribench.metrics.attribution import attribute
+from tetribench.metrics.audit import Asked, audit
 from tetribench.metrics.changes import change_table
+from tetribench.metrics.clocks import clock_bounds
+from tetribench.metrics.cost import Expenses, class_costs, cost_metrics
+from tetribench.metrics.decisions import decision_summary, decision_table
+from tetribench.metrics.energy import EnergyCounters
 from tetribench.metrics.latency import ITL, METRICS, Better, add_metrics, itl_values, summarise
+from tetribench.metrics.ledger import ledger_summary, ledger_table
+from tetribench.metrics.price import Price
 from tetribench.metrics.resources import PerfPerDollar, Tables, attainment, perf_per_dollar, resource_metrics
 from tetribench.metrics.slo import Slo
 from tetribench.metrics.timeline import (
@@ -25,9 +33,6 @@ from tetribench.metrics.timeline import (
     token_times,
     transfer_table,
 )
-
-SCHEMA_VERSION = 1
-"""Of metrics.json; grows when a reader of an older one would misread it."""
 
 Summary = dict[str, Any]
 OVERALL = "overall"
@@ -45,42 +50,95 @@ class SystemResult:
     iterations: pd.DataFrame
     transfers: pd.DataFrame
     changes: pd.DataFrame
+    ledger: pd.DataFrame
     accounting: Accounting
     summary: Summary
     """Plain values, ready for JSON: `accounting`; `metrics` by class (`overall`, then each label if there are several)
-    and column; `resources` by name; `slo` by SLA class. None where a value is undefined."""
+    and column; `resources` by name; `slo` by SLA class; `ledger` by instance and account; `cost` by class; `decisions`
+    of the dispatchers by name. None where a value is undefined. Where more was known than the events: `audit`,
+    `clocks` and `machine`."""
     slo: Slo
 
+    def lean(self) -> "SystemResult":
+        """The same without what takes most memory and only a picture of this serving would need."""
+        nothing = {name: getattr(self, name).iloc[:0] for name in ("iterations", "transfers", "itl_s")}
+        return replace(self, **nothing)
 
-def measure(system: str, events: Iterable[Event], slo: Slo) -> SystemResult:
-    """All tables and statistics of one system's run."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What is known of a serving beside its events: what was asked, and what the machine did meanwhile."""
+
+    asked: Asked
+    machine: dict[str, Any]
+
+
+NO_PRICE = Price()
+
+
+def measure(
+    system: str,
+    events: Iterable[Event],
+    slo: Slo,
+    price: Price = NO_PRICE,
+    energy: EnergyCounters | None = None,
+    beside: Beside | None = None,
+) -> SystemResult:
+    """All tables and statistics of one system's run; `energy` is what was read meanwhile. With what is known `beside`
+    it, also what validity is judged by."""
     log = EventsByKind(events)
     times = token_times(log)
     requests = add_metrics(request_table(log), times)
     iterations, transfers, changes = iteration_table(log), transfer_table(log), change_table(log)
-    tables = Tables(requests, instance_table(log, iterations, transfers), iterations, transfers, changes, slo)
+    instances = instance_table(log, iterations, transfers)
+    ledger = ledger_table(log, iterations, transfers, instances)
+    paid = attribute(log, requests.index, instances["num_devices"])
+    requests = requests.join(paid.shares)
+    tables = Tables(requests, instances, iterations, transfers, changes, slo)
+    checked = {} if beside is None else _checked(log, requests, times, beside)
+    decisions = decision_summary(decision_table(log))
     del events, log  # they take more memory than all that follows
     itl_s = itl_values(requests, times)
-    accounting = account(requests)
+    accounting, members = account(requests), _members(requests)
+    expenses = Expenses(tables, ledger, price, energy)
+    numbers = resource_metrics(tables) | cost_metrics(expenses)
     summary = {
         "accounting": asdict(accounting),
-        "metrics": _metrics_by_class(requests, itl_s),
-        "resources": {name: _plain(value) for name, value in resource_metrics(tables).items()},
+        "metrics": _metrics_by_class(requests, itl_s, members),
+        "resources": {name: _plain(value) for name, value in numbers.items()},
         "slo": attainment(requests, slo),
+        "ledger": ledger_summary(ledger, paid.unattributed_s),
+        "cost": {
+            name: {key: _plain(value) for key, value in each.items()}
+            for name, each in class_costs(expenses, members).items()
+        },
+        "decisions": decisions,
+        **checked,
     }
     return SystemResult(
-        system, requests, times, itl_s, tables.instances, iterations, transfers, changes, accounting, summary, slo
+        system, requests, times, itl_s, instances, iterations, transfers, changes, ledger, accounting, summary, slo
     )
 
 
-def _metrics_by_class(requests: pd.DataFrame, itl_s: "pd.Series[float]") -> Summary:
-    metrics = {OVERALL: _summaries(requests, itl_s)}
+def _checked(log: EventsByKind, requests: pd.DataFrame, times: TokenTimes, beside: Beside) -> Summary:
+    return {
+        "audit": audit(log, requests, times, beside.asked),
+        "clocks": clock_bounds(requests),
+        "machine": beside.machine,
+    }
+
+
+def _members(requests: pd.DataFrame) -> dict[str, "pd.Index[int]"]:
+    """By class its requests: `overall` all, then each label's if there are several."""
     labels = sorted(requests["label"].unique())
-    if len(labels) > 1:
-        for label in labels:
-            members = requests[requests["label"] == label]
-            metrics[label] = _summaries(members, itl_s[itl_s.index.isin(members.index)])
-    return metrics
+    by_label = {label: requests.index[requests["label"] == label] for label in labels if len(labels) > 1}
+    return {OVERALL: requests.index, **by_label}
+
+
+def _metrics_by_class(
+    requests: pd.DataFrame, itl_s: "pd.Series[float]", members: dict[str, "pd.Index[int]"]
+) -> Summary:
+    return {name: _summaries(requests.loc[own], itl_s[itl_s.index.isin(own)]) for name, own in members.items()}
 
 
 def _summaries(requests: pd.DataFrame, itl_s: "pd.Series[float]") -> Summary:
@@ -94,13 +152,22 @@ def _plain(value: float) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """One row of the comparison: a value of a system's summary, which may depend on the baseline's."""
+    """One row of the comparison: a value of a system's summary, which may depend on the baseline's.
+
+    `of` is the column of the request table that it is the mean of, or a percentile (95), where it is one of these.
+    """
 
     name: str
     title: str
     unit: str
     better: Better
     value: Callable[[Summary, Summary], float | None]
+    of: tuple[str, int | None] | None = None
+
+    @property
+    def has_ratio(self) -> bool:
+        """Counts of requests are compared by eye: most often they are equal or nothing."""
+        return self.unit != "requests"
 
 
 def _at(*path: str) -> Callable[[Summary, Summary], float | None]:
@@ -126,11 +193,11 @@ HEADLINE_PERCENT = 95
 """The tail that a run of twenty requests can show; p99 needs a hundred and stands in the tables by class."""
 
 HEADLINES = (
-    Headline("mean_ttft_s", "Mean TTFT", "s", _LOWER, _at("metrics", OVERALL, "ttft_s", "mean")),
-    Headline("p95_ttft_s", "p95 TTFT", "s", _LOWER, _at("metrics", OVERALL, "ttft_s", "p95")),
-    Headline("mean_tpot_s", "Mean TPOT", "s", _LOWER, _at("metrics", OVERALL, "tpot_s", "mean")),
-    Headline("mean_jct_s", "Mean JCT", "s", _LOWER, _mean_jct),
-    Headline("p95_jct_s", "p95 JCT", "s", _LOWER, _at("metrics", OVERALL, "jct_s", "p95")),
+    Headline("mean_ttft_s", "Mean TTFT", "s", _LOWER, _at("metrics", OVERALL, "ttft_s", "mean"), ("ttft_s", None)),
+    Headline("p95_ttft_s", "p95 TTFT", "s", _LOWER, _at("metrics", OVERALL, "ttft_s", "p95"), ("ttft_s", 95)),
+    Headline("mean_tpot_s", "Mean TPOT", "s", _LOWER, _at("metrics", OVERALL, "tpot_s", "mean"), ("tpot_s", None)),
+    Headline("mean_jct_s", "Mean JCT", "s", _LOWER, _mean_jct, ("jct_s", None)),
+    Headline("p95_jct_s", "p95 JCT", "s", _LOWER, _at("metrics", OVERALL, "jct_s", "p95"), ("jct_s", 95)),
     Headline("makespan_s", "Makespan", "s", _LOWER, _at("resources", "makespan_s")),
     Headline(
         "output_throughput_tokens_per_s",
@@ -146,50 +213,3 @@ HEADLINES = (
     Headline("num_finished", "Finished", "requests", _HIGHER, _at("accounting", "finished")),
     Headline("num_failed", "Failed", "requests", _LOWER, _at("accounting", "failed")),
 )
-
-
-def comparison(results: Sequence[SystemResult], baseline: str) -> pd.DataFrame:
-    """A row for each headline by name; a column for each system, and `<system>/<baseline>` for each of the others.
-
-    NaN where a value, or a ratio to it, is undefined. Raises ValueError when no system is the baseline.
-    """
-    summaries = {result.system: result.summary for result in results}
-    assert len(summaries) == len(results), "two systems have one name"
-    if baseline not in summaries:
-        raise ValueError(f"baseline={baseline}: must be one of the systems measured: {', '.join(summaries)}")
-    index = pd.Index([headline.name for headline in HEADLINES], dtype="object", name="metric")
-    columns = {
-        system: [headline.value(summary, summaries[baseline]) for headline in HEADLINES]
-        for system, summary in summaries.items()
-    }
-    table = pd.DataFrame(columns, index=index, dtype="float64")
-    divisor = table[baseline].where(table[baseline] != 0)
-    for system in summaries:
-        if system != baseline:
-            table[f"{system}/{baseline}"] = table[system] / divisor
-    return table
-
-
-def metrics_document(results: Sequence[SystemResult], baseline: str) -> dict[str, Any]:
-    """The content of metrics.json: plain values, None where undefined."""
-    by_name = comparison(results, baseline).to_dict("index")
-    systems = [result.system for result in results]
-    rows = []
-    for headline in HEADLINES:
-        row = {column: _plain(value) for column, value in by_name[headline.name].items()}
-        rows.append(
-            {
-                "metric": headline.name,
-                "title": headline.title,
-                "unit": headline.unit,
-                "better": headline.better.value,
-                "values": {system: row[system] for system in systems},
-                "ratios": {system: row[f"{system}/{baseline}"] for system in systems if system != baseline},
-            }
-        )
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "baseline": baseline,
-        "systems": {result.system: result.summary for result in results},
-        "comparison": rows,
-    }

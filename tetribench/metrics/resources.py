@@ -57,7 +57,8 @@ class ResourceMetric:
     value: Callable[[Tables], float]
 
 
-def _ratio(numerator: float, denominator: float) -> float:
+def ratio(numerator: float, denominator: float) -> float:
+    """NaN where the denominator is nothing."""
     return numerator / denominator if denominator > 0 else float("nan")
 
 
@@ -66,8 +67,12 @@ def _resource_time(tables: Tables) -> float:
     return float((last_work_s - tables.first_arrival_s).clip(lower=0.0).sum(skipna=False))
 
 
-def _device_seconds(tables: Tables) -> float:
-    return float(tables.instances["num_devices"].sum()) * tables.makespan_s
+def device_seconds(tables: Tables) -> float:
+    """An instance whose start or stop is not known counts as there from the first or to the last."""
+    first_s, last_s = tables.first_arrival_s, tables.last_finish_s
+    from_s = tables.instances["started_s"].fillna(first_s).clip(lower=first_s)
+    to_s = tables.instances["stopped_s"].fillna(last_s).clip(upper=last_s)
+    return float((tables.instances["num_devices"] * (to_s - from_s).clip(lower=0.0)).sum(skipna=False))
 
 
 def _utilisation(tables: Tables) -> float:
@@ -75,7 +80,7 @@ def _utilisation(tables: Tables) -> float:
     ended_s = tables.iterations["ended_s"].clip(upper=tables.last_finish_s)
     started_s = tables.iterations["started_s"].clip(lower=tables.first_arrival_s)
     busy_s = float((ended_s - started_s).clip(lower=0.0).sum())
-    return _ratio(busy_s, len(tables.instances) * tables.makespan_s)
+    return ratio(busy_s, len(tables.instances) * tables.makespan_s)
 
 
 def _num_output_tokens(tables: Tables) -> float:
@@ -114,11 +119,11 @@ def attainment(requests: pd.DataFrame, slo: Slo) -> dict[str, dict[str, float]]:
 
 
 def _goodput(tables: Tables) -> float:
-    return _ratio(num_attained(tables.requests, tables.slo), tables.makespan_s)
+    return ratio(num_attained(tables.requests, tables.slo), tables.makespan_s)
 
 
 def _attained_share(tables: Tables) -> float:
-    return _ratio(num_attained(tables.requests, tables.slo), len(tables.requests))
+    return ratio(num_attained(tables.requests, tables.slo), len(tables.requests))
 
 
 def _kv_share(tables: Tables) -> "pd.Series[float]":
@@ -127,7 +132,7 @@ def _kv_share(tables: Tables) -> "pd.Series[float]":
 
 def _kv_mean(tables: Tables) -> float:
     share, weight = _kv_share(tables), tables.iteration_s
-    return _ratio(float((share * weight).sum()), float(weight[share.notna()].sum()))
+    return ratio(float((share * weight).sum()), float(weight[share.notna()].sum()))
 
 
 def _num_changes(tables: Tables, what: str) -> float:
@@ -142,12 +147,12 @@ def _prediction_accuracy(tables: Tables) -> float:
     predicted = tables.finished.dropna(subset=["predicted_low"])
     low, high = predicted["predicted_low"], predicted["predicted_high"]
     is_right = predicted["num_output_tokens"].ge(low) & predicted["num_output_tokens"].lt(high)
-    return _ratio(float(is_right.sum()), len(predicted))
+    return ratio(float(is_right.sum()), len(predicted))
 
 
 def _bandwidth(tables: Tables) -> float:
     moving_s = tables.transfers["ended_s"] - tables.transfers["started_s"]
-    return _ratio(_transfer_bytes(tables), float(moving_s.sum()))
+    return ratio(_transfer_bytes(tables), float(moving_s.sum()))
 
 
 _HIGHER, _LOWER = Better.HIGHER, Better.LOWER
@@ -165,7 +170,12 @@ RESOURCE_METRICS = (
         _resource_time,
     ),
     ResourceMetric(
-        "device_seconds", "Device-seconds", "device-s", _LOWER, "number of devices x makespan", _device_seconds
+        "device_seconds",
+        "Device-seconds",
+        "device-s",
+        _LOWER,
+        "sum over instances of devices x time provisioned within the makespan",
+        device_seconds,
     ),
     ResourceMetric(
         "busy_s",
@@ -189,7 +199,7 @@ RESOURCE_METRICS = (
         "requests/s",
         _HIGHER,
         "finished requests / makespan",
-        lambda tables: _ratio(len(tables.finished), tables.makespan_s),
+        lambda tables: ratio(len(tables.finished), tables.makespan_s),
     ),
     ResourceMetric(
         "output_throughput_tokens_per_s",
@@ -197,7 +207,7 @@ RESOURCE_METRICS = (
         "tokens/s",
         _HIGHER,
         "output tokens of finished requests / makespan",
-        lambda tables: _ratio(_num_output_tokens(tables), tables.makespan_s),
+        lambda tables: ratio(_num_output_tokens(tables), tables.makespan_s),
     ),
     ResourceMetric(
         "total_throughput_tokens_per_s",
@@ -205,7 +215,7 @@ RESOURCE_METRICS = (
         "tokens/s",
         _HIGHER,
         "prompt and output tokens of finished requests / makespan",
-        lambda tables: _ratio(_num_total_tokens(tables), tables.makespan_s),
+        lambda tables: ratio(_num_total_tokens(tables), tables.makespan_s),
     ),
     ResourceMetric(
         "goodput_per_s",

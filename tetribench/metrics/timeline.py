@@ -210,7 +210,8 @@ def transfer_table(events: Iterable[Event]) -> pd.DataFrame:
 def instance_table(events: Iterable[Event], iterations: pd.DataFrame, transfers: pd.DataFrame) -> pd.DataFrame:
     """One row for each instance, by name: its provisioned life, its work by kind of iteration, its engine's facts.
 
-    Facts are floats, NaN (None for text) for an instance that never got ready; `num_devices` is 1 if nothing says more.
+    Facts are floats, NaN (None for text) for an instance that never got ready; `num_devices` is 1 if nothing says more,
+    and its part of those that it shares.
     A transfer is work of the instance that sends.
     """
     by_kind = EventsByKind.of(events)
@@ -227,8 +228,8 @@ def instance_table(events: Iterable[Event], iterations: pd.DataFrame, transfers:
         "stopped_s": _floats([stopped[name].time_s if name in stopped else np.nan for name in names]),
     }
     columns |= {fact: _floats([each.get(fact, np.nan) for each in facts]) for fact in ("num_blocks", "block_size")}
-    columns |= {fact: _texts([each.get(fact) for each in facts]) for fact in ("device", "dtype")}
-    columns["num_devices"] = _ints([each.get("num_devices", 1) for each in facts])
+    columns |= {fact: _texts([each.get(fact) for each in facts]) for fact in ("device", "device_uuid", "dtype")}
+    columns["num_devices"] = _floats([each.get("num_devices", 1) / each.get("num_sharing", 1) for each in facts])
     table = pd.DataFrame(columns).set_index(index).join(_work(iterations, transfers, index))
     return table.assign(kv_capacity_tokens=table["num_blocks"] * table["block_size"])
 

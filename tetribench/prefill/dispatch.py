@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from tetribench.core.load import InstanceLoad
+from tetribench.core.load import InstanceLoad, heavy_share
 from tetribench.core.request import Request
 from tetribench.core.seeds import Generator
 from tetribench.core.sequence import Estimate, LengthRange
@@ -11,10 +11,14 @@ from tetribench.core.sequence import Estimate, LengthRange
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The instance chosen and those it was chosen from."""
+    """The instance chosen and those it was chosen from, by name.
+
+    `num_fitting` instances have the memory that the request needs; None where the policy does not look.
+    """
 
     to: str
     candidates: tuple[str, ...]
+    num_fitting: int | None = None
 
 
 class Dispatcher(Protocol):
@@ -28,8 +32,9 @@ class PowerOfTwo:
     """The paper's policy: two at random of those that can hold the decode, then the one that would suffer least.
 
     alpha is the instances whose memory, free by the last broadcast, holds the prompt and `estimate` of the response;
-    the growth of what already runs there is not foreseen. If alpha is empty, the request goes to the instance with the
-    most free memory, where it waits for its turn with its KV held on the prefill side. Least interference is the
+    the growth of what already runs there is not foreseen. If alpha is empty, the request goes to the one of all
+    instances with the most free memory, where it waits for its turn with its KV held on the prefill side. Least
+    interference is the
     lowest share of heavy decodes once the request has joined; ties go to the instance with more free memory, then to
     the first by name. The paper leaves these three open.
     """
@@ -47,16 +52,15 @@ class PowerOfTwo:
         alpha = [name for name, load in loads.items() if load.num_free_tokens >= need_tokens]
         if not alpha:
             roomiest = min(loads, key=lambda name: (-loads[name].num_free_tokens, name))
-            return Choice(roomiest, (roomiest,))
+            return Choice(roomiest, tuple(sorted(loads)), num_fitting=0)
         candidates = sorted(rng.sample(alpha, min(self.num_choices, len(alpha))))
 
         def interference(name: str) -> tuple[float, int, str]:
             load = loads[name]
-            num_heavy = load.num_heavy + predicted.is_heavy
-            share = num_heavy / (load.num_heavy + load.num_light + 1)
+            share = heavy_share(load.num_heavy, load.num_light, predicted.is_heavy)
             return share, -load.num_free_tokens, name
 
-        return Choice(min(candidates, key=interference), tuple(candidates))
+        return Choice(min(candidates, key=interference), tuple(candidates), num_fitting=len(alpha))
 
 
 class RandomDispatch:

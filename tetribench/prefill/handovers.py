@@ -118,10 +118,10 @@ class Handovers:
             EventKind.DISPATCHED,
             request.id,
             to=choice.to,
-            candidates=list(choice.candidates),
+            candidates={name: _seen(loads[name], now_s) for name in choice.candidates},
             low=predicted.low,
             high=predicted.high,
-            load_age_s=now_s - loads[choice.to].time_s,
+            **({} if choice.num_fitting is None else {"num_fitting": choice.num_fitting}),
         )
         self._view.note_dispatch(choice.to, num_kv_tokens, predicted)
         ticket = next(self._tickets)
@@ -237,3 +237,8 @@ class Handovers:
         del self._open[handover.ticket], self._current[request_id]
         self._num_failures.pop(request_id, None)
         self._kv.release(sequence)
+
+
+def _seen(load: InstanceLoad, now_s: float) -> list[float]:
+    """What of a load a dispatcher goes by, and how old it is."""
+    return [load.num_free_tokens, load.num_heavy, load.num_light, now_s - load.time_s]

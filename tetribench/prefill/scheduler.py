@@ -85,6 +85,8 @@ class PrefillScheduler(DecodesNothing):
         self._raw: deque[Submit] = deque()
         self._scheduled: deque[Sequence] = deque()
         self._computing: list[Sequence] = []
+        self._lacks_memory = False
+        """As the last `next_batch` found it."""
         self._handovers = Handovers(
             outbox=self.outbox,
             kv=self._kv,
@@ -101,6 +103,10 @@ class PrefillScheduler(DecodesNothing):
     @property
     def num_used_blocks(self) -> int:
         return self._kv.num_used
+
+    @property
+    def lacks_memory(self) -> bool:
+        return self._lacks_memory
 
     def receive(self, message: Message, now_s: float) -> None:
         match message:
@@ -147,6 +153,7 @@ class PrefillScheduler(DecodesNothing):
             self._scheduled.extend(_sequence(submitted) for submitted in group)
             num_waiting_tokens += sum(submitted.num_tokens for submitted in group)
         batch = self._policies.chunk.cut(self._scheduled, self._kv)
+        self._lacks_memory = batch is None and bool(self._scheduled)
         if batch is not None:
             self._computing = [chunk.sequence for chunk in batch.prefill]
             batch.by_layer = self._policies.granularity is Granularity.layer

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from tetribench.report.runs import MAX_ABREAST, Manifest, Run
+from tetribench.report.facts import Manifest
+from tetribench.report.runs import MAX_ABREAST, Run
 from tetribench.report.tables import Cell, Row, Table
 
 INSTANCE_FACTS = ("role", "num_blocks", "device")
@@ -52,7 +53,7 @@ def _option_name(option: str) -> str:
 
 def _option_text(option: str, value: Any) -> str:
     """Of a component its class."""
-    text = _plain_text(value)
+    text = plain_text(value)
     return text.rpartition(".")[-1] if option.endswith("_target_") else text
 
 
@@ -65,12 +66,12 @@ def instance_table(run: Run) -> Table:
     }
     shared = {name: values[0] for name, values in facts.items() if all(value == values[0] for value in values)}
     columns = [name for name in facts if name in INSTANCE_FACTS or name not in shared]
-    texts = [f"{_words(name)} {_plain_text(value)}" for name, value in shared.items() if name not in columns]
+    texts = [f"{_words(name)} {plain_text(value)}" for name, value in shared.items() if name not in columns]
     note = f"The same in all instances: {', '.join(texts)}." if texts else ""
     table = Table("Instances", ("system", "instance"), tuple(map(_words, columns)), note=note)
     for system, manifest in run.manifests.items():
         for instance, reported in manifest.instances.items():
-            cells = tuple(Cell(_plain_text(reported.get(name, _MISSING))) for name in columns)
+            cells = tuple(Cell(plain_text(reported.get(name, _MISSING))) for name in columns)
             table.rows.append(Row((system, instance), cells))
     return table
 
@@ -79,11 +80,12 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _plain_text(value: Any) -> str:
+def plain_text(value: Any) -> str:
+    """An option's or a fact's value, as people read it."""
     if value is _MISSING:
         return "not set"
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_plain_text(one)}" for name, one in value.items())
+        return ", ".join(f"{name} {plain_text(one)}" for name, one in value.items())
     if isinstance(value, list):
-        return ", ".join(map(_plain_text, value)) or "none"
+        return ", ".join(map(plain_text, value)) or "none"
     return "none" if value is None else f"{value:,}" if type(value) is int else str(value)

@@ -85,7 +85,7 @@ def resource_bars(results: Sequence[SystemResult], subtitle: str) -> Figure:
             left_s += seconds
         axes.text(left_s, place, f"  {three_digits(left_s)} s", va="center", weight="bold")
     axes.set_xlim(0, longest_s)
-    _rows(axes, len(results) - 0.45, -0.55, range(len(results)), parts)
+    named_rows(axes, len(results) - 0.45, -0.55, range(len(results)), parts)
     label(axes, x="seconds, summed over instances, from the first arrival to the last work of each")
     kinds = [kind for kind in (*COMPUTING, "idle") if any(each[kind] > 0 for each in parts.values())]
     legend(figure, [_patch(kind) for kind in kinds])
@@ -121,7 +121,7 @@ def timeline(results: Sequence[SystemResult], subtitle: str) -> Figure:
         place += _BAND_ROWS
         own = spans[result.system]
         origin_s = float(result.requests["arrived_s"].min())
-        for instance in _ordered(result.instances):
+        for instance in ordered(result.instances):
             life_s = [float(result.instances[edge][instance]) - origin_s for edge in ("started_s", "stopped_s")]
             first_s, last_s = max(0.0, life_s[0]), min(end_s, life_s[1])  # in this order, NaN counts for nothing
             axes.broken_barh([(first_s, last_s - first_s)], (place, 0.8), facecolor=ROLES["idle"].colour, linewidth=0)
@@ -134,7 +134,7 @@ def timeline(results: Sequence[SystemResult], subtitle: str) -> Figure:
             labels.append(instance)
             place += 1.0
     axes.set_xlim(0, end_s)
-    _rows(axes, height, 0.0, ticks, labels)
+    named_rows(axes, height, 0.0, ticks, labels)
     axes.tick_params(axis="y", labelsize=min(9.0, 45.0 * row_in))
     label(axes, x="time since the first arrival (s)")
     used = {kind for each in spans.values() for kind in each["kind"].unique()}
@@ -145,7 +145,7 @@ def timeline(results: Sequence[SystemResult], subtitle: str) -> Figure:
     return figure
 
 
-def _ordered(instances: pd.DataFrame) -> list[str]:
+def ordered(instances: pd.DataFrame) -> list[str]:
     """Names of a system's instances: those that started as prefill instances first, then by number."""
     by_name = sorted(instances.index, key=lambda name: (len(name), name))
     return sorted(
@@ -167,7 +167,7 @@ def _instance_row(axes: Axes, place: float, spans: pd.DataFrame, end_s: float) -
                 drawn.set(hatch=look.hatch, edgecolor="white")
 
 
-def _rows(axes: Axes, bottom: float, top: float, ticks: Iterable[float], labels: Iterable[str]) -> None:
+def named_rows(axes: Axes, bottom: float, top: float, ticks: Iterable[float], labels: Iterable[str]) -> None:
     """Named rows from top to bottom, without tick marks and horizontal grid."""
     axes.set_ylim(bottom, top)
     axes.set_yticks(list(ticks), [shorten(text) for text in labels])

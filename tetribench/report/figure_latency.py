@@ -18,19 +18,24 @@ Values = npt.NDArray[np.float64]
 PANELS = {"ttft_s": "Time to first token (TTFT)", "jct_s": "Job completion time (JCT)"}
 
 
-def latency_cdfs(results: Sequence[SystemResult], looks: dict[str, Look], subtitle: str) -> Figure:
-    """Two panels, TTFT and JCT; a curve ends below 1 where requests failed, since shares are of all that arrived."""
-    margins = Margins(top=1.12 + legend_room([result.system for result in results]))
+def latency_cdfs(servings: dict[str, list[pd.DataFrame]], looks: dict[str, Look], subtitle: str) -> Figure:
+    """Two panels, TTFT and JCT, from the request tables of every system; a curve is of all its servings together, its
+    band the range of their own curves. A curve ends below 1 where requests failed: shares are of all that arrived."""
+    margins = Margins(top=1.12 + legend_room(list(servings)))
     title = "How long requests waited, and how long they took"
     figure, [axes] = new_figure(title, subtitle, 2.1, margins=margins, num_columns=2)
     for panel, (column, name) in zip(axes, PANELS.items(), strict=True):
-        values = {result.system: np.sort(result.requests[column].dropna().to_numpy()) for result in results}
-        everything = np.concatenate(list(values.values()))
+        everything = np.concatenate([table[column].dropna() for tables in servings.values() for table in tables])
         factor, unit = time_unit(everything)
-        for result in results:
-            look = looks[result.system]
-            curve = steps(values[result.system] * factor, len(result.requests))
+        for system, tables in servings.items():
+            look = looks[system]
+            values = np.sort(np.concatenate([table[column].dropna() for table in tables])) * factor
+            curve = steps(values, sum(map(len, tables)))
             panel.step(*curve, where="post", color=look.colour, linestyle=look.line, linewidth=1.8)
+            if len(tables) > 1:
+                own = [_shares(table[column] * factor, curve[0]) for table in tables]
+                bounds = np.min(own, axis=0), np.max(own, axis=0)
+                panel.fill_between(curve[0], *bounds, step="post", color=look.colour, alpha=0.18, linewidth=0)
         panel.set_title(name, weight="bold")
         panel.set_ylim(0, 1.02)
         scale_axis(panel, "x", everything * factor)
@@ -38,8 +43,8 @@ def latency_cdfs(results: Sequence[SystemResult], looks: dict[str, Look], subtit
         y = "share of requests at or below" if panel is axes[0] else ""
         label(panel, x=f"{column.removesuffix('_s').upper()} ({unit}{log})", y=y)
     handles = [
-        Line2D([], [], color=looks[r.system].colour, linestyle=looks[r.system].line, linewidth=1.8, label=r.system)
-        for r in results
+        Line2D([], [], color=looks[system].colour, linestyle=looks[system].line, linewidth=1.8, label=system)
+        for system in servings
     ]
     legend(figure, handles)
     return figure
@@ -81,6 +86,12 @@ def steps(found: Values, num_requests: int) -> tuple[Values, Values]:
     """The points of a cumulative curve: sorted values, and the share of all requests at or below each."""
     share = np.arange(1, len(found) + 1) / num_requests
     return np.r_[found[:1], found], np.r_[np.zeros(len(found[:1])), share]
+
+
+def _shares(values: "pd.Series[float]", places: Values) -> Values:
+    """The share of all requests at or below each place."""
+    shares: Values = np.searchsorted(np.sort(values.dropna().to_numpy()), places, side="right") / len(values)
+    return shares
 
 
 def class_labels(results: Sequence[SystemResult]) -> list[str]:

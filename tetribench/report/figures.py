@@ -5,13 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from tetribench.report.figure_instances import resource_bars, timeline
 from tetribench.report.figure_latency import latency_by_class, latency_cdfs
+from tetribench.report.figure_ledger import ledger_bars
 from tetribench.report.figure_many import class_rows, latency_grid
 from tetribench.report.runs import Run
-from tetribench.report.style import SYSTEMS, drawing, save, system_looks
+from tetribench.report.style import SYSTEMS, drawing, mark, save, system_looks
+from tetribench.report.wording import stamps
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +30,17 @@ class Drawn:
 
 CDFS = (
     "Time to first token and job completion time of every request, from its intended arrival. A curve further to the "
-    "left is better; one that ends below 1 belongs to a system in which requests failed or did not end."
+    "left is better; one that ends below 1 belongs to a system in which requests failed or did not end. Curves are of "
+    "all servings of a system, bands the range of each by itself."
 )
 BARS = (
     "Each bar is a system's resource usage time: from the first arrival to the last work of each of its instances, "
     "summed. Prefill, decode and mixed are iterations by what they computed; the rest is idle, and includes time in "
     "which an instance only sent KV."
+)
+LEDGER = (
+    "Each bar is an instance from its start to its stop. What it does comes before why it does nothing: the predictor "
+    "and KV on its way from or to the instance count where no iteration runs, waiting where nothing happens at all."
 )
 TIMELINE = (
     "Iterations of each instance since the first arrival; the strip at the bottom of a row is KV that the instance "
@@ -52,22 +60,35 @@ def draw_run(run: Run, folder: Path) -> list[Drawn]:
         if is_crowded:
             cdfs, classes = latency_grid(run.results, run.baseline, subtitle), class_rows(run.results, looks, subtitle)
         else:
-            cdfs, classes = latency_cdfs(run.results, looks, subtitle), latency_by_class(run.results, looks, subtitle)
-        drawn = [
-            keep(cdfs, folder, "latency_cdf", CDFS),
-            keep(resource_bars(run.results, subtitle), folder, "resource_time", BARS),
-            keep(timeline(run.results, subtitle), folder, "timeline", TIMELINE),
+            cdfs, classes = (
+                latency_cdfs(_servings(run), looks, subtitle),
+                latency_by_class(run.results, looks, subtitle),
+            )
+        figures = [
+            (cdfs, "latency_cdf", CDFS),
+            (resource_bars(run.results, subtitle), "resource_time", BARS),
+            (ledger_bars(run.results, subtitle), "ledger", LEDGER),
+            (timeline(run.results, subtitle), "timeline", TIMELINE),
         ]
         if classes is not None:
-            drawn.append(keep(classes, folder, "latency_by_class", CLASSES))
-    return drawn
+            figures.append((classes, "latency_by_class", CLASSES))
+        for figure, *_ in figures if not run.validity.is_valid else ():
+            mark(figure, "INVALID")
+        return [keep(figure, folder, stem, caption) for figure, stem, caption in figures]
+
+
+def _servings(run: Run) -> dict[str, list[pd.DataFrame]]:
+    """The request tables of every serving, by system."""
+    found: dict[str, list[pd.DataFrame]] = {system: [] for system in run.systems}
+    for one in run.served:
+        found[one.result.system].append(one.result.requests)
+    return found
 
 
 def run_subtitle(run: Run) -> str:
-    """Workload, number of requests, kind of time; a run that did not complete says so."""
+    """Workload, number of requests, kind of time; a run that did not complete, or does not count, says so."""
     parts: Sequence[str] = (run.facts.workload, f"{run.facts.num_requests:,} requests", run.time_kind)
-    stamp = () if run.is_complete else (run.status.state.upper(),)
-    return " · ".join((*stamp, *parts))
+    return " · ".join((*stamps(run), *parts))
 
 
 def keep(figure: Figure, folder: Path, stem: str, caption: str) -> Drawn:

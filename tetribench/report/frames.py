@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from tetribench.metrics.compare import OVERALL, SystemResult, comparison
+from tetribench.metrics.compare import OVERALL, SystemResult
+from tetribench.metrics.cost import SYSTEM_METRICS
 from tetribench.metrics.latency import ITL, METRICS, PERCENTILES, Metric
-from tetribench.metrics.resources import RESOURCE_METRICS
+from tetribench.metrics.paired import Served
 from tetribench.report.runs import Run
 
 STATISTICS = ("count", "mean", "median", *(f"p{percent}" for percent in PERCENTILES))
@@ -20,8 +21,14 @@ def metric_of(column: str) -> Metric:
 
 
 def comparison_frame(run: Run) -> pd.DataFrame:
-    """A row for each headline metric; a column for each system and each ratio to the baseline."""
-    return comparison(run.results, run.baseline).reset_index()
+    """A row for each headline metric; a column for each system, each ratio to the baseline, and that one's interval."""
+    rows = []
+    for row in run.compared:
+        ratios = {f"{system}/{run.baseline}": ratio for system, ratio in row.ratios.items()}
+        bounds = {f"{name} {end}": getattr(ratio, end) for name, ratio in ratios.items() for end in ("low", "high")}
+        found = {name: ratio.value for name, ratio in ratios.items()}
+        rows.append({"metric": row.headline.name, **row.values, **found, **bounds})
+    return pd.DataFrame(rows)
 
 
 def class_frame(results: Sequence[SystemResult]) -> pd.DataFrame:
@@ -42,16 +49,25 @@ def resource_frame(results: Sequence[SystemResult]) -> pd.DataFrame:
     rows = [
         {"metric": metric.name, "unit": metric.unit}
         | {result.system: result.summary["resources"][metric.name] for result in results}
-        for metric in RESOURCE_METRICS
+        for metric in SYSTEM_METRICS
     ]
     return pd.DataFrame(rows).astype({result.system: "float64" for result in results})
 
 
-def request_frame(results: Sequence[SystemResult]) -> pd.DataFrame:
-    """A row for each system and request: its whole life, its metrics, and when each token came (`token_times_s`)."""
+def ledger_frame(results: Sequence[SystemResult]) -> pd.DataFrame:
+    """A row for each system and instance; its provisioned seconds, and those of each account."""
+    frames = [result.ledger.reset_index().assign(system=result.system) for result in results]
+    table = pd.concat(frames, ignore_index=True)
+    return table[["system", *(name for name in table.columns if name != "system")]]
+
+
+def request_frame(served: Sequence[Served]) -> pd.DataFrame:
+    """A row for each serving and request: its whole life, its metrics, and when each token came (`token_times_s`)."""
     frames = []
-    for result in results:
+    for repeat, slot, result in served:
         frame = result.requests.reset_index()
+        frame.insert(0, "slot", slot)
+        frame.insert(0, "repeat", repeat)
         frame.insert(0, "system", result.system)
         times = [result.token_times.get(request, np.empty(0)) for request in frame["request"]]
         frame["token_times_s"] = pd.Series(times, dtype="object")

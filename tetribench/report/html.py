@@ -7,11 +7,14 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from tetribench.metrics.cost import SYSTEM_METRICS
 from tetribench.metrics.latency import ITL, METRICS
-from tetribench.metrics.resources import RESOURCE_METRICS
-from tetribench.report import wording
-from tetribench.report.arms import difference_table, instance_table
+from tetribench.metrics.ledger import ACCOUNTS
+from tetribench.report import validity, wording
+from tetribench.report.arms import instance_table
+from tetribench.report.fairness import are_equal, fairness_table
 from tetribench.report.figures import Drawn
+from tetribench.report.ledger_tables import class_cost_table, ledger_table
 from tetribench.report.quantities import DASH
 from tetribench.report.runs import Run
 from tetribench.report.tables import (
@@ -22,12 +25,14 @@ from tetribench.report.tables import (
     change_table,
     class_table,
     comparison_table,
+    decision_table,
     failure_table,
     percentile_needs,
     resource_table,
     sla_table,
     stage_table,
 )
+from tetribench.report.verdict import verdict_sentences
 
 PERF_PER_DOLLAR = {
     "perf/$ (paper)": "(1 + fraction by which the mean JCT falls) / (resource usage time / the baseline's)",
@@ -60,12 +65,17 @@ def run_page(run: Run, document: dict[str, Any], figures: Sequence[Drawn]) -> st
         "template.html.jinja",
         run=run,
         title=wording.title(run),
+        verdicts=verdict_sentences(run),
         sentence=wording.sentence(run, document),
         badges=wording.badges(run),
         stamp=wording.stamp(run),
+        checks=validity.check_table(run),
+        client=validity.client_rows(run),
+        audits=[validity.arrival_table(run), validity.token_table(run), validity.machine_table(run)],
+        left_out=validity.left_out(run),
         cautions=list(wording.cautions(run)),
         tiles=wording.tiles(run, document),
-        interval=wording.NO_INTERVAL,
+        interval=wording.interval(run),
         ratio_note=wording.RATIO_NOTE,
         comparison=comparison_table(run, document),
         figures=figures,
@@ -73,12 +83,17 @@ def run_page(run: Run, document: dict[str, Any], figures: Sequence[Drawn]) -> st
         classes_note=next((table.note for table in classes if table.note), ""),
         stages=stage_table(run.results),
         resources=resource_table(run.results),
+        ledger=ledger_table(run.results),
+        class_costs=class_cost_table(run.results),
+        costs=wording.costs(run),
         failures=failure_table(run.results),
         changes=change_table(run.results),
+        decisions=decision_table(run.results),
         slo=wording.slo(run),
         sla=sla_table(run.results),
         instances=instance_table(run),
-        differences=difference_table(run.manifests, run.baseline),
+        differences=fairness_table(run),
+        is_fair=are_equal(run),
         environment=list(_environment(run.environment)),
         glossary=_glossary(),
         repeat=_repeat(run),
@@ -114,7 +129,8 @@ def _fact_text(value: Any) -> str:
 def _glossary() -> Table:
     table = Table("Glossary", ("metric",), ("column", "unit", "better", "formula"))
     rows = [(each.title, each.column, each.unit, str(each.better), each.formula) for each in (*METRICS, ITL)]
-    rows += [(each.title, each.name, each.unit, str(each.better), each.formula) for each in RESOURCE_METRICS]
+    rows += [(each.title, each.name, each.unit, str(each.better), each.formula) for each in SYSTEM_METRICS]
+    rows += [(f"Ledger: {each.title}", each.column, "s", "", each.meaning) for each in ACCOUNTS]
     rows += [(title, "in the comparison", "ratio", "higher", formula) for title, formula in PERF_PER_DOLLAR.items()]
     table.rows.extend(Row((title,), tuple(map(Cell, rest))) for title, *rest in rows)
     return table
@@ -122,9 +138,10 @@ def _glossary() -> Table:
 
 def _repeat(run: Run) -> list[tuple[str, str]]:
     commit, is_dirty = run.environment.get("commit", "unknown"), run.environment.get("dirty")
+    seeds = f"{run.facts.seed}, and one more for each repeat" if run.num_repeats > 1 else str(run.facts.seed)
     return [
-        ("seed", str(run.facts.seed)),
-        ("fingerprint of the requests", run.facts.fingerprint),
+        ("seed", seeds),
+        ("fingerprint of the requests", run.facts.repeats[0].fingerprint),
         ("commit", f"{commit}, changed" if is_dirty else str(commit)),
     ]
 

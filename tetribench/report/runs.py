@@ -1,64 +1,30 @@
 """From a run folder on disk to everything known about the run, measured."""
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import msgspec
-
-from tetribench.core.garbage import rarely_collected
-from tetribench.metrics.compare import SystemResult, measure
-from tetribench.metrics.log import read_events
-from tetribench.metrics.slo import Slo
-
-SCHEMA_VERSION = 3
-"""Of run.json."""
+from tetribench.metrics.client_error import ClientError
+from tetribench.metrics.compare import SystemResult
+from tetribench.metrics.document import metrics_document
+from tetribench.metrics.paired import Compared, Outcome, Served, compare
+from tetribench.metrics.validity import Validity, judge
+from tetribench.report.facts import Facts, Manifest, Status, read_facts, read_json
+from tetribench.report.servings import measure_run
 
 MAX_ABREAST = 3
 """So many systems fit beside each other as columns of a table of values and ratios."""
 
 VIRTUAL_RUNTIMES = frozenset({"sim"})
 
-Parsed = TypeVar("Parsed")
-
-
-class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """status.json; `state` is one of running, complete, interrupted, failed."""
-
-    state: str
-    reason: str | None = None
-
-
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """run.json: what was asked."""
-
-    schema_version: int
-    name: str
-    workload: str
-    runtime: str
-    seed: int
-    systems: list[str]
-    baseline: str
-    command: str
-    fingerprint: str
-    num_requests: int
-    num_cut: int
-    slo: Slo
-    created: datetime
-    notes: list[str] = []
-
-
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """manifest.json of one system: the facts of its instances by name, and its resolved options, flat."""
-
-    instances: dict[str, dict[str, Any]]
-    options: dict[str, Any]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One run. `baseline` and `notes` are those of `facts`, unless the run is partial and lacks a system."""
+    """One run. `baseline` and `notes` are those of `facts`, unless the run is partial and lacks a system.
+
+    Of `served` only the first serving of each system keeps its iterations and transfers. `client` is None where the
+    client was not calibrated. An INVALID run has ratios and no outcomes.
+    """
 
     path: Path
     facts: Facts
@@ -68,7 +34,36 @@ class Run:
     config_yaml: str
     environment: dict[str, Any]
     manifests: dict[str, Manifest]
-    results: list[SystemResult]
+    served: list[Served]
+    compared: list[Compared]
+    client: ClientError | None
+    validity: Validity
+
+    @property
+    def results(self) -> list[SystemResult]:
+        """The first serving of each system, in the order of the run's systems."""
+        return [next(one.result for one in self.served if one.result.system == system) for system in self.systems]
+
+    @property
+    def systems(self) -> list[str]:
+        """Those that were measured."""
+        measured = {one.result.system for one in self.served}
+        return [system for system in self.facts.systems if system in measured]
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The content of metrics.json."""
+        return metrics_document(
+            self.results,
+            self.compared,
+            baseline=self.baseline,
+            rule=self.facts.verdict,
+            num_repeats=self.num_repeats,
+        )
+
+    @property
+    def num_repeats(self) -> int:
+        return len({one.repeat for one in self.served})
 
     @property
     def is_complete(self) -> bool:
@@ -86,12 +81,12 @@ class Run:
     @property
     def others(self) -> list[str]:
         """The systems that are compared with the baseline."""
-        return [result.system for result in self.results if result.system != self.baseline]
+        return [system for system in self.systems if system != self.baseline]
 
     @property
     def has_many_systems(self) -> bool:
         """More systems than can stand abreast."""
-        return len(self.results) > MAX_ABREAST
+        return len(self.systems) > MAX_ABREAST
 
 
 def load_run(path: Path, *, allow_partial: bool = False) -> Run:
@@ -100,26 +95,33 @@ def load_run(path: Path, *, allow_partial: bool = False) -> Run:
     Raises ValueError, in one line, where it is no run folder, has another schema version, is damaged, or did not
     complete. With `allow_partial` a run that did not complete is read as far as it came.
     """
-    for name in ("run.json", "status.json"):
-        if not (path / name).is_file():
-            raise ValueError(f"{path}: not a run folder (it has no {name})")
-    version = _read(path / "run.json", dict[str, Any]).get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise ValueError(f"{path}: run.json has schema version {version}, this program reads {SCHEMA_VERSION}")
-    facts, status = _read(path / "run.json", Facts), _read(path / "status.json", Status)
+    if not (path / "status.json").is_file():
+        raise ValueError(f"{path}: not a run folder (it has no status.json)")
+    facts, status = read_facts(path), read_json(path / "status.json", Status)
     is_complete = status.state == "complete"
     if not is_complete and not allow_partial:
         reason = f" ({status.reason})" if status.reason else ""
         raise ValueError(f"{path}: the run is {status.state}{reason}; only a complete run is reported")
-    results, notes = _measure(path, facts, is_complete)
-    measured = [result.system for result in results]
+    served, notes = measure_run(path, facts, is_complete)
+    measured = {one.result.system for one in served}
     baseline = facts.baseline
     if baseline not in measured:
         if is_complete:
             raise ValueError(f"{path}: baseline={baseline} is not among the systems of the run: {', '.join(measured)}")
-        baseline = measured[0]
+        baseline = next(system for system in facts.systems if system in measured)
         notes.append(f"The baseline {facts.baseline} was not measured; ratios are to {baseline}.")
-    config, environment = path / "config.yaml", path / "environment.json"
+    config, environment, calibrated = path / "config.yaml", path / "environment.json", path / "client.json"
+    compared = compare(served, baseline, facts.verdict, facts.seed)
+    client = read_json(calibrated, ClientError) if calibrated.is_file() else None
+    validity = judge(
+        served,
+        compared,
+        client,
+        baseline=baseline,
+        rule=facts.verdict,
+        limits=facts.limits,
+        is_virtual=facts.runtime in VIRTUAL_RUNTIMES,
+    )
     return Run(
         path=path,
         facts=facts,
@@ -127,38 +129,26 @@ def load_run(path: Path, *, allow_partial: bool = False) -> Run:
         baseline=baseline,
         notes=[*facts.notes, *notes],
         config_yaml=config.read_text() if config.is_file() else "",
-        environment=_read(environment, dict[str, Any]) if environment.is_file() else {},
-        manifests={system: _manifest(path / "systems" / system / "manifest.json") for system in measured},
-        results=results,
+        environment=read_json(environment, dict[str, Any]) if environment.is_file() else {},
+        manifests={system: _manifest(path, facts, system) for system in facts.systems if system in measured},
+        served=served,
+        compared=compared if validity.is_valid else [_without_outcomes(row) for row in compared],
+        client=client,
+        validity=validity,
     )
 
 
-def _measure(path: Path, facts: Facts, is_complete: bool) -> tuple[list[SystemResult], list[str]]:
-    """A result for each system; in a partial run, notes on those that have none."""
-    results, notes = [], []
-    for system in facts.systems:
-        log = path / "systems" / system / "events.jsonl"
-        if log.is_file():
-            with rarely_collected():
-                result = measure(system, read_events(log), facts.slo)
-            if result.accounting.submitted:
-                results.append(result)
-                continue
-        if is_complete:
-            raise ValueError(f"{path}: systems/{system}/events.jsonl is missing or has no request")
-        notes.append(f"{system} was not measured: the run ended before its first request.")
-    if not results:
-        raise ValueError(f"{path}: no system was measured")
-    return results, notes
+def _without_outcomes(row: Compared) -> Compared:
+    """Whatever the ratios of an INVALID run are, they say nothing."""
+    ratios = {
+        system: replace(ratio, outcome=Outcome.UNDECIDED) if ratio.outcome else ratio
+        for system, ratio in row.ratios.items()
+    }
+    return replace(row, ratios=ratios)
 
 
-def _manifest(path: Path) -> Manifest:
-    """A system that did not get ready has none."""
-    return _read(path, Manifest) if path.is_file() else Manifest(instances={}, options={})
-
-
-def _read(path: Path, kind: type[Parsed]) -> Parsed:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: damaged ({error})") from error
+def _manifest(path: Path, facts: Facts, system: str) -> Manifest:
+    """Of its first serving. A system that did not get ready has none."""
+    folders = [slot.folder for repeat in facts.repeats for slot in repeat.slots if slot.system == system]
+    found = path / folders[0] / "manifest.json"
+    return read_json(found, Manifest) if found.is_file() else Manifest(instances={}, options={})

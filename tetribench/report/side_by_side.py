@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from tetribench.metrics.compare import metrics_document
 from tetribench.report.figure_ratios import RATIO_METRICS, ratio_bars, ratio_dots
 from tetribench.report.figures import Drawn, keep
 from tetribench.report.html import render
@@ -30,6 +29,8 @@ CAPTION = (
     "one to the right of it worse."
 )
 
+
+OWN_INTERVALS = "The report of each run has the intervals of its ratios; here stand the ratios alone."
 
 RANGE = "The range over a few runs is no confidence interval: more seeds would widen it."
 
@@ -59,7 +60,7 @@ def ratio_frame(runs: Sequence[Run]) -> pd.DataFrame:
         facts = run.facts
         name = facts.workload if workloads.count(facts.workload) == 1 else facts.name
         about = {"workload": name, "run": facts.name, "runtime": facts.runtime, "seed": facts.seed}
-        for row in metrics_document(run.results, run.baseline)["comparison"]:
+        for row in run.document["comparison"]:
             what = {key: row[key] for key in ("metric", "title", "unit", "better")}
             for system, value in row["values"].items():
                 numbers = {"system": system, "value": value, "ratio": row["ratios"].get(system)}
@@ -83,7 +84,7 @@ def page(runs: Sequence[Run], frame: pd.DataFrame, figure: Drawn) -> str:
     baseline, others = runs[0].baseline, [name for name in frame["system"].unique() if name != runs[0].baseline]
     workloads = {run.facts.workload for run in runs}
     is_repeated = len(runs) > 1 and len(workloads) == 1
-    cautions = [RANGE if is_repeated else NO_INTERVAL.replace("One run,", "One run for each workload,")]
+    cautions = [RANGE if is_repeated else OWN_INTERVALS if any(run.num_repeats > 1 for run in runs) else NO_INTERVAL]
     if any(run.is_virtual for run in runs):
         cautions.insert(0, VIRTUAL_TIME)
     if len({run.time_kind for run in runs}) > 1:
@@ -180,7 +181,12 @@ def _run_table(runs: Sequence[Run]) -> Table:
     table = Table("Runs", ("run",), ("workload", "time", "requests", "cut", "seed", "fingerprint", "folder"))
     for run in runs:
         facts = run.facts
-        texts = (facts.workload, run.time_kind, f"{facts.num_requests:,}", f"{facts.num_cut:,}", str(facts.seed))
-        cells = (*texts, facts.fingerprint[:12], run.path.name)
+        texts = (facts.workload, run.time_kind, f"{facts.num_requests:,}", f"{facts.num_cut:,}", _seeds(run))
+        cells = (*texts, facts.repeats[0].fingerprint[:12], run.path.name)
         table.rows.append(Row((facts.name,), tuple(map(Cell, cells))))
     return table
+
+
+def _seeds(run: Run) -> str:
+    first, last = run.facts.repeats[0].seed, run.facts.repeats[-1].seed
+    return str(first) if first == last else f"{first} to {last}"

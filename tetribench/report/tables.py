@@ -6,9 +6,9 @@ from itertools import groupby
 from math import isnan
 from typing import Any
 
-from tetribench.metrics.compare import HEADLINE_PERCENT, OVERALL, SystemResult, metrics_document
+from tetribench.metrics.compare import HEADLINE_PERCENT, OVERALL, SystemResult
+from tetribench.metrics.cost import COST_METRICS, SYSTEM_METRICS
 from tetribench.metrics.latency import CRITICAL_PATH, METRICS, PERCENTILES, Better, num_samples_needed
-from tetribench.metrics.resources import RESOURCE_METRICS
 from tetribench.report.frames import STATISTICS, class_names, metric_of
 from tetribench.report.quantities import DASH, Scale, ratio_text, scale_for, scale_for_all
 from tetribench.report.runs import MAX_ABREAST, Run
@@ -83,7 +83,7 @@ def comparison_table(run: Run, document: dict[str, Any] | None = None, metrics: 
     The ratio has a column of its own where there is one, else it stands below the value. Where the systems are too
     many to stand abreast they are the rows, and a verdict is a colour only.
     """
-    document = document or metrics_document(run.results, run.baseline)
+    document = document or run.document
     systems = [result.system for result in run.results]
     columns = [*systems, f"{run.others[0]} / {run.baseline}"] if len(run.others) == 1 else systems
     note = _percentile_note((result.accounting.finished for result in run.results), HEADLINE_PERCENT)
@@ -97,19 +97,29 @@ def comparison_table(run: Run, document: dict[str, Any] | None = None, metrics: 
                 ratio_text(ratio),
                 ratio,
                 (*path, "ratios", system),
-                verdict(ratio, row["better"]),
+                outcome(row["tests"][system], ratio, row["better"]),
                 is_spelled=not run.has_many_systems,
+                below=_interval(row["tests"][system]),
             )
             for system, ratio in row["ratios"].items()
         }
         cells = {system: _cell(scale, row["values"][system], (*path, "values", system)) for system in systems}
-        if len(ratios) == 1:
-            shown = [*cells.values(), *ratios.values()]
+        if len(run.others) == 1:
+            shown = [*cells.values(), ratios.get(run.others[0], Cell(""))]
         else:
             shown = [replace(cell, below=ratios.get(system)) for system, cell in cells.items()]
         unit = "" if row["unit"] in SAID_IN_TITLE else f" ({scale.unit})"
         table.rows.append(Row((row["title"] + unit,), tuple(shown)))
     return table.transposed("system") if run.has_many_systems else table
+
+
+def outcome(test: dict[str, Any], ratio: float | None, better: str) -> str:
+    """What is known of a ratio; of a single repeat only which way it points."""
+    return str(test["outcome"]) or verdict(ratio, better)
+
+
+def _interval(test: dict[str, Any]) -> Cell | None:
+    return None if test["low"] is None else Cell(f"[{test['low']:.2f}, {test['high']:.2f}]", verdict="muted")
 
 
 def verdict(ratio: float | None, better: str) -> str:
@@ -168,9 +178,12 @@ def resource_table(results: Sequence[SystemResult]) -> Table:
     """What each system used and delivered, and its busy time by role."""
     systems = tuple(result.system for result in results)
     table = Table("Resources and throughput", ("metric",), systems, is_dense=len(systems) > MAX_ABREAST)
-    known = {metric.name: (metric.title, metric.unit) for metric in RESOURCE_METRICS}
+    known = {metric.name: (metric.title, metric.unit) for metric in SYSTEM_METRICS}
     names = dict.fromkeys(name for result in results for name in result.summary["resources"])
+    optional = {metric.name for metric in COST_METRICS}
     for name in names:
+        if name in optional and all(result.summary["resources"].get(name) is None for result in results):
+            continue  # no price was set, or no energy measured, which is said beside the table
         role = name.removeprefix("busy_").removesuffix("_instances_s")
         title, unit = known.get(name, (f"Busy time of {role} instances", "s"))
         found = {result.system: result.summary["resources"] for result in results}
@@ -227,6 +240,33 @@ def change_table(results: Sequence[SystemResult]) -> Table:
             durations = [DASH if isnan(seconds) else f"{1e3 * seconds:.1f}" for seconds in durations_s]
             texts = (f"{change['time_s'] - origin_s:.2f}", what, *durations, change["reason"] or DASH)
             table.rows.append(Row((result.system, change["instance"]), tuple(map(Cell, texts))))
+    return table
+
+
+DECISIONS = {
+    "num_decisions": ("Dispatches", "requests"),
+    "single_share": ("One candidate only", "share"),
+    "tied_share": ("Candidates with equal interference", "share"),
+    "busier_share": ("Chosen one has more decodes than another", "share"),
+    "none_fitting_share": ("No instance with room, where the policy looks", "share"),
+    "mean_age_s": ("Age of the loads, mean", "s"),
+    "max_age_s": ("Age of the loads, longest", "s"),
+}
+
+
+def decision_table(results: Sequence[SystemResult]) -> Table:
+    """What dispatchers had to decide, in the systems in which they had a choice; empty where none had."""
+    summaries = {one.system: one.summary["decisions"] for one in results}
+    found = {system: own for system, own in summaries.items() if own["single_share"] not in (None, 1.0)}
+    note = (
+        "Interference on an instance is its share of heavy decodes, with the request among them (paper section 3.3.4)."
+    )
+    table = Table("Dispatch decisions", ("of the dispatches",), tuple(found), note=note)
+    for name, (title, unit) in DECISIONS.items() if found else ():
+        scale = scale_for((decisions[name] for decisions in found.values()), unit)
+        cells = (_cell(scale, own[name], ("systems", system, "decisions", name)) for system, own in found.items())
+        unit_text = "" if unit in SAID_IN_TITLE else f" ({scale.unit})"
+        table.rows.append(Row((title + unit_text,), tuple(cells)))
     return table
 
 

@@ -12,6 +12,7 @@ from tetribench.report.finding import Finding
 from tetribench.report.quantities import DASH, three_digits
 from tetribench.report.runs import Run
 from tetribench.report.tables import Cell, Table, comparison_table
+from tetribench.report.wording import interval, stamps
 
 SHORT = (
     "mean_ttft_s",
@@ -27,17 +28,17 @@ SHORT = (
 MAX_NUMBERS = 24
 """Rows of an experiment's table; all of them stand in its file."""
 
-_STYLES = {"better": "green", "worse": "red", "": ""}
+_STYLES = {"better": "green", "worse": "red", "equivalent": "dim", "undecided": "dim", "muted": "dim", "": ""}
 
 
 def comparison(run: Run) -> RichTable:
     """The headline metrics of a run; says in its caption what the seconds are and what is not known."""
     content = comparison_table(run, metrics=SHORT if run.has_many_systems else ())
     table = to_rich(content)
-    stamp = "" if run.is_complete else f"{run.status.state.upper()}  "
+    stamp = "".join(f"{stamp}  " for stamp in stamps(run))
     table.title = f"{stamp}{run.facts.workload}: {run.facts.num_requests} requests, {run.time_kind}"
     ratios = f" Below each value its ratio to {run.baseline}." if run.has_many_systems else ""
-    table.caption = f"{content.note}{ratios} One run, no interval.".lstrip()
+    table.caption = f"{content.note}{ratios} {interval(run)}".lstrip()
     return table
 
 

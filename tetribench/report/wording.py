@@ -7,14 +7,25 @@ from typing import Any
 
 from tetribench.metrics.compare import SystemResult
 from tetribench.metrics.slo import Bounds
+from tetribench.report.facts import Manifest
+from tetribench.report.fairness import sizes_of
 from tetribench.report.quantities import ratio_text, scale_for
-from tetribench.report.runs import MAX_ABREAST, Manifest, Run
-from tetribench.report.tables import Cell, verdict
+from tetribench.report.runs import MAX_ABREAST, Run
+from tetribench.report.tables import Cell, outcome
 
 HEADLINES = ("mean_ttft_s", "mean_jct_s", "resource_time_s", "perf_per_dollar_usual")
 """The metrics of the tiles; the first three make the sentence."""
 
-NO_INTERVAL = "One run, no interval: it does not say how far another seed or another hour would differ."
+NO_INTERVAL = (
+    "One repeat, no interval: it does not say how far another seed or another hour would differ. repeats=5 does."
+)
+
+EARLY_STOP = "Repeats went on until the interval was narrow enough, which makes it a little too narrow."
+
+ONE_SERVING = (
+    "Latency by class, stages, resources, the ledger and the timelines are those of each system's first serving; the "
+    "comparison and the curves are of all."
+)
 
 RATIO_NOTE = "Better in green, worse in red and bold; that says only which way a ratio points."
 
@@ -94,11 +105,15 @@ def badges(run: Run) -> list[Badge]:
     num_unfinished = sum(each.unfinished for each in counts.values())
     found = [
         Badge(run.status.state, "" if run.is_complete else "red"),
+        Badge("valid") if run.validity.is_valid else Badge("INVALID", "red"),
         Badge(run.time_kind, "amber" if run.is_virtual else ""),
         Badge(f"{run.facts.num_requests:,} requests"),
         Badge(f"{run.facts.num_cut:,} cut to fit", "amber" if run.facts.num_cut else ""),
         Badge(f"{num_failed:,} failed", "red" if num_failed else ""),
-        Badge("one run"),
+        Badge(
+            "one repeat" if run.num_repeats == 1 else f"{run.num_repeats} repeats",
+            "" if run.num_repeats > 1 else "amber",
+        ),
         Badge(f"seed {run.facts.seed}"),
     ]
     if num_unfinished:
@@ -106,19 +121,43 @@ def badges(run: Run) -> list[Badge]:
     return found
 
 
-def stamp(run: Run) -> str:
-    """Says over everything else that a run did not complete."""
-    if run.is_complete:
-        return ""
-    reason = f": {run.status.reason}" if run.status.reason else ""
-    return f"{run.status.state.upper()}{reason}. What follows covers the run only as far as it came."
+def interval(run: Run) -> str:
+    """What the intervals are, or that there are none."""
+    if run.num_repeats == 1:
+        return NO_INTERVAL
+    early = f" {EARLY_STOP}" if run.facts.until_interval_width is not None else ""
+    return (
+        f"Ratios with 95 % intervals over {run.num_repeats} repeats, each with other requests; better and worse are "
+        f"said where the test, corrected for the number of metrics, and the same system against itself allow it.{early}"
+    )
+
+
+def stamps(run: Run) -> list[str]:
+    """In a few letters, why a run is not what it should be: for the head of a table or a figure."""
+    invalid = [] if run.validity.is_valid else [f"INVALID ({', '.join(run.validity.codes)})"]
+    return [*([] if run.is_complete else [run.status.state.upper()]), *invalid]
+
+
+def stamp(run: Run) -> list[str]:
+    """Says over everything else that a run did not complete, or does not count."""
+    found = []
+    if not run.is_complete:
+        reason = f": {run.status.reason}" if run.status.reason else ""
+        found.append(f"{run.status.state.upper()}{reason}. What follows covers the run only as far as it came.")
+    if not run.validity.is_valid:
+        first, *others = run.validity.reasons
+        more = f" {len(others)} more under Validity." if others else ""
+        found.append(f"INVALID: {first.in_words}.{more} The numbers are as measured; nothing follows from them.")
+    return found
 
 
 def cautions(run: Run) -> Iterable[str]:
     """What a reader must know before believing a ratio."""
     if run.is_virtual:
         yield VIRTUAL_TIME
-    yield NO_INTERVAL
+    yield interval(run)
+    if len(run.served) > len(run.systems):
+        yield ONE_SERVING
     for result in run.results:
         counts = result.accounting
         lost = {"failed": counts.failed, "did not end": counts.unfinished}
@@ -141,13 +180,12 @@ def _loss_cautions(result: SystemResult) -> Iterable[str]:
 
 
 def _size_cautions(run: Run) -> Iterable[str]:
-    sizes: dict[tuple[int, float], list[str]] = {}
-    for result in run.results:
-        size = int(result.instances["num_devices"].sum()), float(result.instances["kv_capacity_tokens"].sum())
-        sizes.setdefault(size, []).append(result.system)
+    sizes: dict[tuple[float, float], list[str]] = {}
+    for system, size in sizes_of(run).items():
+        sizes.setdefault(size, []).append(system)
     if len(sizes) > 1:
         each = [
-            f"{listed(systems)} {'has' if len(systems) == 1 else 'have'} {devices} device{'s' * (devices != 1)} "
+            f"{listed(systems)} {'has' if len(systems) == 1 else 'have'} {devices:g} device{'s' * (devices != 1)} "
             f"and KV memory for {tokens:,.0f} tokens"
             for (devices, tokens), systems in sizes.items()
         ]
@@ -194,7 +232,9 @@ def _tile_lines(run: Run, row: dict[str, Any]) -> list[TileLine]:
         ratio = row["ratios"][system]
         amounts = f"{_amount(row, system)} against {_amount(row, run.baseline)}"
         of = f"{system}: {amounts}" if row["unit"] != "ratio" else f"{system}, against {run.baseline}"
-        lines.append(TileLine(Cell(ratio_text(ratio), ratio, verdict=verdict(ratio, row["better"])), of))
+        lines.append(
+            TileLine(Cell(ratio_text(ratio), ratio, verdict=outcome(row["tests"][system], ratio, row["better"])), of)
+        )
     return lines
 
 
@@ -208,6 +248,20 @@ def slo(run: Run) -> str:
         return f"Service level objective: {_bounds_text(bounds[classes[0]])}."
     each_class = [f"{name}: {_bounds_text(own)}" for name, own in bounds.items()]
     return f"Service level objective of each SLA class. {'; '.join(each_class)}."
+
+
+def costs(run: Run) -> str:
+    """What of money and energy is known, and what would have to be said or be there to know the rest."""
+    price = run.facts.cost.price_per_device_hour
+    found = [result.summary["resources"]["energy_j"] for result in run.results]
+    money = "no price was set (cost.price_per_device_hour)" if price is None else f"{price:g} USD per device and hour"
+    if all(energy_j is not None for energy_j in found):
+        energy = "what the energy counters of the GPUs say"
+    elif run.is_virtual:
+        energy = "not measured: in virtual time nothing is drawn"
+    else:
+        energy = "not measured: that takes NVIDIA GPUs that count it, and tetribench[power]"
+    return f"Money: {money}. Energy: {energy}."
 
 
 def _bounds_text(bounds: Bounds) -> str:

@@ -4,16 +4,20 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from tetribench.experiment import Composed
-from tetribench.report.finding import SystemFigure
+from tetribench.report.finding import Figure, SystemFigure
 from tetribench.study.cells import Cell
 from tetribench.study.systems import SystemStudy
 
 
-class ChoosingFigure(SystemFigure, Protocol):
+class Choosing(Figure, Protocol):
     """Drawn from some of the cells."""
 
     def admits(self, labels: Mapping[str, str]) -> bool:
         """Whether the figure wants the cells with these labels: not where they are impossible, or equal to others."""
+
+
+class ChoosingFigure(SystemFigure, Choosing, Protocol):
+    """Drawn from runs of systems, in some of the cells."""
 
 
 class ChosenStudy(SystemStudy):

@@ -79,8 +79,8 @@ class LoadStudy(SystemStudy):
     def _at_load(
         self, cell: Cell, load: float, known: Reference, size: tuple[int, int]
     ) -> tuple[Cell, dict[str, float | int | None]]:
-        num_instances, num_devices = size
-        rate_per_s = load * known.capacity_per_s * num_instances
+        num_pieces, num_devices = size
+        rate_per_s = load * known.capacity_per_s * num_pieces
         num_requests = max(self._min_requests, ceil(self._num_stays * known.stay_s * rate_per_s))
         options = {
             "workload.request_rate": rate_per_s,
@@ -100,7 +100,7 @@ class LoadStudy(SystemStudy):
 
 
 def _size(setup: Setup, engine: CostModelFactory) -> tuple[int, int]:
-    """Instances and devices of the system."""
+    """Pieces of the engine's hardware that the system has, and devices."""
     (system,) = setup.systems.values()
-    num_instances = len(system.plan(engine).instances)
-    return num_instances, num_instances * engine.info().num_devices
+    num_pieces = system.plan(engine).num_devices
+    return num_pieces, num_pieces * engine.info().num_devices

@@ -1,5 +1,8 @@
 """Experiments on whole systems: the cells of some axes, each simulated with every seed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pandas as pd
 from rich.console import Console
 from rich.progress import Progress
@@ -8,7 +11,7 @@ from tetribench.experiment import Composed
 from tetribench.report.finding import SystemFigure
 from tetribench.study.base import Study
 from tetribench.study.cells import Cell, cells_of, check_seeds
-from tetribench.study.simulate import simulate_all
+from tetribench.study.simulate import OnDone, simulate_all
 
 
 class SystemStudy(Study):
@@ -28,6 +31,12 @@ class SystemStudy(Study):
 
     def simulate(self, composed: Composed, cells: list[Cell], console: Console) -> pd.DataFrame:
         """A row for each of `cells`."""
+        with self._progress(cells, console) as on_done:
+            return simulate_all(composed, cells, self._quantities, on_done)
+
+    @contextmanager
+    def _progress(self, cells: list[Cell], console: Console) -> Iterator[OnDone]:
+        """Call the result for each cell that is done."""
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             bar = progress.add_task(self.name, total=len(cells))
-            return simulate_all(composed, cells, self._quantities, lambda: progress.advance(bar))
+            yield lambda: progress.advance(bar)

@@ -42,7 +42,10 @@ class Serving(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a system is made of: `num_instances` of each role, what each role runs, and who leads them."""
+    """What a system is made of: `num_instances` of each role, what each role runs, and who leads them.
+
+    Each instance has a device of its own; with `share_device` the first of every role have one together, and so on.
+    """
 
     num_instances: dict[Role, int]
     schedulers: dict[Role, SchedulerFactory]
@@ -54,6 +57,12 @@ class Plan:
     broadcast_period_s: float
     flip: FlipPolicy = field(default_factory=NoFlip)
     churn: SequenceOf[Step] = ()
+    share_device: bool = False
+
+    @property
+    def num_devices(self) -> int:
+        """Each of as many pieces of hardware as the engine takes."""
+        return len({spec.device for spec in self.instances})
 
     @property
     def instances(self) -> list[InstanceSpec]:
@@ -66,6 +75,7 @@ class Plan:
         return InstanceSpec(
             name=f"{role}-{number}",
             index=index,
+            device=number if self.share_device else index,
             role=role,
             schedulers=self.schedulers,
             engine=self.engine,

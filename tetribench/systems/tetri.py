@@ -18,6 +18,10 @@ class Tetri:
     Instances report their load every `report_period_s`; the cluster monitor broadcasts every `broadcast_period_s`
     (100 ms in the paper), so that dispatchers decide on loads that are up to the sum of both old, and then looks for
     flips. `churn` says what happens to the instances from outside, such as `2.5 kill decode-0`.
+
+    With `share_device` prefill-0 and decode-0 are on one device, prefill-1 and decode-1 on another, and so on: in
+    virtual time the two take turns as `SharedDevice` says, on a CPU both processes are pinned to one core. Each has
+    half of the KV memory that an instance alone would have.
     """
 
     def __init__(
@@ -33,6 +37,7 @@ class Tetri:
         report_period_s: float = 0.1,
         broadcast_period_s: float = 0.1,
         churn: list[str] | None = None,
+        share_device: bool = False,
     ) -> None:
         for option, count in {"num_prefill": num_prefill, "num_decode": num_decode}.items():
             if count < 1:
@@ -53,15 +58,27 @@ class Tetri:
                 "control.flip: with system.tetri.num_prefill=1 and num_decode=1 nobody may flip, because at least one "
                 "of each role stays; must be none, or one of the two at least 2"
             )
+        if share_device and num_prefill != num_decode:
+            raise ValueError(
+                f"system.tetri.share_device=true: each prefill instance is beside a decode instance; "
+                f"num_prefill={num_prefill} and num_decode={num_decode} must be equal"
+            )
+        if share_device and self.churn:
+            raise ValueError(
+                "system.tetri.churn: with share_device=true instances neither come nor go, which would leave halves of "
+                "devices; must be empty"
+            )
+        self.share_device = share_device
         self.report_period_s = report_period_s
         self.broadcast_period_s = broadcast_period_s
 
     def plan(self, engine: EngineFactory) -> Plan:
         swaps = self.decode.preemption is Preemption.swap  # any instance may become a decode instance
+        part = engine.shared(len(self.num_instances)) if self.share_device else engine
         return Plan(
             num_instances=self.num_instances,
             schedulers={Role.prefill: self.prefill, Role.decode: self.decode},
-            engine=engine.with_host_memory() if swaps else engine,
+            engine=part.with_host_memory() if swaps else part,
             predictor=self.prefill.predictor(),
             link=self.link,
             router=self.route,
@@ -69,4 +86,5 @@ class Tetri:
             broadcast_period_s=self.broadcast_period_s,
             flip=self.flip,
             churn=self.churn,
+            share_device=self.share_device,
         )

@@ -1,7 +1,7 @@
 """Arrival processes: absolute times, drawn and never rescaled afterwards (a rescaled Poisson process is not one)."""
 
 from itertools import accumulate
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from tetribench.workload.checks import check_positive
 
@@ -13,6 +13,10 @@ class Arrivals(Protocol):
     name: ClassVar[str]
     needs_rate: ClassVar[bool]
 
+    @property
+    def cv(self) -> float | None:
+        """Coefficient of variation of the gaps, which are independent; None where there are no gaps."""
+
     def times(self, num_requests: int, request_rate: float | None, rng: "Generator") -> list[float]:
         """Arrival times in seconds, ascending. More requests of the same seed begin with the same times."""
 
@@ -22,6 +26,7 @@ class AtOnce:
 
     name: ClassVar[str] = "at_once"
     needs_rate: ClassVar[bool] = False
+    cv: float | None = None
 
     def times(self, num_requests: int, request_rate: float | None, rng: "Generator") -> list[float]:
         return [0.0] * num_requests
@@ -32,6 +37,7 @@ class Constant:
 
     name: ClassVar[str] = "constant"
     needs_rate: ClassVar[bool] = True
+    cv: float | None = 0.0
 
     def times(self, num_requests: int, request_rate: float | None, rng: "Generator") -> list[float]:
         assert request_rate is not None
@@ -43,6 +49,7 @@ class Poisson:
 
     name: ClassVar[str] = "poisson"
     needs_rate: ClassVar[bool] = True
+    cv: float | None = 1.0
 
     def times(self, num_requests: int, request_rate: float | None, rng: "Generator") -> list[float]:
         assert request_rate is not None
@@ -59,10 +66,36 @@ class Gamma:
         check_positive("workload.arrivals.burstiness", burstiness)
         self.burstiness = burstiness
 
+    @property
+    def cv(self) -> float | None:
+        return self.burstiness
+
     def times(self, num_requests: int, request_rate: float | None, rng: "Generator") -> list[float]:
         assert request_rate is not None
         shape = self.burstiness**-2
         return list(accumulate(rng.gamma(shape, 1.0 / (request_rate * shape), num_requests).tolist()))
+
+
+class ArrivalProcess(NamedTuple):
+    """Independent gaps around `1 / rate_per_s`, gamma distributed; all equal where their `cv` is 0."""
+
+    rate_per_s: float
+    cv: float
+
+
+@runtime_checkable
+class _Drawn(Protocol):
+    """A workload whose arrivals all come from one process."""
+
+    arrivals: Arrivals
+    request_rate: float | None
+
+
+def asked_process(workload: object) -> ArrivalProcess | None:
+    """What the arrivals of a workload are drawn from; None where that is no one process with gaps."""
+    if not isinstance(workload, _Drawn) or workload.request_rate is None or workload.arrivals.cv is None:
+        return None
+    return ArrivalProcess(workload.request_rate, workload.arrivals.cv)
 
 
 def check_rate(arrivals: Arrivals, request_rate: float | None) -> None:

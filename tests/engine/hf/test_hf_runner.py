@@ -35,15 +35,30 @@ def test_mixed_batches_give_the_tokens_of_generate(driver: Driver, reference: Re
     assert len({token for output in outputs for token in output}) > 30, "responses too alike to prove anything"
 
 
-def test_many_ragged_sequences_are_gathered_in_several_groups(driver: Driver, reference: Reference) -> None:
+@pytest.mark.parametrize(("group_blocks", "waste_blocks"), [(16, 99), (999, 2), (16, 0)])
+def test_many_ragged_sequences_are_gathered_in_several_groups(
+    driver: Driver, reference: Reference, monkeypatch: pytest.MonkeyPatch, group_blocks: int, waste_blocks: int
+) -> None:
     asked = prompts([7 * i % 150 + 1 for i in range(40)])
     sequences = [driver.sequence(i, prompt, 3) for i, prompt in enumerate(asked)]
-    runner = driver.runner
-    group_blocks, runner._packer._group_blocks = runner._packer._group_blocks, 16
+    packer = driver.runner._packer
+    monkeypatch.setattr(packer, "_group_blocks", group_blocks)
+    monkeypatch.setattr(packer, "_waste_blocks", waste_blocks)
     outputs = driver.finish(sequences, 512)
-    runner._packer._group_blocks = group_blocks
+    groups = packer.pack(Batch(decode=sequences)).paged.decode
     driver.give_back(sequences)
     assert outputs == [reference(prompt, 3) for prompt in asked]
+    assert len(groups) > 3 and sum(group.stop - group.start for group in groups) == 40
+
+
+def test_short_contexts_are_not_padded_to_a_long_one(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 10, 2, 9 and 1 blocks, those that differ by at most two are gathered together."""
+    sequences = [driver.sequence(i, prompt, 1) for i, prompt in enumerate(prompts([160, 32, 144, 16]))]
+    driver.finish(sequences, 512)
+    monkeypatch.setattr(driver.runner._packer, "_waste_blocks", 2)
+    groups = driver.runner._packer.pack(Batch(decode=sequences)).paged.decode
+    driver.give_back(sequences)
+    assert [(group.start, group.stop) for group in groups] == [(0, 2), (2, 4)]
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -131,6 +131,15 @@ def test_host_memory_is_there_for_those_that_ask(monkeypatch: pytest.MonkeyPatch
         HFEngine(model=OPT, host_memory_gib=0).with_host_memory()
 
 
+def test_instances_on_one_cpu_core_have_half_of_the_memory_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = HFEngine(model=OPT, device=Device.cpu).sized(2)
+    assert alone.shared(2).num_blocks() == alone.num_blocks() // 2 and alone.num_sharing == 1
+    monkeypatch.setattr(schema, "_GPU_FILES", ("/proc",))
+    monkeypatch.setattr(schema, "_torch_sees_cuda", lambda: True)
+    with pytest.raises(ValueError, match=r"^system.tetri.share_device=true: on a GPU .* must be false"):
+        HFEngine(model=OPT).shared(2)
+
+
 def test_an_unsupported_checkpoint_is_refused_before_it_is_read(tmp_path: Path) -> None:
     model = at_path(tmp_path, model_type="mistral", sliding_window=128)
     with pytest.raises(ValueError, match=r"^model=mine: sliding-window attention is not implemented$"):

@@ -10,11 +10,11 @@ from tetribench.engine.hf.sampling import Sampler
 from tetribench.engine.hf.schema import Device, HFEngine
 
 
-def build_runner(engine: HFEngine, core: int | None) -> HFRunner:
+def build_runner(engine: HFEngine, device_index: int | None) -> HFRunner:
     """Model, KV memory and runner, warmed up. On the CPU an instance is one core: torch gets one thread."""
     dtype = getattr(torch, engine.resolved_dtype().value)
     if engine.resolved_device() is Device.cuda:
-        device = torch.device("cuda", (core or 0) % torch.cuda.device_count())
+        device = torch.device("cuda", (device_index or 0) % torch.cuda.device_count())
     else:
         device = torch.device("cpu")
         torch.set_num_threads(1)
@@ -31,6 +31,7 @@ def build_runner(engine: HFEngine, core: int | None) -> HFRunner:
         max_context_tokens=min(shape.max_context_tokens, model.config.get_text_config().max_position_embeddings),
         stop_token_ids=stop_token_ids(engine.model, model),
         num_host_blocks=engine.num_host_blocks,
+        num_sharing=engine.num_sharing,
     )
 
 

@@ -20,6 +20,11 @@ _CPU_GROUP_BYTES = 2 * MIB
 _CUDA_GROUP_BYTES = 256 * MIB
 """Keys gathered at a time. On the CPU they must still lie in the core's cache when attention reads them."""
 
+_CPU_WASTE_BYTES = MIB // 8
+_CUDA_WASTE_BYTES = 256 * MIB
+"""Keys of padding that a sequence may be gathered with to save it a group of its own, which costs as much time as
+about that many."""
+
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
@@ -41,8 +46,9 @@ class Packer:
         memory = pool.memory
         num_layers, block_size, block_shape = memory.shape[1], pool.block_size, memory.shape[3:]
         context_blocks = ceil_div(max_context_tokens, block_size)
-        group_bytes = _CUDA_GROUP_BYTES if memory.is_cuda else _CPU_GROUP_BYTES
-        self._group_blocks = group_bytes // (block_shape.numel() * memory.element_size())
+        block_bytes = block_shape.numel() * memory.element_size()
+        self._group_blocks = (_CUDA_GROUP_BYTES if memory.is_cuda else _CPU_GROUP_BYTES) // block_bytes
+        self._waste_blocks = (_CUDA_WASTE_BYTES if memory.is_cuda else _CPU_WASTE_BYTES) // block_bytes
         buffer_shape = (max(self._group_blocks, context_blocks), *block_shape)
         self._gather_buffers = (memory.new_empty(buffer_shape), memory.new_empty(buffer_shape))
         self._block_stride = num_layers * 2 * block_size
@@ -100,15 +106,20 @@ class Packer:
         return columns
 
     def _decode_groups(self, decode: list[Sequence]) -> Iterator[DecodeGroup]:
-        """Consecutive rows whose block tables, all as long as the first one's, fit the gather buffer."""
+        """Consecutive rows whose block tables, all as long as the first one's, fit the gather buffer, and of which none
+        is much shorter than the first."""
+        sizes = [ceil_div(sequence.num_tokens, self.pool.block_size) for sequence in decode]
         start = 0
         while start < len(decode):
-            num_keys = decode[start].num_tokens
-            num_blocks = ceil_div(num_keys, self.pool.block_size)
-            rows = decode[start : start + max(self._group_blocks // num_blocks, 1)]
+            num_keys, num_blocks = decode[start].num_tokens, sizes[start]
+            most = start + max(self._group_blocks // num_blocks, 1)
+            rows = [
+                one
+                for one, size in zip(decode[start:most], sizes[start:most], strict=False)
+                if num_blocks - size <= self._waste_blocks
+            ]
             table = np.full((len(rows), num_blocks), self.pool.scratch_block, dtype=np.int64)
-            for row, sequence in zip(table, rows, strict=True):
-                num_own = ceil_div(sequence.num_tokens, self.pool.block_size)
+            for row, sequence, num_own in zip(table, rows, sizes[start:], strict=False):
                 row[:num_own] = sequence.block_ids[:num_own]
             mask = self._length_mask([sequence.num_tokens for sequence in rows])
             gather = Gather(self._gather_buffers, self._upload(table.reshape(-1)), len(rows), num_keys)

@@ -3,6 +3,7 @@
 import asyncio
 import platform
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import torch
 import transformers
@@ -10,12 +11,16 @@ from transformers import PreTrainedModel
 
 from tetribench.core.request import Request
 from tetribench.core.sequence import LengthRange, Sequence
+from tetribench.core.units import ceil_div
 from tetribench.engine.base import Batch, Engine, EngineInfo, OnLayer, PrefillChunk
 from tetribench.engine.hf.attention import layer_written, paged_rows
 from tetribench.engine.hf.cache import TorchKVPool
 from tetribench.engine.hf.host import HostMemory
 from tetribench.engine.hf.pack import PackedBatch, Packer
 from tetribench.engine.hf.sampling import Sampler
+
+WARM_UP_TOKENS = 1024
+"""Computed in two chunks before an engine is ready."""
 
 
 class HFRunner(Engine):
@@ -31,9 +36,11 @@ class HFRunner(Engine):
         max_context_tokens: int,
         stop_token_ids: tuple[int, ...],
         num_host_blocks: int = 0,
+        num_sharing: int = 1,
     ) -> None:
         self.pool = pool
-        self.info = _read_back(model, pool, max_context_tokens, stop_token_ids, num_host_blocks)
+        info = _read_back(model, pool, max_context_tokens, stop_token_ids, num_host_blocks)
+        self.info = replace(info, num_sharing=num_sharing)
         self._host = HostMemory(pool, num_host_blocks)
         self._model = model
         self._packer = Packer(pool, max_context_tokens)
@@ -80,13 +87,16 @@ class HFRunner(Engine):
         return self._sampler.choose(output.logits[0], packed.request_ids, packed.output_positions)
 
     def _warm_up(self) -> None:
-        """A chunk, a chunk after it and a decode step: first calls choose and load kernels."""
+        """A chunk, a chunk after it and a decode step: first calls choose and load kernels, and touch memory.
+
+        After a small chunk alone, the first prompt of a run took a third longer than all others.
+        """
         block_size = self.pool.block_size
-        num_tokens = min(3 * block_size, self.pool.num_blocks * block_size, self.info.max_context_tokens - 1)
+        num_tokens = min(WARM_UP_TOKENS, self.pool.num_blocks * block_size, self.info.max_context_tokens - 1)
         request = Request(
             id=0, arrival_s=0.0, num_prompt_tokens=num_tokens, max_output_tokens=2, prompt_ids=(0,) * num_tokens
         )
-        num_blocks = min(self.pool.num_blocks, 4)
+        num_blocks = ceil_div(num_tokens + 1, block_size)
         sequence = Sequence(request=request, predicted=LengthRange(0, 1), block_ids=list(range(num_blocks)))
         half = num_tokens // 2
         for batch in (
@@ -114,6 +124,7 @@ def _read_back(
         block_bytes=pool.block_bytes,
         num_layers=len(pool.layers),
         device=str(weight.device),
+        device_uuid=f"GPU-{torch.cuda.get_device_properties(weight.device).uuid}" if weight.is_cuda else None,
         dtype=str(weight.dtype).removeprefix("torch."),
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         attention="sdpa paged",

@@ -91,6 +91,8 @@ class HFEngine:
         self.kv_memory_gib = kv_memory_gib
         self.host_memory_gib = host_memory_gib
         self.num_host_blocks = 0
+        self.num_sharing = 1
+        """Instances on the device, each with a copy of the weights."""
         self.block_size = block_size
         self.temperature = temperature
         self.top_k = top_k
@@ -120,7 +122,14 @@ class HFEngine:
 
     def num_blocks(self) -> int:
         assert self.kv_memory_gib is not None, "asked for blocks before `sized`"
-        return int(self.kv_memory_gib * GIB) // self.kv_bytes_per_block()
+        return int(self.kv_memory_gib * GIB) // self.kv_bytes_per_block() // self.num_sharing
+
+    @property
+    def is_noisy(self) -> bool:
+        return True
+
+    def in_slot(self, slot: str) -> "HFEngine":
+        return self
 
     def sized(self, num_instances: int) -> "HFEngine":
         """This engine with its KV memory settled, for `num_instances` of them on this machine.
@@ -163,6 +172,16 @@ class HFEngine:
         swapping.num_host_blocks = host_blocks(memory_gib, self.kv_bytes_per_block())
         return swapping
 
+    def shared(self, num_instances: int) -> "HFEngine":
+        if self.resolved_device() is Device.cuda:
+            raise ValueError(
+                "system.tetri.share_device=true: on a GPU nothing here sees to it that its instances get equal parts "
+                "of it; must be false with device=cuda"
+            )
+        sharing = copy(self)
+        sharing.num_sharing = num_instances
+        return sharing
+
     def _memory_share(self, num_instances: int) -> tuple[float, str]:
         """Bytes that each instance may take of the memory that it shares with others, and what that memory is."""
         if self.resolved_device() is Device.cpu:
@@ -173,11 +192,11 @@ class HFEngine:
         device_bytes = torch.cuda.get_device_properties(0).total_memory
         return GPU_MEMORY_SHARE * device_bytes / ceil_div(num_instances, num_devices), f"{num_devices} GPU(s)"
 
-    def build(self, clock: "Clock", core: int | None) -> "HFRunner":
-        """Load the model and reserve the KV memory in this process; `core` is the CUDA device, modulo their number."""
+    def build(self, clock: "Clock", device: int | None) -> "HFRunner":
+        """Load the model and reserve the KV memory in this process; `device` is the CUDA one, modulo their number."""
         from tetribench.engine.hf.build import build_runner
 
-        return build_runner(self, core)
+        return build_runner(self, device)
 
     def _local_config(self) -> dict[str, Any]:
         """The model's own `config.json`; empty for random weights and for packages, which carry GGUF files."""

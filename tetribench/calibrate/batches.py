@@ -1,8 +1,11 @@
 """What the iterations of a recorded run computed, request by request, and what the cost model says of them."""
 
-from collections import Counter
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from math import inf
 from operator import attrgetter
 
 from tetribench.core.events import Event, EventKind
@@ -10,6 +13,7 @@ from tetribench.core.request import Request
 from tetribench.core.sequence import LengthRange
 from tetribench.core.sequence import Sequence as TokenSequence
 from tetribench.engine.base import Batch, PrefillChunk
+from tetribench.engine.cost_engine import IDLE_AFTER_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,3 +93,53 @@ def recorded_batches(events: Iterable[Event]) -> list[RecordedBatch]:
 def _chunks(event: Event) -> tuple[tuple[int, int, int], ...]:
     sizes = event.details.get("chunks", [])
     return tuple((id, start, size) for id, (start, size) in zip(event.requests, sizes, strict=False))
+
+
+def by_instance(batches: Iterable[RecordedBatch]) -> dict[str, list[RecordedBatch]]:
+    """In the order that they have."""
+    found: defaultdict[str, list[RecordedBatch]] = defaultdict(list)
+    for batch in batches:
+        found[batch.instance].append(batch)
+    return dict(found)
+
+
+def are_woken(batches: Sequence[RecordedBatch]) -> list[bool]:
+    """Of each iteration, whether its instance had been idle before it."""
+    ended_s: dict[str, float] = {}
+    found = []
+    for batch in batches:
+        found.append(batch.started_s - ended_s.get(batch.instance, -inf) > IDLE_AFTER_S)
+        ended_s[batch.instance] = batch.ended_s
+    return found
+
+
+def beside_seconds(batches: Sequence[RecordedBatch]) -> list[float]:
+    """Of each iteration, how long at least one other instance computed too."""
+    instances = by_instance(batches)
+    others = {
+        name: _BusyTime([one for other, own in instances.items() if other != name for one in own]) for name in instances
+    }
+    return [others[batch.instance].within(batch.started_s, batch.ended_s) for batch in batches]
+
+
+class _BusyTime:
+    """The time that any of some iterations takes, as spans that do not overlap."""
+
+    def __init__(self, batches: Sequence[RecordedBatch]) -> None:
+        self._starts_s: list[float] = []
+        self._ends_s: list[float] = []
+        for batch in sorted(batches, key=lambda one: one.started_s):
+            if self._ends_s and batch.started_s <= self._ends_s[-1]:
+                self._ends_s[-1] = max(self._ends_s[-1], batch.ended_s)
+            else:
+                self._starts_s.append(batch.started_s)
+                self._ends_s.append(batch.ended_s)
+        spans_s = [end_s - start_s for start_s, end_s in zip(self._starts_s, self._ends_s, strict=True)]
+        self._before_s = list(accumulate(spans_s, initial=0.0))
+
+    def within(self, start_s: float, end_s: float) -> float:
+        return self._until(end_s) - self._until(start_s)
+
+    def _until(self, time_s: float) -> float:
+        num = bisect_right(self._starts_s, time_s)
+        return self._before_s[num] - max(self._ends_s[num - 1] - time_s, 0.0) if num else 0.0

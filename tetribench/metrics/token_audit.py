@@ -1,0 +1,173 @@
+"""Tokens: asked for, sent, computed by the instances, delivered. What is counted in two places must agree."""
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from operator import itemgetter
+
+import pandas as pd
+
+from tetribench.core.events import EventKind
+from tetribench.core.request import Request
+from tetribench.metrics.timeline import EventsByKind, TokenTimes, is_finished
+
+MAX_WRONG_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenAudit:
+    """Of prompts and of responses, tokens of the `num_requests` that finished without being begun again.
+
+    `prompt_sent` is the token ids in the requests, None in virtual time, where only lengths are sent. A prompt that was
+    computed again after a preemption counts once in `prompt_computed`.
+    `num_wrong` requests have a prompt, or a response, that is not of the length asked for; a response that a stop token
+    may end only must not be longer.
+    """
+
+    num_requests: int
+    prompt_asked: int
+    prompt_sent: int | None
+    prompt_computed: int
+    output_asked: int
+    output_delivered: int
+    may_stop: bool
+    """Whether a stop token may end a response before its length."""
+    num_stopped: int
+    """Responses that a stop token ended before their length."""
+    num_wrong: int
+    wrong: list[str]
+    """The first few of them, in words."""
+    all_computed: int | None
+    """Tokens of responses that the instances have computed for all requests; None where one was begun again, and
+    some of them were computed twice."""
+    all_delivered: int
+    """Tokens that reached the client, of all requests."""
+    num_unaccounted: int
+    """By how much these two differ without a reason. Of a request that did not end tokens may be computed and never
+    delivered."""
+
+
+def token_audit(log: EventsByKind, requests: pd.DataFrame, times: TokenTimes, asked: Sequence[Request]) -> TokenAudit:
+    """`requests` is the request table of the log, `times` its tokens; every request in it is one of `asked`."""
+    chunks, recomputed = _chunks(log), _recomputed(log)
+    by_id = {request.id: request for request in asked}
+    is_whole = is_finished(requests) & (requests["num_retries"] == 0)
+    num_sent = {event.requests[0]: event.details.get("num_prompt_ids") for event in log[EventKind.SENT]}
+    num_said = requests["num_output_tokens"].to_dict()
+    rows = [
+        _Counts(
+            request=(request := by_id[id]),
+            prompt_sent=num_sent.get(id),
+            prompt_computed=_num_computed(request.num_prompt_tokens, chunks[id], bool(recomputed[id])),
+            output_delivered=len(times.get(id, ())),
+            output_said=num_said[id],
+        )
+        for id in requests.index[is_whole].tolist()
+    ]
+    wrong = [row for row in rows if row.is_wrong]
+    has_ids = any(row.prompt_sent is not None for row in rows)
+    all_delivered, all_computed = sum(map(len, times.values())), None
+    num_unaccounted = 0
+    if not requests["num_retries"].any():
+        all_computed = _num_output_tokens(log, by_id, chunks, recomputed)
+        num_undelivered = all_computed - all_delivered
+        num_unaccounted = abs(num_undelivered) if is_whole.all() else max(-num_undelivered, 0)
+    return TokenAudit(
+        num_requests=len(rows),
+        prompt_asked=sum(row.request.num_prompt_tokens for row in rows),
+        prompt_sent=sum(row.prompt_sent or 0 for row in rows) if has_ids else None,
+        prompt_computed=sum(row.prompt_computed for row in rows),
+        output_asked=sum(row.request.max_output_tokens for row in rows),
+        output_delivered=sum(row.output_delivered for row in rows),
+        may_stop=any(request.natural_stop for request in asked),
+        num_stopped=sum(row.is_stopped for row in rows),
+        num_wrong=len(wrong),
+        wrong=[row.in_words() for row in wrong[:MAX_WRONG_SHOWN]],
+        all_computed=all_computed,
+        all_delivered=all_delivered,
+        num_unaccounted=num_unaccounted,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Counts:
+    """The tokens of one request."""
+
+    request: Request
+    prompt_sent: int | None
+    prompt_computed: int
+    output_delivered: int
+    output_said: int
+
+    @property
+    def is_stopped(self) -> bool:
+        return self.request.natural_stop and 0 < self.output_delivered < self.request.max_output_tokens
+
+    @property
+    def is_wrong(self) -> bool:
+        num_prompt = self.request.num_prompt_tokens
+        is_prompt_right = self.prompt_sent in (num_prompt, None) and self.prompt_computed == num_prompt
+        is_long_enough = self.is_stopped or self.output_delivered == self.request.max_output_tokens
+        return not (is_prompt_right and is_long_enough and self.output_said == self.output_delivered)
+
+    def in_words(self) -> str:
+        sent = "" if self.prompt_sent is None else f", {self.prompt_sent} sent"
+        return (
+            f"request {self.request.id}: prompt of {self.request.num_prompt_tokens} tokens{sent}, "
+            f"{self.prompt_computed} computed; response of {self.request.max_output_tokens}, "
+            f"{self.output_delivered} delivered, {self.output_said} reported"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Of a prompt, computed up to `end` by `time_s`."""
+
+    time_s: float
+    start: int
+    end: int
+
+
+Chunks = defaultdict[int, list[_Chunk]]
+Targets = defaultdict[int, list[tuple[float, int]]]
+"""By request, when it lost its KV, and how many tokens had to be computed again from then on."""
+
+
+def _chunks(log: EventsByKind) -> Chunks:
+    found: Chunks = defaultdict(list)
+    for event in log[EventKind.ITERATION]:
+        for request, (start, size) in zip(event.requests, event.details.get("chunks", ()), strict=False):
+            found[request].append(_Chunk(event.time_s, start, start + size))
+    return found
+
+
+def _recomputed(log: EventsByKind) -> Targets:
+    found: Targets = defaultdict(list)
+    for event in log[EventKind.PREEMPTED]:
+        if event.details["how"] == "recompute":
+            found[event.requests[0]].append((event.time_s, event.details["num_tokens"]))
+    return found
+
+
+def _num_computed(num_asked: int, chunks: Sequence[_Chunk], is_recomputed: bool) -> int:
+    """Prompt tokens that were computed at least once: a prefix that came out of a cache is missing here."""
+    if is_recomputed:
+        return max((chunk.end for chunk in chunks if chunk.end <= num_asked), default=0)
+    return sum(chunk.end - chunk.start for chunk in chunks)
+
+
+def _num_output_tokens(log: EventsByKind, asked: dict[int, Request], chunks: Chunks, recomputed: Targets) -> int:
+    """A decode yields a token in each iteration. A chunk yields one where it reaches the end of what is known: of the
+    prompt, or of prompt and response so far once these have to be computed again."""
+    num_decoded: int = sum(event.details["num_decode_tokens"] for event in log[EventKind.ITERATION])
+    for event in log[EventKind.ITERATIONS]:
+        num_decoded += event.details["num_decode_tokens"] * len(event.details["ends_s"])
+    num_prefilled = 0
+    for request, found in chunks.items():
+        targets = [(-inf, asked[request].num_prompt_tokens), *recomputed[request]]
+        for chunk in found:
+            _, target = targets[bisect_left(targets, chunk.time_s, key=itemgetter(0)) - 1]
+            num_prefilled += chunk.end == target
+    return num_decoded + num_prefilled
