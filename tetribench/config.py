@@ -87,7 +87,7 @@ COMPONENTS = {
     "task/report": "tetribench.tasks.Report",
     "task/generate": "tetribench.tasks.Generate",
     "task/rerun": "tetribench.rerun.Rerun",
-    "task/plan": "tetribench.rerun.Plan",
+    "task/plan": "tetribench.plan.Plan",
     "task/collect_lengths": "tetribench.training.collect.CollectLengths",
     "task/train_predictor": "tetribench.training.train.TrainPredictor",
 }
