@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.run_folders import slot
 from tests.training import tiny
 from tetribench import experiment
 
@@ -35,11 +36,12 @@ def test_a_checkpoint_predicts_in_virtual_time(
     learned = ["prefill/predict=learned", f"prefill.predict.checkpoint={tiny.checkpoint(tmp_path / 'checkpoint')}"]
     sim = ["runtime=sim", f"hardware={hardware}", "name=run"]
     assert tetribench(*text, *learned, *sim) == 0
-    manifest = json.loads((tmp_path / "run" / "systems" / "tetri" / "manifest.json").read_text())
+    served = slot(tmp_path / "run", "tetri")
+    manifest = json.loads((served / "manifest.json").read_text())
     charged = "charged as OPT-125M" if hardware == "v100_tp2" else "takes no time"
     assert manifest["instances"]["prefill-0"]["predictor"] == f"learned, granularity 10, {charged}"
     assert f"tetri: length predictor learned, granularity 10, {charged}" in capsys.readouterr().out
-    events = (tmp_path / "run" / "systems" / "tetri" / "events.jsonl").read_text().splitlines()
+    events = (served / "events.jsonl").read_text().splitlines()
     ranges = {
         (one["low"], one["high"]) for line in events if '"predicted"' in line for one in [json.loads(line)["details"]]
     }
