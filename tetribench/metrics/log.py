@@ -1,6 +1,7 @@
 """The event log on disk: one JSON object a line."""
 
 import logging
+from collections.abc import Iterable
 from operator import attrgetter
 from pathlib import Path
 from sys import intern
@@ -34,9 +35,9 @@ class EventWriter:
         self._file = file
         self._events: list[Event] = []
 
-    def write(self, event: Event) -> None:
-        self._events.append(event)
-        if len(self._events) == NUM_BUFFERED:
+    def write(self, events: Iterable[Event]) -> None:
+        self._events += events
+        if len(self._events) >= NUM_BUFFERED:
             self.flush()
 
     def flush(self) -> None:
