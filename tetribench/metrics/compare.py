@@ -11,12 +11,12 @@ import pandas as pd
 
 from tetribench.core.events import Event
 from tetribench.metrics.changes import change_table
+from tetribench.metrics.columns import EventsByKind
 from tetribench.metrics.latency import ITL, METRICS, Better, add_metrics, itl_values, summarise
 from tetribench.metrics.resources import PerfPerDollar, Tables, attainment, perf_per_dollar, resource_metrics
 from tetribench.metrics.slo import Slo
 from tetribench.metrics.timeline import (
     Accounting,
-    EventsByKind,
     TokenTimes,
     account,
     instance_table,
@@ -35,12 +35,11 @@ OVERALL = "overall"
 
 @dataclass(frozen=True, slots=True)
 class SystemResult:
-    """Everything measured of one system. `requests` has a column for each metric; `itl_s` is pooled over requests."""
+    """Everything measured of one system. `requests` has a column for each metric."""
 
     system: str
     requests: pd.DataFrame
     token_times: TokenTimes
-    itl_s: "pd.Series[float]"
     instances: pd.DataFrame
     iterations: pd.DataFrame
     transfers: pd.DataFrame
@@ -51,40 +50,44 @@ class SystemResult:
     and column; `resources` by name; `slo` by SLA class. None where a value is undefined."""
     slo: Slo
 
+    @property
+    def itl_s(self) -> "pd.Series[float]":
+        """Pooled over requests. There are as many as tokens, so they are made when they are asked for."""
+        return itl_values(self.requests, self.token_times)
+
 
 def measure(system: str, events: Iterable[Event], slo: Slo) -> SystemResult:
     """All tables and statistics of one system's run."""
-    log = EventsByKind(events)
+    log = EventsByKind.of(events)
     times = token_times(log)
     requests = add_metrics(request_table(log), times)
     iterations, transfers, changes = iteration_table(log), transfer_table(log), change_table(log)
     tables = Tables(requests, instance_table(log, iterations, transfers), iterations, transfers, changes, slo)
     del events, log  # they take more memory than all that follows
-    itl_s = itl_values(requests, times)
     accounting = account(requests)
     summary = {
         "accounting": asdict(accounting),
-        "metrics": _metrics_by_class(requests, itl_s),
+        "metrics": _metrics_by_class(requests, times),
         "resources": {name: _plain(value) for name, value in resource_metrics(tables).items()},
         "slo": attainment(requests, slo),
     }
     return SystemResult(
-        system, requests, times, itl_s, tables.instances, iterations, transfers, changes, accounting, summary, slo
+        system, requests, times, tables.instances, iterations, transfers, changes, accounting, summary, slo
     )
 
 
-def _metrics_by_class(requests: pd.DataFrame, itl_s: "pd.Series[float]") -> Summary:
-    metrics = {OVERALL: _summaries(requests, itl_s)}
+def _metrics_by_class(requests: pd.DataFrame, times: TokenTimes) -> Summary:
+    metrics = {OVERALL: _summaries(requests, times)}
     labels = sorted(requests["label"].unique())
     if len(labels) > 1:
         for label in labels:
-            members = requests[requests["label"] == label]
-            metrics[label] = _summaries(members, itl_s[itl_s.index.isin(members.index)])
+            metrics[label] = _summaries(requests[requests["label"] == label], times)
     return metrics
 
 
-def _summaries(requests: pd.DataFrame, itl_s: "pd.Series[float]") -> Summary:
-    return {metric.column: summarise(requests[metric.column]) for metric in METRICS} | {ITL.column: summarise(itl_s)}
+def _summaries(requests: pd.DataFrame, times: TokenTimes) -> Summary:
+    summaries = {metric.column: summarise(requests[metric.column]) for metric in METRICS}
+    return summaries | {ITL.column: summarise(itl_values(requests, times))}
 
 
 def _plain(value: float) -> float | None:

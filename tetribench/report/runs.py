@@ -9,7 +9,7 @@ import msgspec
 
 from tetribench.core.garbage import rarely_collected
 from tetribench.metrics.compare import SystemResult, measure
-from tetribench.metrics.log import read_events
+from tetribench.metrics.log import read_columns
 from tetribench.metrics.slo import Slo
 
 SCHEMA_VERSION = 3
@@ -140,7 +140,7 @@ def _measure(path: Path, facts: Facts, is_complete: bool) -> tuple[list[SystemRe
         log = path / "systems" / system / "events.jsonl"
         if log.is_file():
             with rarely_collected():
-                result = measure(system, read_events(log), facts.slo)
+                result = measure(system, read_columns(log), facts.slo)
             if result.accounting.submitted:
                 results.append(result)
                 continue
