@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import copy
+from itertools import accumulate
 
 from tetribench.core.clock import Clock, VirtualClock
 from tetribench.engine.base import Batch, EngineInfo, KVPool, OnLayer
@@ -72,16 +73,8 @@ class CostModelEngine:
         num_iterations = min(num_steady(), MAX_FORESEEN)
         if num_iterations == 1:
             return None
-        decode_seconds, num_decodes, num_context_tokens = (
-            self._cost.decode_seconds,
-            len(batch.decode),
-            _num_context_tokens(batch),
-        )
-        ends_s, end_s = [], self._clock.now()
-        for _ in range(num_iterations):
-            end_s += decode_seconds(num_decodes, num_context_tokens)
-            num_context_tokens += num_decodes
-            ends_s.append(end_s)
+        seconds = self._cost.steady_seconds(len(batch.decode), _num_context_tokens(batch), num_iterations)
+        ends_s = list(accumulate(seconds, initial=self._clock.now()))[1:]
         return Foreseen(self._clock, self.device.rank, ends_s)
 
     def close(self) -> None:
