@@ -1,6 +1,7 @@
 """`task=plan`: which runs there would be, how long they would take and on what, before anything is started."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,9 +54,9 @@ def _predicted_s(setup: Setup, engine: CostModelFactory, name: str, prepared: Pr
     """From start to stop, on the cost model."""
     last_s = 0.0
 
-    def sink(event: Event) -> None:
+    def sink(events: Iterable[Event]) -> None:
         nonlocal last_s
-        last_s = max(last_s, event.time_s)
+        last_s = max([last_s, *(event.time_s for event in events)])
 
     virtual = replace(setup, engine=engine, runtime=Sim(hardware=engine.hardware))
     requests = Prepared(prepared.requests, engine.sized(len(setup.systems[name].plan(engine).instances)), None)

@@ -1,7 +1,8 @@
-"""How many requests virtual time serves in a second of one core: `make bench` prints it as extra_info, for each system.
+"""How many requests virtual time serves in a second of one core, and how long it takes to read and measure a log.
 
-Azure conversation lengths up to 4,096 tokens in total (their quantiles, where the trace is not there), Poisson 5/s, two
-prefill and two decode instances, or four colocated ones; what is timed is the simulation, its event log included.
+`make bench` prints both, for each system. Azure conversation lengths up to 4,096 tokens in total (their quantiles,
+where the trace is not there), Poisson 5/s, two prefill and two decode instances, or four colocated ones. The simulation
+is timed with its event log; what is read is a log as real time writes it, an event for each iteration and delivery.
 """
 
 import csv
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -20,9 +22,14 @@ from rich.console import Console
 
 from tetribench.composition import Composition
 from tetribench.config import conf_folder, register
+from tetribench.core.garbage import rarely_collected
+from tetribench.engine.cost_engine import CostModelEngine
 from tetribench.experiment import run
+from tetribench.metrics.compare import measure
+from tetribench.metrics.log import read_columns
 
 NUM_REQUESTS = 5000
+NUM_MEASURED = 2000
 MAX_TOKENS = 4096
 TRACE = Path("shared/data/azure-llm-2023/AzureLLMInferenceTrace_conv.csv.gz")
 PROMPT_QUANTILES, OUTPUT_QUANTILES = (2, 396, 1020, 1189, 4095), (7, 85, 129, 395, 1000)
@@ -55,15 +62,13 @@ def write_trace(path: Path, num_requests: int, rate_per_s: float) -> None:
             time_s += rng.expovariate(rate_per_s)
 
 
-@pytest.mark.benchmark(timer=time.process_time)
-@pytest.mark.parametrize("system", ["tetri", "vllm_like"])
-def test_requests_per_second(system: str, benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+def composed(system: str, num_requests: int, out: Path) -> Composition:
     """llama_8b on v100_tp2, which carries this load: its prefill instances compute for half of the time."""
     register()
-    write_trace(tmp_path / "trace.csv", NUM_REQUESTS, 5.0)
+    write_trace(out / "trace.csv", num_requests, 5.0)
     overrides = [
         "+workload=trace",
-        f"workload.path={tmp_path / 'trace.csv'}",
+        f"workload.path={out / 'trace.csv'}",
         "runtime=sim",
         "engine=cost_model",
         "model=llama_8b",
@@ -74,11 +79,40 @@ def test_requests_per_second(system: str, benchmark: BenchmarkFixture, tmp_path:
         "system.vllm_like.num_instances=4",
         f"systems=[{system}]",
         "progress=false",
-        f"out={tmp_path}",
+        f"out={out}",
     ]
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        composed = Composition(compose("config", overrides), "")
-    serve = partial(run, composed, Console(file=io.StringIO()))
+        return Composition(compose("config", overrides), "")
+
+
+@pytest.mark.benchmark(timer=time.process_time)
+@pytest.mark.parametrize("system", ["tetri", "vllm_like"])
+def test_requests_per_second(
+    system: str, benchmark: BenchmarkFixture, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve = partial(run, composed(system, NUM_REQUESTS, tmp_path), Console(file=io.StringIO()))
     benchmark.pedantic(serve, rounds=3)  # type: ignore[no-untyped-call]
     assert benchmark.stats is not None
-    benchmark.extra_info["requests_per_s"] = round(NUM_REQUESTS / benchmark.stats.stats.median)
+    with capsys.disabled():
+        print(f"\n{system}: {NUM_REQUESTS / benchmark.stats.stats.median:,.0f} simulated requests per CPU second")
+
+
+@pytest.mark.benchmark(timer=time.process_time)
+@pytest.mark.parametrize("system", ["tetri", "vllm_like"])
+def test_reading_and_measuring(
+    system: str, benchmark: BenchmarkFixture, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = composed(system, NUM_MEASURED, tmp_path)
+    with mock.patch.object(CostModelEngine, "foresee", lambda *_: None):
+        (log,) = run(asked, Console(file=io.StringIO())).rglob("events.jsonl")
+    slo = asked.setup().slo
+
+    def measured() -> int:
+        with rarely_collected():
+            return measure(system, read_columns(log), slo).accounting.submitted
+
+    assert benchmark.pedantic(measured, rounds=5) == NUM_MEASURED  # type: ignore[no-untyped-call]
+    assert benchmark.stats is not None
+    seconds, num_events = benchmark.stats.stats.median, log.read_bytes().count(b"\n")
+    with capsys.disabled():
+        print(f"\n{system}: {seconds:.2f} CPU seconds to measure {NUM_MEASURED:,} requests, {num_events:,} events")

@@ -159,10 +159,10 @@ def test_a_run_of_tokens_counts_like_its_tokens() -> None:
     for id in range(3):
         submit(made, request(id))
         made.take([output(id)])
-    run = TokenRun([0, 1, 2], [1, 1, 1], [1, 1, 1], [0.5, 0.75], [2])
-    assert made.take_run(run) is run
+    run = TokenRun([TokenOutput(id, 1, 2, 0, is_last=id == 2) for id in range(3)], [0.5, 0.75])
+    assert made.take_run(run) == run
     assert [made.table[id].output_ids for id in (0, 1)] == [[70, 0, 0]] * 2 and 2 not in made.table
     made.restart(1)
-    late = made.take_run(TokenRun([0, 1, 2], [1, 1, 1], [3, 3, 3], [1.0], [0, 1, 2]))
-    assert (late.request_ids, late.ended, late.times_s) == ([0], [0], [1.0])
+    late = TokenRun([TokenOutput(id, 1, 3, 0, is_last=True) for id in range(3)], [1.0])
+    assert made.take_run(late) == TokenRun(late.lasts[:1], [1.0])
     assert list(made.table) == [1] and made.table[1].output_ids == [70, 0, 0]

@@ -155,6 +155,43 @@ def test_a_wait_ends_at_the_earliest_of_its_times() -> None:
     assert clock.now() == 12.0
 
 
+def test_what_is_done_every_so_often_is_done_at_once_and_then_in_turn_with_sleepers() -> None:
+    clock = VirtualClock()
+    seen: list[tuple[str, float]] = []
+
+    async def main() -> None:
+        ticking = asyncio.create_task(clock.every(0.5, lambda: seen.append(("tick", clock.now()))))
+        for _ in range(2):
+            await clock.sleep(0.5)
+            seen.append(("sleeper", clock.now()))
+        ticking.cancel()
+        await clock.sleep(2.0)
+
+    run_virtual(clock, main())
+    assert seen == [("tick", 0.0), ("sleeper", 0.5), ("tick", 0.5), ("sleeper", 1.0)]
+
+
+@pytest.mark.parametrize("clock", [VirtualClock(), WallClock()], ids=["virtual", "wall"])
+@pytest.mark.parametrize("num_good", [0, 2])
+def test_an_error_ends_what_is_done_every_so_often(clock: VirtualClock | WallClock, num_good: int) -> None:
+    times_s: list[float] = []
+
+    def do() -> None:
+        times_s.append(clock.now())
+        if len(times_s) > num_good:
+            raise KeyError("enough")
+
+    async def main() -> None:
+        with pytest.raises(KeyError, match="enough"):
+            await clock.every(0.01, do)
+
+    if isinstance(clock, VirtualClock):
+        run_virtual(clock, main())
+    else:
+        asyncio.run(main())
+    assert len(times_s) == num_good + 1 and times_s == sorted(times_s)
+
+
 def test_an_error_in_a_callback_goes_to_the_handler_of_the_loop() -> None:
     clock, errors = VirtualClock(), []
 

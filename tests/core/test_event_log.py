@@ -3,7 +3,7 @@ from tetribench.core.events import CLIENT, Event, EventKind, EventLog
 
 def test_the_log_hands_each_event_on_at_once_and_keeps_none() -> None:
     seen: list[Event] = []
-    log = EventLog(sink=seen.append)
+    log = EventLog(sink=seen.extend)
     late = Event(2.0, EventKind.TOKEN, CLIENT, (1, 2))
     early = Event(1.0, EventKind.ARRIVED, CLIENT, (1,), {"label": "LPLD"})
     log.record(late)

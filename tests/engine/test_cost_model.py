@@ -141,6 +141,16 @@ def test_decodes_alone_take_what_the_batch_of_them_takes(num_sequences: int, num
     assert paper().decode_seconds(num_sequences, sum(lengths)) == paper().seconds(batch)
 
 
+@given(st.integers(1, 600), st.integers(0, 10**6), st.integers(1, 70))
+def test_steady_decodes_take_what_each_iteration_takes(
+    num_sequences: int, num_tokens: int, num_iterations: int
+) -> None:
+    cost = paper()
+    assert cost.steady_seconds(num_sequences, num_tokens, num_iterations) == [
+        cost.decode_seconds(num_sequences, num_tokens + number * num_sequences) for number in range(num_iterations)
+    ]
+
+
 def any_hardware() -> st.SearchStrategy[Hardware]:
     return st.builds(
         round_numbers,

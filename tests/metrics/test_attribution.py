@@ -111,6 +111,6 @@ def test_what_requests_pay_is_what_the_iterations_took(
     totals = found.shares.sum()
     assert totals["prefill_busy_s"] + totals["decode_busy_s"] + found.unattributed_s == pytest.approx(busy_s.sum())
     is_paid = table["num_prefill_tokens"] + table["num_decode_tokens"] > 0
-    device_s = busy_s * table["instance"].map(DEVICES)
+    device_s = busy_s * table["instance"].astype(object).map(DEVICES)
     assert totals["busy_device_s"] == pytest.approx(device_s[is_paid].sum())
     assert (found.shares >= 0).all().all()

@@ -41,7 +41,7 @@ def test_losses_refusals_and_late_comers_by_time() -> None:
         event(3.0, EventKind.FLIP_REFUSED, reason="it is the last decode instance"),
         event(2.0, EventKind.INSTANCE_LOST, reason="killed\n  a log line", num_restarted=3),
         event(0.5, EventKind.INSTANCE_READY, role="decode"),
-        Event(1.0, EventKind.ARRIVED, "client", (0,), {}),
+        Event(1.0, EventKind.ARRIVED, "client", (0,), {"num_prompt_tokens": 1, "max_output_tokens": 1}),
     ]
     table = change_table(events)
     assert list(table["what"]) == ["lost", "refused", "joined"]

@@ -16,12 +16,13 @@ def life(event: Make, arrival: Make, request: int, start_s: float, delays_s: lis
     received_s = start_s + late_s + 1.0
     ends_s = [received_s + 2.0 * number for number in range(1, len(delays_s) + 1)]
     deliveries_s = [end_s + delay_s for end_s, delay_s in zip(ends_s, delays_s, strict=True)]
+    sizes = {"num_prefill_tokens": 0, "num_decode_tokens": 1, "num_used_blocks": 0, "num_swapped_bytes": 0}
     return [
         arrival(start_s, request),
         event(start_s + late_s, "sent", "client", request),
         event(received_s, "prefill_started", "null", request),
         event(ends_s[0], "prefill_done", "null", request),
-        *[event(end_s, "iteration", "null", request) for end_s in ends_s],
+        *[event(end_s, "iteration", "null", request, started_s=end_s - 2.0, **sizes) for end_s in ends_s],
         event(deliveries_s[0], "first_token", "client", request),
         *[event(delivery_s, "token", "client", request) for delivery_s in deliveries_s[1:]],
         event(deliveries_s[-1], "finished", "client", request, num_output_tokens=len(delays_s)),

@@ -34,8 +34,8 @@ def life(event: Make, name: str = "one", **changes: Any) -> list[Event]:
         "started": ("instance_started", name, (), {"role": "decode"}),
         "ready": ("instance_ready", name, (), {"role": "decode"}),
         "stopped": ("instance_stopped", name, (), {}),
-        "arrived": ("arrived", CLIENT, (0,), {}),
-        "finished": ("finished", CLIENT, (0,), {}),
+        "arrived": ("arrived", CLIENT, (0,), {"num_prompt_tokens": 1, "max_output_tokens": 1}),
+        "finished": ("finished", CLIENT, (0,), {"num_output_tokens": 1}),
     }
     return [
         event(times[key], kind, source, *ids, **more)
@@ -220,7 +220,8 @@ def logs(draw: st.DrawFn) -> Claimed:
                 claims[-1] = (Kind.SHUT_DOWN, from_s, inf)
     ended = draw(st.none() | st.integers(0, NUM_TICKS))
     if ended is not None:
-        log += [Event(0.0, EventKind.ARRIVED, CLIENT, (0,)), Event(ended, EventKind.FINISHED, CLIENT, (0,))]
+        log.append(Event(0.0, EventKind.ARRIVED, CLIENT, (0,), {"num_prompt_tokens": 1, "max_output_tokens": 1}))
+        log.append(Event(ended, EventKind.FINISHED, CLIENT, (0,), {"num_output_tokens": 1}))
         claims.append((Kind.SHUT_DOWN, ended, inf))
     return Claimed(draw(st.permutations(log)), claims, started, stopped)
 

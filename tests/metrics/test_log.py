@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from tetribench.core.events import Event, EventKind
-from tetribench.metrics.log import encode_event, read_events
+from tetribench.metrics import log
+from tetribench.metrics.columns import EventsByKind
+from tetribench.metrics.log import encode_event, read_columns, read_events
 
 
 def write(path: Path, events: list[Event], tail: bytes = b"") -> Path:
@@ -38,7 +40,30 @@ def test_what_was_written_is_read_in_the_order_of_time(tmp_path: Path, disaggreg
 
 
 def test_an_empty_file_has_no_events(tmp_path: Path) -> None:
-    assert read_events(write(tmp_path / "events.jsonl", [])) == []
+    path = write(tmp_path / "events.jsonl", [])
+    assert read_events(path) == [] and list(read_columns(path)) == []
+
+
+def test_columns_are_those_of_the_same_events(tmp_path: Path, disaggregated: list[Event]) -> None:
+    path = write(tmp_path / "events.jsonl", disaggregated[::-1])
+    assert list(read_columns(path)) == list(EventsByKind(read_events(path)))
+
+
+@pytest.mark.parametrize("num_bytes", [1, 100, 1000])
+def test_pieces_of_the_file_may_end_anywhere(
+    tmp_path: Path, disaggregated: list[Event], monkeypatch: pytest.MonkeyPatch, num_bytes: int
+) -> None:
+    monkeypatch.setattr(log, "_READ_BYTES", num_bytes)
+    path = write(tmp_path / "events.jsonl", disaggregated, b"{")
+    assert read_events(path) == sorted(disaggregated, key=lambda event: event.time_s)
+    broken = write(tmp_path / "broken.jsonl", disaggregated, b"{\n\n")
+    with pytest.raises(ValueError, match=rf"broken\.jsonl, line {len(disaggregated) + 1}: not an event"):
+        read_events(broken)
+
+
+def test_an_empty_line_is_no_event(tmp_path: Path, disaggregated: list[Event]) -> None:
+    with pytest.raises(ValueError, match=r"events\.jsonl, line 4: not an event"):
+        read_events(write(tmp_path / "events.jsonl", disaggregated[:3], b"\n" + encode_event(disaggregated[3])))
 
 
 @pytest.mark.parametrize("num_bytes", [1, 30, -2])

@@ -92,7 +92,7 @@ def serve(
     system: System, machine: Machine, requests: list[Request], loop: Loop, *, ahead: bool, stall_timeout_s: float = 1e3
 ) -> Recorded:
     clock, found = BoundedClock(), Recorded()
-    log = EventLog(found.events.append)
+    log = EventLog(found.events.extend)
     client = Client(clock=clock, log=log, stall_timeout_s=stall_timeout_s)
     launcher = InlineLauncher(clock)
     report = ClusterMonitor.report

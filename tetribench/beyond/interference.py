@@ -14,6 +14,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from tetribench.metrics.compare import SystemResult
 from tetribench.metrics.intervals import ratio_interval
+from tetribench.metrics.latency import itl_values
 from tetribench.report.finding import Quantity
 from tetribench.report.style import INK, MUTED, Margins, label, legend, new_figure
 from tetribench.workload.interference import RequestClass
@@ -153,7 +154,7 @@ class Interference:
 
 def _of_victims(result: SystemResult, label: str, metric: str) -> float:
     victims = result.requests[result.requests["label"] == label]
-    return VALUES[metric](victims, result.itl_s[result.itl_s.index.isin(victims.index)])
+    return VALUES[metric](victims, itl_values(victims, result.token_times))
 
 
 def _pairs(rows: pd.DataFrame) -> pd.DataFrame:

@@ -106,8 +106,10 @@ class ControlPlane:
 
     def _progress(self, message: Progress, now_s: float) -> None:
         self.outbox.events += message.events
-        self.outbox.outputs += self.scheduler.take(message.outputs)
-        self.outbox.runs += [self.scheduler.take_run(run) for run in message.runs]
+        if message.outputs:
+            self.outbox.outputs += self.scheduler.take(message.outputs)
+        for run in message.runs:
+            self.outbox.runs.append(self.scheduler.take_run(run))
         for event in message.events:
             if event.kind is EventKind.TRANSFER_DONE:
                 self._handed_over(event.requests[0], event.details["to"], now_s)

@@ -1,7 +1,7 @@
 """The global scheduler: a request table, the choice of the first instance, the tokens' way back (section 3.2)."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tetribench.control.route import Outstanding, Router
@@ -128,20 +128,17 @@ class GlobalScheduler:
 
     def take_run(self, run: TokenRun) -> TokenRun:
         """As `take`; tokens of a run, which nothing overtakes."""
-        token_ids = [0] * len(run.times_s)
-        known = []
-        for number, request_id in enumerate(run.request_ids):
-            row = self.table.get(request_id)
-            if row is None or row.attempt != run.attempts[number]:
+        token_ids, known = [0] * len(run.times_s), list[TokenOutput]()
+        for last in run.lasts:
+            row = self.table.get(last.request_id)
+            if row is None or row.attempt != last.attempt:
                 continue
-            assert run.first_indices[number] == len(row.output_ids), "a run of tokens was overtaken"
             row.output_ids += token_ids
-            known.append(request_id)
-        if len(known) < len(run.request_ids):
-            run = replace(run, request_ids=known, ended=[one for one in run.ended if one in known])
-        for request_id in run.ended:
-            self._end(self.table[request_id])
-        return run
+            assert last.index == len(row.output_ids) - 1, "a run of tokens was overtaken"
+            known.append(last)
+            if last.is_last:
+                self._end(row)
+        return TokenRun(known, run.times_s)
 
     def _note(self, row: TableEntry, output: TokenOutput) -> None:
         """Keep the table and the loads by what one token tells."""

@@ -31,6 +31,9 @@ class Clock(Protocol):
         Where moments can be equal, in virtual time, the lower `rank` wakes first.
         """
 
+    async def every(self, period_s: float, do: Callable[[], None]) -> None:
+        """Call `do` now and then after each `period_s`, until cancelled; an error of its ends this and is raised."""
+
 
 class WallClock:
     """Monotonic real time, counted from `origin_s` on the machine's monotonic clock.
@@ -50,6 +53,19 @@ class WallClock:
     async def sleep_until(self, time_s: float, rank: int = 0) -> None:
         await self.sleep(time_s - self.now())
 
+    async def every(self, period_s: float, do: Callable[[], None]) -> None:
+        while True:
+            do()
+            await self.sleep(period_s)
+
+
+class _Sleeper(Protocol):
+    """Whom the virtual clock wakes: a future that somebody waits for, or a ticker."""
+
+    def done(self) -> bool: ...
+
+    def set_result(self, result: None, /) -> None: ...
+
 
 class VirtualClock:
     """Time that jumps to the earliest sleeper when nothing else can run; on ties by rank, then first in, first out.
@@ -61,8 +77,17 @@ class VirtualClock:
     def __init__(self) -> None:
         self._now_s = 0.0
         self._rank = 0
-        self._sleepers: list[tuple[float, int, int, asyncio.Future[None]]] = []
+        self._sleepers: list[tuple[float, int, int, _Sleeper]] = []
         self._order = itertools.count()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        """`loop` is the one whose tasks this clock wakes."""
+        self._loop = loop
+
+    def future(self) -> "asyncio.Future[None]":
+        """For somebody to wait for. To ask asyncio for the loop each time would be a system call each time."""
+        return asyncio.Future(loop=self._loop)
 
     def now(self) -> float:
         return self._now_s
@@ -71,11 +96,14 @@ class VirtualClock:
         return self.sleep_until(self._now_s + seconds)
 
     async def sleep_until(self, time_s: float, rank: int = 0) -> None:
-        wake = asyncio.get_running_loop().create_future()
+        wake = self.future()
         self.wake(wake, time_s, rank)
         await wake
 
-    def wake(self, sleeper: "asyncio.Future[None]", time_s: float, rank: int = 0) -> None:
+    async def every(self, period_s: float, do: Callable[[], None]) -> None:
+        await _Ticker(self, period_s, do).ended
+
+    def wake(self, sleeper: _Sleeper, time_s: float, rank: int = 0) -> None:
         """End the wait for `sleeper` at `time_s`, or at the earliest of several such times."""
         heapq.heappush(self._sleepers, (max(time_s, self._now_s), rank, next(self._order), sleeper))
 
@@ -95,14 +123,41 @@ class VirtualClock:
         raise RuntimeError("deadlock in virtual time: every task waits and nobody sleeps")
 
 
+class _Ticker:
+    """Does something again and again as a sleeper that goes back to sleep: no task has to be woken for it."""
+
+    def __init__(self, clock: VirtualClock, period_s: float, do: Callable[[], None]) -> None:
+        self.ended = clock.future()
+        self._clock = clock
+        self._period_s = period_s
+        self._do = do
+        self.set_result(None)
+
+    def done(self) -> bool:
+        return self.ended.done()
+
+    def set_result(self, result: None, /) -> None:
+        """It is time."""
+        try:
+            self._do()
+        except Exception as error:
+            self.ended.set_exception(error)
+        else:
+            self._clock.wake(self, self._clock.now() + self._period_s)
+
+
 class _VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop that knows callbacks and nothing else: no files, no threads, no timers, no handles to cancel.
 
     asyncio's own takes several times as long for a callback, which is most of what a virtual event costs.
     """
 
+    _stopping: bool
+    """asyncio's own: `stop` was called."""
+
     def __init__(self, clock: VirtualClock) -> None:
         super().__init__()
+        clock.run_on(self)
         self._jump = clock.jump
         self._callbacks: deque[tuple[Callable[..., object], tuple[Any, ...], Context]] = deque()
 
@@ -122,11 +177,11 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
         raise AssertionError("something waits on asyncio's own timers, which stand still in virtual time")
 
     def _run_once(self) -> None:
-        """What is ready now; `run_forever` calls this again until it is to stop."""
-        callbacks = self._callbacks
-        if not callbacks:
-            self._jump()
-        for _ in range(len(callbacks)):
+        """Whatever there is to do until the loop is to stop; `run_forever` calls this again where it is not."""
+        callbacks, jump = self._callbacks, self._jump
+        while not self._stopping:
+            while not callbacks:
+                jump()
             callback, args, context = callbacks.popleft()
             try:
                 context.run(callback, *args)

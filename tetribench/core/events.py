@@ -89,23 +89,19 @@ class Event:
 
 @dataclass(slots=True)
 class EventLog:
-    """Append-only. With a `sink` (a file) it hands on each event as it comes; without one it keeps them all.
+    """Append-only. With a `sink` (a file) it hands on events as they come; without one it keeps them all.
 
     Events of other processes arrive late, so the log is not sorted by time; readers sort.
     """
 
-    sink: Callable[[Event], None] | None = None
+    sink: Callable[[Iterable[Event]], None] | None = None
     events: list[Event] = field(default_factory=list)
 
     def record(self, event: Event) -> None:
-        if self.sink is None:
-            self.events.append(event)
-        else:
-            self.sink(event)
+        self.extend((event,))
 
     def extend(self, events: Iterable[Event]) -> None:
         if self.sink is None:
             self.events += events
         else:
-            for event in events:
-                self.sink(event)
+            self.sink(events)

@@ -139,15 +139,11 @@ class TokenOutput:
 class TokenRun:
     """Token 0 for each of some requests at each of `times_s`, from a batch that stays the same (virtual time).
 
-    `first_indices` are the positions of the first of them in the responses; `ended` are the requests whose response
-    ends with the last.
+    `lasts` are those at the last of these times, one for each request; those before them have the indices before.
     """
 
-    request_ids: list[int]
-    attempts: list[int]
-    first_indices: list[int]
+    lasts: list[TokenOutput]
     times_s: list[float]
-    ended: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)

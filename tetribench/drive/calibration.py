@@ -15,7 +15,7 @@ from tetribench.drive.null_server import STEP_S, NullEngineFactory, NullServer
 from tetribench.drive.session import serve
 from tetribench.instance.runtime import Runtime
 from tetribench.metrics.client_error import ClientError, client_error
-from tetribench.metrics.log import EventWriter, read_events
+from tetribench.metrics.log import EventWriter, read_columns
 
 ENOUGH_REQUESTS = 100
 """What a p99 needs."""
@@ -52,7 +52,7 @@ def calibrate(
             on_progress=on_progress,
         )
         writer.flush()
-    return client_error(read_events(path))
+    return client_error(read_columns(path))
 
 
 def planned(requests: SequenceOf[Request], loop: Loop, load_s: float) -> list[Request]:

@@ -183,15 +183,14 @@ class Client:
         """Tokens that have come one after the other, each at its time, and now the last of them."""
         times_s = run.times_s
         self._last_progress_s = max(self._last_progress_s, times_s[-1])
-        requests = [request_id for request_id in run.request_ids if request_id in self._open]
-        if not requests:
+        lasts = [last for last in run.lasts if last.request_id in self._open]
+        if not lasts:
             return
-        token_ids = [0] * len(times_s)
+        requests, token_ids = tuple([last.request_id for last in lasts]), [0] * len(times_s)
         for request_id in requests:
             self.outputs[request_id] += token_ids
-        event = Event(times_s[-1], EventKind.TOKENS, CLIENT, tuple(requests), {"times_s": times_s})
-        self._log.record(event)
-        self._end([request_id for request_id in run.ended if request_id in self._open], len(requests) * len(times_s))
+        self._log.record(Event(times_s[-1], EventKind.TOKENS, CLIENT, requests, {"times_s": times_s}))
+        self._end([last.request_id for last in lasts if last.is_last], len(requests) * len(times_s))
 
     def _end(self, ended: list[int], num_tokens: int) -> None:
         """Tokens have come, and with them the last ones of some responses."""

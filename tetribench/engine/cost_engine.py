@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import copy
+from itertools import accumulate
 from math import inf
 
 from tetribench.core.clock import Clock, VirtualClock
@@ -100,19 +101,12 @@ class CostModelEngine:
         num_iterations = min(num_steady(), MAX_FORESEEN)
         if num_iterations == 1:
             return None
-        decode_seconds, num_decodes, num_context_tokens = (
-            self._cost.decode_seconds,
-            len(batch.decode),
-            _num_context_tokens(batch),
-        )
         self._settle()
-        waking_s, end_s, first = self._waking_seconds(), self._clock.now(), self._num_iterations
-        ends_s = []
-        for iteration in range(first, first + num_iterations):
-            end_s += waking_s + decode_seconds(num_decodes, num_context_tokens) * self._noise_of(iteration)
-            waking_s = 0.0
-            num_context_tokens += num_decodes
-            ends_s.append(end_s)
+        seconds = self._cost.steady_seconds(len(batch.decode), _num_context_tokens(batch), num_iterations)
+        if self._noise is not None:
+            seconds = [each * self._noise_of(number) for number, each in enumerate(seconds, self._num_iterations)]
+        seconds[0] += self._waking_seconds()
+        ends_s = list(accumulate(seconds, initial=self._clock.now()))[1:]
         self._foreseen = Foreseen(self._clock, self.device.rank, ends_s)
         return self._foreseen
 

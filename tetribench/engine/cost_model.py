@@ -68,8 +68,21 @@ class CostModel:
         """Predicted duration of a batch of decodes alone, which read `num_context_tokens` in all; as `seconds` says."""
         return self._seconds(num_sequences, num_sequences, num_context_tokens, 0.0)
 
+    def steady_seconds(self, num_sequences: int, num_context_tokens: int, num_iterations: int) -> list[float]:
+        """As `decode_seconds`, of so many iterations of the same decodes; each adds a token to every context."""
+        roofline_s, key_s = self._roofline_s(num_sequences * self._token_s), self._key_s
+        sequences_s, always_s = num_sequences * self._per_sequence_s, self._overhead_s(num_sequences)
+        contexts = range(num_context_tokens, num_context_tokens + num_iterations * num_sequences, num_sequences)
+        return [roofline_s + num_keys_read * key_s + sequences_s + always_s for num_keys_read in contexts]
+
     def _seconds(self, num_rows: int, num_decodes: int, num_keys_read: int, prompts_s: float) -> float:
-        always_s = self._always_s + self._batching_s if num_rows > 1 else self._always_s
-        compute_s = prompts_s + num_decodes * self._token_s
-        roofline_s: float = (self._memory + compute_s**self._power) ** self._root
-        return roofline_s + num_keys_read * self._key_s + num_decodes * self._per_sequence_s + always_s
+        roofline_s = self._roofline_s(prompts_s + num_decodes * self._token_s)
+        sequences_s, always_s = num_decodes * self._per_sequence_s, self._overhead_s(num_rows)
+        return roofline_s + num_keys_read * self._key_s + sequences_s + always_s
+
+    def _roofline_s(self, compute_s: float) -> float:
+        seconds: float = (self._memory + compute_s**self._power) ** self._root
+        return seconds
+
+    def _overhead_s(self, num_rows: int) -> float:
+        return self._always_s + self._batching_s if num_rows > 1 else self._always_s

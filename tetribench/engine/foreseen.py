@@ -1,6 +1,5 @@
 """Iterations whose ends are known when the first begins: those of unchanging decodes in virtual time."""
 
-import asyncio
 from bisect import bisect_left
 
 from tetribench.core.clock import VirtualClock
@@ -16,7 +15,7 @@ class Foreseen:
         self.ends_s = ends_s
         self._clock = clock
         self._rank = rank
-        self._last_ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._last_ended = clock.future()
         self._wake()
 
     def _wake(self) -> None:

@@ -46,9 +46,11 @@ class InlineLauncher:
         """All that were built, whatever became of them, until `stop` closes them."""
         self._sent: deque[tuple[str, Message]] = deque()
         self._on_message: Callable[[Message], None] = lambda message: None
+        self._call_soon: Callable[[Callable[[], None]], object]
 
     async def start(self, specs: list[InstanceSpec], on_message: Callable[[Message], None]) -> dict[str, Ready]:
         self._on_message = on_message
+        self._call_soon = asyncio.get_running_loop().call_soon  # to ask each time would be a system call each time
         ready = {spec.name: await self._build(spec) for spec in specs}
         for name in ready:
             self._begin(name)
@@ -146,7 +148,7 @@ class InlineLauncher:
             task.add_done_callback(self._on_their_way.discard)
             return
         if not self._sent:
-            asyncio.get_running_loop().call_soon(self._deliver_all)
+            self._call_soon(self._deliver_all)
         self._sent.append((to, message))
 
     def _deliver_all(self) -> None:

@@ -74,6 +74,7 @@ class InstanceLoop:
         self._is_stopping = False
         self._busy_s = 0.0
         self._busy_from_s: float | None = None
+        self._reported_s = 0.0
         self._ahead: RunAhead | None = None
         """The iterations in flight, where these are several."""
         self._drain: Drain | None = None
@@ -86,16 +87,16 @@ class InstanceLoop:
         """Take in a message; called by the launcher, between two awaits of the loop."""
         self._catch_up()
         match message:
+            case LoadBroadcast():
+                self.scheduler.receive(message, self._clock.now())
+                if not self._flush():
+                    return  # it comes often, and most often there is nothing to do for it
             case Stop():
                 self._stop()
             case Peers(link_handles):
                 self._link.connect(link_handles)
             case Reserve(sender) | Arrived(sender) | Released(sender) | Closed(sender) if sender in self._lost:
                 pass  # overtaken by the news that its sender is gone, by which all is said
-            case LoadBroadcast():
-                self.scheduler.receive(message, self._clock.now())
-                if not self._flush():
-                    return  # it comes often, and most often there is nothing to do for it
             case _:
                 self._note(message)
                 self.scheduler.receive(message, self._clock.now())
@@ -326,17 +327,17 @@ class InstanceLoop:
             await self._pushable.wait()
 
     async def _report(self) -> None:
-        reported_s = self._clock.now()
-        while True:
-            now_s = self._clock.now()
-            self._catch_up()
-            self._count_busy(now_s)
-            busy_share = self._busy_s / (now_s - reported_s) if now_s > reported_s else 0.0
-            load = self.scheduler.load(now_s)
-            load.busy_share = busy_share
-            self._post.send(CONTROL, LoadReport(self.name, load))
-            self._busy_s, reported_s = 0.0, now_s
-            await self._clock.sleep(self._report_period_s)
+        self._reported_s = self._clock.now()
+        await self._clock.every(self._report_period_s, self._report_load)
+
+    def _report_load(self) -> None:
+        now_s = self._clock.now()
+        self._catch_up()
+        self._count_busy(now_s)
+        load = self.scheduler.load(now_s)
+        load.busy_share = self._busy_s / (now_s - self._reported_s) if now_s > self._reported_s else 0.0
+        self._post.send(CONTROL, LoadReport(self.name, load))
+        self._busy_s, self._reported_s = 0.0, now_s
 
     def _note_memory(self) -> None:
         """Record for how long there was nothing to run for want of memory, once that has ended."""

@@ -55,28 +55,16 @@ class RunAhead:
         ends_s = self._take(self._num_ended)
         if not ends_s:
             return None
-        num_tokens = len(ends_s)
-        decodes = self._batch.decode
-        run = TokenRun(
-            [one.request.id for one in decodes],
-            [one.attempt for one in decodes],
-            [len(one.output_ids) - num_tokens for one in decodes],
-            ends_s,
-        )
-        return Progress(source, events=[self._iterations(source, ends_s)], runs=[run])
+        lasts = [
+            TokenOutput(one.request.id, one.attempt, len(one.output_ids) - 1, 0, is_last=False)
+            for one in self._batch.decode
+        ]
+        return Progress(source, events=[self._iterations(source, ends_s)], runs=[TokenRun(lasts, ends_s)])
 
     def completed(self, source: str, outputs: list[TokenOutput]) -> tuple[TokenRun, Event]:
         """All that was not given yet, with the last iteration, of which `outputs` are."""
         ends_s = self._take(len(self.foreseen.ends_s))
-        num_before = len(ends_s) - 1
-        run = TokenRun(
-            [one.request_id for one in outputs],
-            [one.attempt for one in outputs],
-            [one.index - num_before for one in outputs],
-            ends_s,
-            [one.request_id for one in outputs if one.is_last],
-        )
-        return run, self._iterations(source, ends_s)
+        return TokenRun(outputs, ends_s), self._iterations(source, ends_s)
 
     def _take(self, num_ended: int) -> list[float]:
         ends_s = self.foreseen.ends_s[self._num_delivered : num_ended]

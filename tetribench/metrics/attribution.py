@@ -7,8 +7,7 @@ differs from batch to batch, and counting tokens takes no side. Padding is share
 again after a preemption or a loss is paid again.
 """
 
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tetribench.core.events import Event, EventKind
-from tetribench.metrics.timeline import EventsByKind
+from tetribench.metrics.columns import Columns, EventsByKind
 
 SHARES = ("prefill_busy_s", "decode_busy_s", "busy_device_s")
 """Columns of the request table: its shares of iterations as prefill and as decode, and of both times the devices."""
@@ -51,10 +50,8 @@ def attribute(events: Iterable[Event], requests: "pd.Index[int]", num_devices: "
     Asserts that what they pay is all that the iterations took.
     """
     by_kind = EventsByKind.of(events)
-    found = [*by_kind[EventKind.ITERATION], *by_kind[EventKind.ITERATIONS]]
     shares, busy_s, unattributed_s = np.zeros((len(SHARES), len(requests))), 0.0, 0.0
-    for first in range(0, len(found), _SLICE):
-        part = _part(found[first : first + _SLICE], num_devices)
+    for part in _parts(by_kind, num_devices):
         shares += _shares(part, requests)
         busy_s += float(part.seconds.sum())
         unattributed_s += float(part.seconds[part.num_requests == 0].sum())
@@ -63,21 +60,27 @@ def attribute(events: Iterable[Event], requests: "pd.Index[int]", num_devices: "
     return Attribution(pd.DataFrame(dict(zip(SHARES, shares, strict=True)), index=requests), unattributed_s)
 
 
-def _part(events: Sequence[Event], num_devices: "pd.Series[Any]") -> _Part:
-    num_requests = np.array([len(event.requests) for event in events], np.int64)
-    total = int(num_requests.sum())
-    chunks = [event.details.get("chunks", ()) for event in events]
-    num_chunks = np.array([len(each) for each in chunks], np.int64)
-    chunk_tokens = np.array([num_tokens for each in chunks for _, num_tokens in each], np.int64)
-    firsts = np.cumsum(num_requests) - num_requests
-    places = np.repeat(firsts - (np.cumsum(num_chunks) - num_chunks), num_chunks) + np.arange(len(chunk_tokens))
-    num_tokens, is_prefill = np.ones(total, np.int64), np.zeros(total, np.bool_)
-    num_tokens[places], is_prefill[places] = chunk_tokens, True
+def _parts(by_kind: EventsByKind, num_devices: "pd.Series[Any]") -> Iterator[_Part]:
+    for kind in (EventKind.ITERATION, EventKind.ITERATIONS):
+        found = by_kind.columns(kind)
+        for first in range(0, len(found.time_s), _SLICE):
+            yield _part(found.part(first, first + _SLICE), num_devices)
+
+
+def _part(found: Columns, num_devices: "pd.Series[Any]") -> _Part:
+    num_tokens, is_prefill = (
+        np.ones(len(found.requests.values), np.int64),
+        np.zeros(len(found.requests.values), np.bool_),
+    )
+    if "chunks" in found.lists:
+        chunks = found.lists["chunks"]
+        places = found.owners(chunks)
+        num_tokens[places], is_prefill[places] = chunks.values[:, 1], True
     return _Part(
-        np.array([event.time_s - event.details["started_s"] for event in events]),
-        np.array(num_devices.reindex([event.source for event in events]), np.float64),
-        num_requests,
-        np.fromiter(chain.from_iterable(event.requests for event in events), np.int64, total),
+        found.time_s - found.details["started_s"],
+        np.array(num_devices.reindex(found.source), np.float64),
+        found.requests.sizes,
+        found.requests.values,
         num_tokens,
         is_prefill,
     )

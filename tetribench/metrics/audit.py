@@ -11,8 +11,9 @@ import pandas as pd
 from tetribench.core.events import Event
 from tetribench.core.request import Request
 from tetribench.metrics.client_error import rate_per_s
+from tetribench.metrics.columns import EventsByKind
 from tetribench.metrics.latency import summarise
-from tetribench.metrics.timeline import EventsByKind, TokenTimes
+from tetribench.metrics.timeline import TokenTimes
 from tetribench.metrics.token_audit import token_audit
 
 Times = npt.NDArray[np.float64]

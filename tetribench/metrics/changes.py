@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from tetribench.core.events import Event, EventKind
-from tetribench.metrics.timeline import EventsByKind
+from tetribench.metrics.columns import EventsByKind
+from tetribench.metrics.timeline import of_instance
 
 COLUMNS = ("time_s", "instance", "what", "role", "to", "reason", "drain_s", "overhead_s")
 
@@ -30,7 +31,7 @@ def change_table(events: Iterable[Event]) -> pd.DataFrame:
     """
     by_kind = EventsByKind.of(events)
     reasons: dict[str, str] = {}
-    served = min((event.time_s for event in by_kind[EventKind.ARRIVED]), default=np.inf)
+    served = min(by_kind.columns(EventKind.ARRIVED).time_s, default=np.inf)
     rows: list[dict[str, Any]] = []
     for event in sorted(chain.from_iterable(by_kind[kind] for kind in KINDS), key=lambda event: event.time_s):
         details, row = event.details, {"time_s": event.time_s, "instance": event.source}
@@ -58,7 +59,7 @@ def change_table(events: Iterable[Event]) -> pd.DataFrame:
 
 def role_at_work(iterations: pd.DataFrame, instances: pd.DataFrame, changes: pd.DataFrame) -> "pd.Series[Any]":
     """The role of the instance during each iteration: the one that it started with, until it has flipped."""
-    roles = iterations["instance"].map(instances["role"])
+    roles = of_instance(iterations, instances["role"])
     for flip in changes[changes["what"] == "flip"].itertuples():
         later = (iterations["instance"] == flip.instance) & (iterations["ended_s"] > flip.time_s)
         roles = roles.mask(later, str(flip.to))

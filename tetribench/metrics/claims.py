@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from tetribench.core.events import Event, EventKind
-from tetribench.metrics.timeline import EventsByKind
+from tetribench.metrics.columns import EventsByKind
 
 
 class Kind(StrEnum):
@@ -38,8 +37,7 @@ class Claim(NamedTuple):
 def lives(events: Iterable[Event], instances: pd.DataFrame) -> pd.DataFrame:
     """`started_s` and `stopped_s` of each instance; where the log lacks one, the first or the last that it knows."""
     by_kind = EventsByKind.of(events)
-    last_s = max((by_kind[kind][-1].time_s for kind in EventKind if by_kind[kind]), default=0.0)
-    stopped_s = instances["stopped_s"].fillna(last_s)
+    stopped_s = instances["stopped_s"].fillna(by_kind.last_s)
     started_s = instances["started_s"].fillna(instances["ready_s"]).fillna(instances["first_work_s"])
     return pd.DataFrame({"started_s": started_s.fillna(stopped_s), "stopped_s": stopped_s})
 
@@ -53,7 +51,8 @@ def claims(
         _frame(Kind.COMPUTE, iterations, "instance"),
         _frame(Kind.TRANSFER, transfers, "source"),
         _frame(Kind.TRANSFER, transfers, "target"),
-        pd.DataFrame(_recorded(by_kind), columns=Claim._fields),
+        _predictions(by_kind),
+        pd.DataFrame(_waits(by_kind), columns=Claim._fields),
     ]
     recorded = pd.concat([each for each in done if len(each)] or done[-1:], ignore_index=True)
     reasons = pd.DataFrame(
@@ -69,16 +68,16 @@ def _frame(kind: Kind, table: pd.DataFrame, instance: str) -> pd.DataFrame:
     return found
 
 
-def _recorded(by_kind: EventsByKind) -> list[Claim]:
-    predictions = [
-        Claim(Kind.PREDICTOR, event.source, event.time_s - event.details["duration_s"], event.time_s)
-        for event in by_kind[EventKind.PREDICTED]
-    ]
-    waits = [
-        Claim(Kind.MEMORY, event.source, event.details["started_s"], event.time_s)
-        for event in by_kind[EventKind.MEMORY_WAIT]
-    ]
-    return predictions + waits
+def _predictions(by_kind: EventsByKind) -> pd.DataFrame:
+    found = by_kind.columns(EventKind.PREDICTED)
+    started_s = found.time_s - found.details["duration_s"]
+    columns = (np.full(len(started_s), Kind.PREDICTOR, np.object_), found.source, started_s, found.time_s)
+    return pd.DataFrame(dict(zip(Claim._fields, columns, strict=True)))
+
+
+def _waits(by_kind: EventsByKind) -> Iterator[Claim]:
+    for event in by_kind[EventKind.MEMORY_WAIT]:
+        yield Claim(Kind.MEMORY, event.source, event.details["started_s"], event.time_s)
 
 
 def _edges_of_life(by_kind: EventsByKind, life: pd.DataFrame, instances: pd.DataFrame) -> Iterator[Claim]:
@@ -92,11 +91,12 @@ def _edges_of_life(by_kind: EventsByKind, life: pd.DataFrame, instances: pd.Data
 
 def _all_ended_s(by_kind: EventsByKind) -> float:
     """When the last request had ended; infinite while one has not."""
-    arrived = set(chain.from_iterable(event.requests for event in by_kind[EventKind.ARRIVED]))
-    ends = [*by_kind[EventKind.FINISHED], *by_kind[EventKind.FAILED]]
-    if not arrived or not arrived <= set(chain.from_iterable(event.requests for event in ends)):
+    arrived = by_kind.columns(EventKind.ARRIVED).requests.values
+    ends = [by_kind.columns(kind) for kind in (EventKind.FINISHED, EventKind.FAILED)]
+    ended = np.concatenate([each.requests.values for each in ends])
+    if not len(arrived) or not np.isin(arrived, ended).all():
         return float("inf")
-    return max(event.time_s for event in ends)
+    return float(np.concatenate([each.time_s for each in ends]).max())
 
 
 def _changes(by_kind: EventsByKind, life: pd.DataFrame) -> Iterator[Claim]:

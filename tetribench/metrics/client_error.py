@@ -4,7 +4,6 @@ For the events of `drive.null_server` alone: there a request's prefill starts wh
 iteration yields a token for each of its requests.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -13,8 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from tetribench.core.events import Event, EventKind
+from tetribench.metrics.columns import EventsByKind
 from tetribench.metrics.latency import num_samples_needed
-from tetribench.metrics.timeline import EventsByKind, TokenTimes, is_finished, request_table, token_times
+from tetribench.metrics.timeline import TokenTimes, is_finished, request_table, token_times
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ def client_error(events: Iterable[Event]) -> ClientError:
     if num_lost or requests.empty:
         raise ValueError(f"of {len(requests)} requests to the null server {num_lost} did not end well")
     produced = _produced(log)
-    assert {id: len(each) for id, each in produced.items()} == {id: len(each) for id, each in delivered.items()}
+    assert np.array_equal(produced.ids, delivered.ids) and np.array_equal(produced.sizes, delivered.sizes)
     send_delay_s = requests["sent_s"] - requests["arrived_s"]
     duration_s = float(requests["finished_s"].max() - requests["sent_s"].min())
     return ClientError(
@@ -63,7 +63,7 @@ def client_error(events: Iterable[Event]) -> ClientError:
         itl=_error(_gaps(delivered), _gaps(produced)),
         num_requests=len(requests),
         num_streams=_most_at_once(requests),
-        tokens_per_s=sum(map(len, delivered.values())) / duration_s if duration_s > 0 else 0.0,
+        tokens_per_s=len(delivered.times_s) / duration_s if duration_s > 0 else 0.0,
         asked_per_s=rate_per_s(requests["arrived_s"].to_numpy()),
         delivered_per_s=rate_per_s(requests["sent_s"].to_numpy()),
         mean_send_delay_s=float(send_delay_s.mean()),
@@ -79,11 +79,10 @@ def rate_per_s(times_s: npt.NDArray[np.float64]) -> float | None:
 
 def _produced(log: EventsByKind) -> TokenTimes:
     """When the server had each token."""
-    times_s: defaultdict[int, list[float]] = defaultdict(list)
-    for event in log[EventKind.ITERATION]:
-        for request in event.requests:
-            times_s[request].append(event.time_s)
-    return {request: np.array(times_s[request]) for request in sorted(times_s)}
+    iterations = log.columns(EventKind.ITERATION)
+    requests, times_s = iterations.requests.values, iterations.time_s[iterations.requests.events]
+    ids, sizes = np.unique(requests, return_counts=True)
+    return TokenTimes(ids, sizes, times_s[np.argsort(requests, kind="stable")])
 
 
 def _gaps(times: TokenTimes) -> npt.NDArray[np.float64]:

@@ -14,6 +14,7 @@ from tetribench.metrics.attribution import attribute
 from tetribench.metrics.audit import Asked, audit
 from tetribench.metrics.changes import change_table
 from tetribench.metrics.clocks import clock_bounds
+from tetribench.metrics.columns import EventsByKind
 from tetribench.metrics.cost import Expenses, class_costs, cost_metrics
 from tetribench.metrics.decisions import decision_summary, decision_table
 from tetribench.metrics.energy import EnergyCounters
@@ -24,7 +25,6 @@ from tetribench.metrics.resources import PerfPerDollar, Tables, attainment, perf
 from tetribench.metrics.slo import Slo
 from tetribench.metrics.timeline import (
     Accounting,
-    EventsByKind,
     TokenTimes,
     account,
     instance_table,
@@ -40,12 +40,11 @@ OVERALL = "overall"
 
 @dataclass(frozen=True, slots=True)
 class SystemResult:
-    """Everything measured of one system. `requests` has a column for each metric; `itl_s` is pooled over requests."""
+    """Everything measured of one system. `requests` has a column for each metric."""
 
     system: str
     requests: pd.DataFrame
     token_times: TokenTimes
-    itl_s: "pd.Series[float]"
     instances: pd.DataFrame
     iterations: pd.DataFrame
     transfers: pd.DataFrame
@@ -59,10 +58,14 @@ class SystemResult:
     `clocks` and `machine`."""
     slo: Slo
 
+    @property
+    def itl_s(self) -> "pd.Series[float]":
+        """Pooled over requests. There are as many as tokens, so they are made when they are asked for."""
+        return itl_values(self.requests, self.token_times)
+
     def lean(self) -> "SystemResult":
         """The same without what takes most memory and only a picture of this serving would need."""
-        nothing = {name: getattr(self, name).iloc[:0] for name in ("iterations", "transfers", "itl_s")}
-        return replace(self, **nothing)
+        return replace(self, iterations=self.iterations.iloc[:0], transfers=self.transfers.iloc[:0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +89,7 @@ def measure(
 ) -> SystemResult:
     """All tables and statistics of one system's run; `energy` is what was read meanwhile. With what is known `beside`
     it, also what validity is judged by."""
-    log = EventsByKind(events)
+    log = EventsByKind.of(events)
     times = token_times(log)
     requests = add_metrics(request_table(log), times)
     iterations, transfers, changes = iteration_table(log), transfer_table(log), change_table(log)
@@ -98,13 +101,12 @@ def measure(
     checked = {} if beside is None else _checked(log, requests, times, beside)
     decisions = decision_summary(decision_table(log))
     del events, log  # they take more memory than all that follows
-    itl_s = itl_values(requests, times)
     accounting, members = account(requests), _members(requests)
     expenses = Expenses(tables, ledger, price, energy)
     numbers = resource_metrics(tables) | cost_metrics(expenses)
     summary = {
         "accounting": asdict(accounting),
-        "metrics": _metrics_by_class(requests, itl_s, members),
+        "metrics": {name: _summaries(requests.loc[own], times) for name, own in members.items()},
         "resources": {name: _plain(value) for name, value in numbers.items()},
         "slo": attainment(requests, slo),
         "ledger": ledger_summary(ledger, paid.unattributed_s),
@@ -116,7 +118,7 @@ def measure(
         **checked,
     }
     return SystemResult(
-        system, requests, times, itl_s, instances, iterations, transfers, changes, ledger, accounting, summary, slo
+        system, requests, times, instances, iterations, transfers, changes, ledger, accounting, summary, slo
     )
 
 
@@ -135,14 +137,9 @@ def _members(requests: pd.DataFrame) -> dict[str, "pd.Index[int]"]:
     return {OVERALL: requests.index, **by_label}
 
 
-def _metrics_by_class(
-    requests: pd.DataFrame, itl_s: "pd.Series[float]", members: dict[str, "pd.Index[int]"]
-) -> Summary:
-    return {name: _summaries(requests.loc[own], itl_s[itl_s.index.isin(own)]) for name, own in members.items()}
-
-
-def _summaries(requests: pd.DataFrame, itl_s: "pd.Series[float]") -> Summary:
-    return {metric.column: summarise(requests[metric.column]) for metric in METRICS} | {ITL.column: summarise(itl_s)}
+def _summaries(requests: pd.DataFrame, times: TokenTimes) -> Summary:
+    summaries = {metric.column: summarise(requests[metric.column]) for metric in METRICS}
+    return summaries | {ITL.column: summarise(itl_values(requests, times))}
 
 
 def _plain(value: float) -> float | None:

@@ -8,7 +8,7 @@ import pandas as pd
 from tetribench.core.events import Event, EventKind
 from tetribench.core.load import heavy_share
 from tetribench.core.sequence import LengthRange
-from tetribench.metrics.timeline import EventsByKind
+from tetribench.metrics.columns import EventsByKind
 
 
 class Decision(NamedTuple):

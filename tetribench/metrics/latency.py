@@ -57,8 +57,9 @@ def _difference(name: str, title: str, start: str, end: str) -> Metric:
 
 
 def _tpot(requests: pd.DataFrame, times: TokenTimes) -> "pd.Series[float]":
-    found = {id: (each[-1] - each[0]) / (len(each) - 1) for id, each in times.items() if len(each) > 1}
-    return pd.Series(found, dtype="float64").reindex(requests.index)
+    num_gaps = times.sizes - 1
+    tpot_s = (times.last_s - times.first_s) / np.where(num_gaps > 0, num_gaps, np.nan)
+    return pd.Series(tpot_s, times.ids).reindex(requests.index)
 
 
 def _normalised(requests: pd.DataFrame, times: TokenTimes) -> "pd.Series[float]":
@@ -80,10 +81,9 @@ def _decode(requests: pd.DataFrame, times: TokenTimes) -> "pd.Series[float]":
 
 
 def _gaps(requests: pd.DataFrame, times: TokenTimes) -> "pd.Series[float]":
-    ids = [id for id in requests.index if id in times]
-    sizes = [len(times[id]) - 1 for id in ids]
-    gaps = np.concatenate([np.diff(times[id]) for id in ids]) if ids else np.empty(0)
-    return pd.Series(gaps, index=pd.Index(np.repeat(ids, sizes), name="request", dtype="int64"))
+    is_gap = np.repeat(np.isin(times.ids, requests.index), times.sizes)
+    is_gap[np.cumsum(times.sizes) - 1] = False  # from the last token of a request to the first of the next
+    return pd.Series(np.diff(times.times_s, append=0.0)[is_gap])
 
 
 _TPOT = "(last token - first token) / (number of tokens - 1); undefined for one token"
@@ -125,7 +125,7 @@ METRICS = (
 ITL = Metric(
     "itl", "ITL (inter-token latency)", "s", Better.LOWER, "token[i + 1] - token[i], pooled over requests", _gaps
 )
-"""The one distribution over tokens instead of requests: its values repeat a request's index once a gap."""
+"""The one distribution over tokens instead of requests: one value for each gap, request after request."""
 
 CRITICAL_PATH = ("send_delay", "route", "prefill_queue", "prefill", "transfer_exposed", "decode")
 """Names of the stages that follow one another without a gap; they sum to the JCT of a request that has them all."""
@@ -162,8 +162,9 @@ def summarise(values: "Sequence[float] | npt.NDArray[np.float64] | pd.Series[flo
         return dict.fromkeys(("mean", "median", *(f"p{percent}" for percent in PERCENTILES), "min", "max")) | {
             "count": 0
         }
-    summary: dict[str, Any] = {"mean": float(samples.mean()), "median": float(np.median(samples))}
-    for percent in PERCENTILES:
-        enough = samples.size >= num_samples_needed(percent)
-        summary[f"p{percent}"] = float(np.percentile(samples, percent)) if enough else None
+    summary: dict[str, Any] = {"mean": float(samples.mean())}  # first: what follows changes their order
+    summary["median"] = float(np.median(samples, overwrite_input=True))
+    percentiles = np.percentile(samples, PERCENTILES, overwrite_input=True)
+    for percent, value in zip(PERCENTILES, percentiles, strict=True):
+        summary[f"p{percent}"] = float(value) if samples.size >= num_samples_needed(percent) else None
     return summary | {"min": float(samples.min()), "max": float(samples.max()), "count": samples.size}

@@ -15,7 +15,7 @@ import pandas as pd
 
 from tetribench.core.events import Event
 from tetribench.metrics.claims import Kind, claims, lives
-from tetribench.metrics.timeline import EventsByKind
+from tetribench.metrics.columns import EventsByKind
 
 Floats = npt.NDArray[np.float64]
 

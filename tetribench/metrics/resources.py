@@ -10,7 +10,7 @@ import pandas as pd
 from tetribench.metrics.changes import role_at_work
 from tetribench.metrics.latency import Better
 from tetribench.metrics.slo import Bounds, Slo
-from tetribench.metrics.timeline import is_finished
+from tetribench.metrics.timeline import is_finished, of_instance
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def _attained_share(tables: Tables) -> float:
 
 
 def _kv_share(tables: Tables) -> "pd.Series[float]":
-    return tables.iterations["num_used_blocks"] / tables.iterations["instance"].map(tables.instances["num_blocks"])
+    return tables.iterations["num_used_blocks"] / of_instance(tables.iterations, tables.instances["num_blocks"])
 
 
 def _kv_mean(tables: Tables) -> float:

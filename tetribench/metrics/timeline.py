@@ -3,11 +3,8 @@
 Times are the run's clock as it is. The order of the events does not matter, except between equal times.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -16,9 +13,7 @@ import pandas as pd
 
 from tetribench.core.events import Event, EventKind
 from tetribench.core.request import DEFAULT_SLA_CLASS
-
-TokenTimes = dict[int, npt.NDArray[np.float64]]
-"""When each token was delivered, by request, ascending; a request to which none was delivered has no entry."""
+from tetribench.metrics.columns import Array, Columns, EventsByKind, Floats, Ints, Lists
 
 EDGES = {
     "arrived_s": EventKind.ARRIVED,
@@ -41,23 +36,41 @@ EDGES = {
 DELIVERIES = (EventKind.FIRST_TOKEN, EventKind.TOKEN, EventKind.TOKENS)
 
 
-class EventsByKind:
-    """Events by kind, and each kind by time. All tables are made from one of these, or make one for themselves."""
+class TokenTimes(Mapping[int, Floats]):
+    """When each token was delivered, by request, ascending; a request to which none was delivered has no entry.
 
-    def __init__(self, events: Iterable[Event]) -> None:
-        self._by_kind: defaultdict[EventKind, list[Event]] = defaultdict(list)
-        for event in sorted(events, key=attrgetter("time_s")):
-            self._by_kind[event.kind].append(event)
+    `times_s` holds them all, request after request by id, `ids` and `sizes` whose they are and how many each has.
+    """
 
-    @classmethod
-    def of(cls, events: "Iterable[Event]") -> "EventsByKind":
-        return events if isinstance(events, cls) else cls(events)
+    def __init__(self, ids: Ints, sizes: Ints, times_s: Floats) -> None:
+        self.ids = ids
+        self.sizes = sizes
+        self.times_s = times_s
+        self._ends = np.cumsum(sizes)
 
-    def __getitem__(self, kind: EventKind) -> list[Event]:
-        return self._by_kind[kind]
+    def __getitem__(self, id: int) -> Floats:
+        place = int(np.searchsorted(self.ids, id))
+        if place == len(self.ids) or self.ids[place] != id:
+            raise KeyError(id)
+        end = self._ends[place]
+        return self.times_s[end - self.sizes[place] : end]
 
-    def __iter__(self) -> Iterator[Event]:
-        return chain.from_iterable(self._by_kind.values())
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.ids.tolist())
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def first_s(self) -> Floats:
+        """Of each request's first token."""
+        times_s: Floats = self.times_s[self._ends - self.sizes]
+        return times_s
+
+    @property
+    def last_s(self) -> Floats:
+        times_s: Floats = self.times_s[self._ends - 1]
+        return times_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +86,28 @@ class Accounting:
         assert self.finished + self.failed + self.unfinished == self.submitted, "a request was lost or counted twice"
 
 
+class _Firsts:
+    """Each request's first event of one kind, on the rows of a request table whose index is `ids`."""
+
+    def __init__(self, ids: Ints, kind: EventKind, found: Columns) -> None:
+        self.events = found
+        known, places = np.unique(found.requests.values, return_index=True)
+        lost = np.setdiff1d(known, ids)
+        if lost.size:
+            raise ValueError(f"the event log has {kind} for request {lost[0]}, which never arrived")
+        self._num_rows, self._rows = len(ids), np.searchsorted(ids, known)
+        self._numbers = found.requests.events[places]
+
+    def column(self, values: Array, missing: Any = np.nan) -> Array:
+        """Of `values`, one for each event, those of the first events; `missing` where a request has none."""
+        column = np.full(self._num_rows, missing, values.dtype)
+        column[self._rows] = values[self._numbers]
+        return column
+
+    def detail(self, name: str, missing: Any = np.nan) -> Array:
+        return self.column(self.events.details[name], missing)
+
+
 def request_table(events: Iterable[Event]) -> pd.DataFrame:
     """One row for each request that arrived, by id; NaN for a time (None for a name) that has not come.
 
@@ -80,53 +115,52 @@ def request_table(events: Iterable[Event]) -> pd.DataFrame:
     Raises ValueError when an event names a request that never arrived.
     """
     by_kind = EventsByKind.of(events)
-    first = {kind: _first(by_kind[kind]) for kind in EDGES.values()}
-    arrived, finished = first[EventKind.ARRIVED], first[EventKind.FINISHED]
-    moved = _sums(by_kind[EventKind.TRANSFER_DONE], ("num_bytes", "busy_s"))
-    for kind, found in first.items():
-        if not found.keys() <= arrived.keys():
-            lost = min(found.keys() - arrived.keys())
-            raise ValueError(f"the event log has {kind} for request {lost}, which never arrived")
-    ids = sorted(arrived)
-    num_delivered: Counter[int] = Counter()
-    if finished.keys() < arrived.keys():
-        for event in chain.from_iterable(by_kind[kind] for kind in DELIVERIES):
-            for id in event.requests:
-                num_delivered[id] += len(_delivery_times(event))
-    num_retried = Counter(chain.from_iterable(event.requests for event in by_kind[EventKind.RETRIED]))
-    preempted = [(event.requests[0], event.details) for event in by_kind[EventKind.PREEMPTED]]
-    num_preempted = Counter(id for id, _ in preempted)
-    num_swapped = Counter(id for id, details in preempted if details["how"] == "swap")
-    num_recomputed_tokens: Counter[int] = Counter()
-    for id, details in preempted:
-        num_recomputed_tokens[id] += details["num_tokens"] if details["how"] == "recompute" else 0
+    ids = np.unique(by_kind.columns(EventKind.ARRIVED).requests.values)
+    first = {kind: _Firsts(ids, kind, by_kind.columns(kind)) for kind in EDGES.values()}
+    arrived, predicted = first[EventKind.ARRIVED], first[EventKind.PREDICTED]
+    moved, preempted = by_kind.columns(EventKind.TRANSFER_DONE), by_kind[EventKind.PREEMPTED]
+    swapped = [event for event in preempted if event.details["how"] == "swap"]
+    recomputed = [event for event in preempted if event.details["how"] == "recompute"]
 
     columns: dict[str, Any] = {
-        "label": _texts([arrived[id].details.get("label", "") for id in ids]),
-        "sla_class": _texts([arrived[id].details.get("sla_class", DEFAULT_SLA_CLASS) for id in ids]),
-        "num_prompt_tokens": _ints([arrived[id].details["num_prompt_tokens"] for id in ids]),
-        "max_output_tokens": _ints([arrived[id].details["max_output_tokens"] for id in ids]),
+        "label": _texts(text or "" for text in arrived.detail("label", None)),
+        "sla_class": _texts(text or DEFAULT_SLA_CLASS for text in arrived.detail("sla_class", None)),
+        "num_prompt_tokens": arrived.detail("num_prompt_tokens", 0),
+        "max_output_tokens": arrived.detail("max_output_tokens", 0),
     }
-    for column, kind in EDGES.items():
-        columns[column] = _floats([first[kind][id].time_s if id in first[kind] else np.nan for id in ids])
-    for end in ("low", "high"):
-        bounds = [_detail(first[EventKind.PREDICTED].get(id), end) for id in ids]
-        columns[f"predicted_{end}"] = _floats([np.nan if bound is None else bound for bound in bounds])
-    spent_s = [_detail(first[EventKind.PREDICTED].get(id), "duration_s") for id in ids]
-    columns["predicting_s"] = _floats([np.nan if spent is None else spent for spent in spent_s])
-    columns["reason"] = _texts([_detail(first[EventKind.FAILED].get(id), "reason") for id in ids])
-    columns["num_output_tokens"] = _ints(
-        finished[id].details["num_output_tokens"] if id in finished else num_delivered[id] for id in ids
-    )
-    columns["num_preemptions"] = _ints([num_preempted[id] for id in ids])
-    columns["num_swaps"] = _ints([num_swapped[id] for id in ids])
-    columns["num_recomputed_tokens"] = _ints([num_recomputed_tokens[id] for id in ids])
-    columns["num_retries"] = _ints([num_retried[id] for id in ids])
-    columns["num_transfer_bytes"] = _ints([moved[id]["num_bytes"] if id in moved else 0 for id in ids])
-    columns["transfer_busy_s"] = _floats([moved[id]["busy_s"] if id in moved else np.nan for id in ids])
-    columns["prefill_instance"] = _texts([_source(first[EventKind.PREFILL_STARTED].get(id)) for id in ids])
-    columns["decode_instance"] = _texts([_source(first[EventKind.ADMITTED].get(id)) for id in ids])
+    columns |= {column: first[kind].column(first[kind].events.time_s) for column, kind in EDGES.items()}
+    columns |= {"predicted_low": predicted.detail("low"), "predicted_high": predicted.detail("high")}
+    columns["predicting_s"] = predicted.detail("duration_s")
+    columns["reason"] = _texts(first[EventKind.FAILED].detail("reason", None))
+    columns["num_output_tokens"] = first[EventKind.FINISHED].detail("num_output_tokens", 0)
+    is_open = np.isnan(columns["finished_s"])
+    if is_open.any():
+        columns["num_output_tokens"][is_open] = _num_delivered(by_kind, ids[is_open])
+    columns["num_preemptions"] = _counts(ids, preempted)
+    columns["num_swaps"] = _counts(ids, swapped)
+    num_recomputed_tokens = [event.details["num_tokens"] for event in recomputed]
+    columns["num_recomputed_tokens"] = _sums(ids, _requests(recomputed), _ints(num_recomputed_tokens), 0)
+    columns["num_retries"] = _counts(ids, by_kind[EventKind.RETRIED])
+    columns["num_transfer_bytes"] = _sums(ids, moved.requests.values, moved.details["num_bytes"], 0)
+    columns["transfer_busy_s"] = _sums(ids, moved.requests.values, moved.details["busy_s"], np.nan)
+    for column, kind in (("prefill_instance", EventKind.PREFILL_STARTED), ("decode_instance", EventKind.ADMITTED)):
+        columns[column] = _texts(first[kind].column(first[kind].events.source, None))
     return pd.DataFrame(columns).set_index(pd.Index(ids, dtype="int64", name="request"))
+
+
+def _requests(events: Iterable[Event]) -> Ints:
+    return _ints(request for event in events for request in event.requests)
+
+
+def _counts(ids: Ints, events: Iterable[Event]) -> Array:
+    """How many of `events` each request has."""
+    requests = _requests(events)
+    return _sums(ids, requests, np.ones(len(requests), np.int64), 0)
+
+
+def _sums(ids: Ints, requests: Ints, values: Array, missing: float) -> Array:
+    """The sum of each request's values: one that was sent again, for example, is handed over more than once."""
+    return pd.Series(values).groupby(requests).sum().reindex(ids, fill_value=missing).to_numpy()
 
 
 def is_finished(requests: pd.DataFrame) -> "pd.Series[bool]":
@@ -141,68 +175,97 @@ def account(requests: pd.DataFrame) -> Accounting:
     return Accounting(len(requests), num_finished, num_failed, num_unfinished)
 
 
+@dataclass(frozen=True, slots=True)
+class _Deliveries:
+    """Who got tokens when: each of `requests` at the times that are the list `numbers` of `times_s`."""
+
+    requests: Ints
+    numbers: Ints
+    times_s: Lists
+
+    @classmethod
+    def of(cls, by_kind: EventsByKind) -> "_Deliveries":
+        found = [by_kind.columns(kind) for kind in DELIVERIES]
+        lists = [each.lists.get("times_s", Lists(each.time_s, np.ones(len(each.time_s), np.int64))) for each in found]
+        starts = np.cumsum([0, *(len(each.time_s) for each in found)])
+        return cls(
+            np.concatenate([each.requests.values for each in found]),
+            np.concatenate([each.requests.events + start for each, start in zip(found, starts, strict=False)]),
+            Lists.joined(lists),
+        )
+
+
+def _num_delivered(by_kind: EventsByKind, ids: Ints) -> Array:
+    """How many tokens each of these requests has got."""
+    found = _Deliveries.of(by_kind)
+    return _sums(ids, found.requests, found.times_s.sizes[found.numbers], 0)
+
+
 def token_times(events: Iterable[Event]) -> TokenTimes:
     """Delivery times of every request's tokens, the first token included."""
-    by_kind = EventsByKind.of(events)
-    parts: defaultdict[int, list[npt.NDArray[np.float64]]] = defaultdict(list)
-    for event in chain.from_iterable(by_kind[kind] for kind in DELIVERIES):
-        times_s = np.array(_delivery_times(event))  # one for all of its requests
-        for id in event.requests:
-            parts[id].append(times_s)
-    return {id: np.sort(np.concatenate(parts[id])) for id in sorted(parts)}
+    found = _Deliveries.of(EventsByKind.of(events))
+    first_s = found.times_s.values[found.times_s.starts]
+    order = np.lexsort((first_s[found.numbers], found.requests))
+    ids, starts = np.unique(found.requests[order], return_index=True)
+    delivered = found.times_s.taken(found.numbers[order])
+    sizes = np.add.reduceat(delivered.sizes, starts) if len(ids) else delivered.sizes
+    times = TokenTimes(ids, sizes, delivered.values)
+    for id in _falling(times):
+        times[id].sort()
+    return times
 
 
-def _delivery_times(event: Event) -> list[float]:
-    """When each of the requests got a token."""
-    times_s: list[float] = event.details["times_s"] if event.kind is EventKind.TOKENS else [event.time_s]
-    return times_s
+def _falling(times: TokenTimes) -> list[int]:
+    """The requests whose times do not ascend."""
+    ends = np.cumsum(times.sizes)
+    falls = np.setdiff1d(np.flatnonzero(np.diff(times.times_s) < 0.0) + 1, ends)
+    ids: list[int] = times.ids[np.unique(np.searchsorted(ends, falls, side="right"))].tolist()
+    return ids
 
 
 def iteration_table(events: Iterable[Event]) -> pd.DataFrame:
     """One row for each iteration of an instance, by end and then by instance."""
     by_kind = EventsByKind.of(events)
-    single, runs = by_kind[EventKind.ITERATION], by_kind[EventKind.ITERATIONS]
-    ends_s = [np.array(run.details["ends_s"]) for run in runs]
-    started_s = [np.append(run.details["started_s"], each[:-1]) for run, each in zip(runs, ends_s, strict=True)]
-    sizes = [len(each) for each in ends_s]
-    none, names = np.zeros(sum(sizes), np.int64), sorted({event.source for event in (*single, *runs)})
-    codes = {name: code for code, name in enumerate(names)}
-    instance = np.append(
-        _ints([codes[event.source] for event in single]), np.repeat(_ints([codes[run.source] for run in runs]), sizes)
-    )
-    ended_s = np.concatenate([_floats([event.time_s for event in single]), *ends_s])
-    order = np.lexsort((instance, ended_s))
-    columns: dict[str, Any] = {
-        "started_s": np.concatenate([_floats([event.details["started_s"] for event in single]), *started_s]),
-        "ended_s": ended_s,
-        "num_prefill_tokens": np.append(_counts(single, "num_prefill_tokens"), none),
+    single, runs = by_kind.columns(EventKind.ITERATION), by_kind.columns(EventKind.ITERATIONS)
+    ends, num_used_blocks = runs.lists["ends_s"], runs.lists["num_used_blocks"]
+    none = np.zeros(len(ends.values), np.int64)
+    numbers = np.append(np.arange(len(single.source)), len(single.source) + ends.events)
+    instance = pd.Categorical(np.append(single.source, runs.source))[numbers]
+    columns = {
+        "started_s": np.append(single.details["started_s"], _run_starts(runs.details["started_s"], ends)),
+        "ended_s": np.append(single.time_s, ends.values),
+        "num_prefill_tokens": np.append(single.details["num_prefill_tokens"], none),
         "num_decode_tokens": np.append(
-            _counts(single, "num_decode_tokens"), np.repeat(_counts(runs, "num_decode_tokens"), sizes)
+            single.details["num_decode_tokens"], runs.details["num_decode_tokens"][ends.events]
         ),
-        "num_used_blocks": np.concatenate(
-            [_counts(single, "num_used_blocks"), *(np.array(run.details["num_used_blocks"]) for run in runs)]
-        ),
-        "num_swapped_bytes": np.append(_counts(single, "num_swapped_bytes"), none),
+        "num_used_blocks": np.append(single.details["num_used_blocks"], num_used_blocks.values),
+        "num_swapped_bytes": np.append(single.details["num_swapped_bytes"], none),
     }
-    instances = pd.Series(np.array(names, dtype=object)[instance[order]], dtype="object")
-    return pd.DataFrame({"instance": instances} | {name: column[order] for name, column in columns.items()})
+    order = np.lexsort((instance.codes, columns["ended_s"]))
+    return pd.DataFrame(
+        {"instance": instance[order]} | {name: column[order] for name, column in columns.items()}, copy=False
+    )
 
 
-def _counts(events: Iterable[Event], name: str) -> npt.NDArray[np.int64]:
-    return _ints([event.details[name] for event in events])
+def _run_starts(started_s: Floats, ends: Lists) -> Floats:
+    """When each iteration of some runs began: with its run, or when the one before it ended."""
+    starts = np.empty_like(ends.values)
+    starts[1:] = ends.values[:-1]
+    starts[ends.starts] = started_s
+    return starts
 
 
 def transfer_table(events: Iterable[Event]) -> pd.DataFrame:
     """One row for each push of KV from `source` to `target`, by end."""
-    found = EventsByKind.of(events)[EventKind.TRANSFER]
+    found = EventsByKind.of(events).columns(EventKind.TRANSFER)
     return pd.DataFrame(
         {
-            "request": _ints([event.requests[0] for event in found]),
-            "source": _texts([event.source for event in found]),
-            "target": _texts([event.details["to"] for event in found]),
-            "started_s": _floats([event.details["started_s"] for event in found]),
-            "ended_s": _floats([event.time_s for event in found]),
-            "num_bytes": _ints([event.details["num_bytes"] for event in found]),
+            "request": found.requests.values,
+            "source": _texts(found.source),
+            "target": _texts(found.details["to"]),
+            "started_s": found.details["started_s"],
+            "ended_s": found.time_s,
+            "num_bytes": found.details["num_bytes"],
         }
     )
 
@@ -217,7 +280,7 @@ def instance_table(events: Iterable[Event], iterations: pd.DataFrame, transfers:
     by_kind = EventsByKind.of(events)
     kinds = (EventKind.INSTANCE_STARTED, EventKind.INSTANCE_READY, EventKind.INSTANCE_STOPPED)
     started, ready, stopped = ({event.source: event for event in by_kind[kind]} for kind in kinds)
-    names = sorted({*started, *ready, *stopped, *iterations["instance"], *transfers["source"]})
+    names = sorted({*started, *ready, *stopped, *iterations["instance"].unique(), *transfers["source"].unique()})
     index = pd.Index(names, dtype="object", name="instance")
 
     facts = [ready[name].details if name in ready else {} for name in names]
@@ -234,9 +297,18 @@ def instance_table(events: Iterable[Event], iterations: pd.DataFrame, transfers:
     return table.assign(kv_capacity_tokens=table["num_blocks"] * table["block_size"])
 
 
+def of_instance(iterations: pd.DataFrame, column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """For each iteration what a column of the instance table says of its instance."""
+    instance = pd.Categorical(iterations["instance"])
+    return pd.Series(column.reindex(instance.categories).to_numpy()[instance.codes], iterations.index)
+
+
 def _work(iterations: pd.DataFrame, transfers: pd.DataFrame, index: "pd.Index[Any]") -> pd.DataFrame:
-    spans = [iterations[["instance", "started_s", "ended_s"]], transfers.rename(columns={"source": "instance"})]
-    work = pd.concat([span[["instance", "started_s", "ended_s"]] for span in spans]).groupby("instance")
+    by_instance, by_sender = iterations.groupby("instance"), transfers.groupby("source")
+    firsts, lasts = (
+        pd.concat([getattr(each[edge], how)() for each in (by_instance, by_sender)]).groupby(level=0)
+        for edge, how in (("started_s", "min"), ("ended_s", "max"))
+    )
     duration_s = iterations["ended_s"] - iterations["started_s"]
     no_prefill, no_decode = iterations["num_prefill_tokens"] == 0, iterations["num_decode_tokens"] == 0
     busy = pd.DataFrame(
@@ -248,36 +320,13 @@ def _work(iterations: pd.DataFrame, transfers: pd.DataFrame, index: "pd.Index[An
         }
     )
     transfer_s = (transfers["ended_s"] - transfers["started_s"]).groupby(transfers["source"]).sum()
-    table = pd.DataFrame({"first_work_s": work["started_s"].min(), "last_work_s": work["ended_s"].max()}).reindex(index)
+    table = pd.DataFrame({"first_work_s": firsts.min(), "last_work_s": lasts.max()}).reindex(index)
     table = table.join(busy.groupby(iterations["instance"]).sum().reindex(index, fill_value=0))
     return table.assign(transfer_s=transfer_s.reindex(index, fill_value=0.0))
 
 
-def _first(events: Iterable[Event]) -> dict[int, Event]:
-    """Each request's first among `events`, which are sorted."""
-    found: dict[int, Event] = {}
-    for event in events:
-        for request in event.requests:
-            found.setdefault(request, event)
-    return found
-
-
-def _sums(events: Iterable[Event], keys: tuple[str, ...]) -> dict[int, Counter[str]]:
-    """By request, the sums of some details: a request that was sent again is handed over more than once."""
-    sums: defaultdict[int, Counter[str]] = defaultdict(Counter)
-    for event in events:
-        for request in event.requests:
-            for key in keys:
-                sums[request][key] += event.details[key]
-    return sums
-
-
 def _detail(event: Event | None, key: str) -> Any:
     return None if event is None else event.details.get(key)
-
-
-def _source(event: Event | None) -> str | None:
-    return None if event is None else event.source
 
 
 def _floats(values: Iterable[float]) -> npt.NDArray[np.float64]:

@@ -4,14 +4,15 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, isnan
 from operator import itemgetter
 
 import pandas as pd
 
 from tetribench.core.events import EventKind
 from tetribench.core.request import Request
-from tetribench.metrics.timeline import EventsByKind, TokenTimes, is_finished
+from tetribench.metrics.columns import EventsByKind
+from tetribench.metrics.timeline import TokenTimes, is_finished
 
 MAX_WRONG_SHOWN = 3
 
@@ -54,12 +55,13 @@ def token_audit(log: EventsByKind, requests: pd.DataFrame, times: TokenTimes, as
     chunks, recomputed = _chunks(log), _recomputed(log)
     by_id = {request.id: request for request in asked}
     is_whole = is_finished(requests) & (requests["num_retries"] == 0)
-    num_sent = {event.requests[0]: event.details.get("num_prompt_ids") for event in log[EventKind.SENT]}
+    sent = log.columns(EventKind.SENT)
+    num_sent = dict(zip(sent.requests.values.tolist(), sent.details["num_prompt_ids"].tolist(), strict=True))
     num_said = requests["num_output_tokens"].to_dict()
     rows = [
         _Counts(
             request=(request := by_id[id]),
-            prompt_sent=num_sent.get(id),
+            prompt_sent=None if isnan(num_sent[id]) else int(num_sent[id]),
             prompt_computed=_num_computed(request.num_prompt_tokens, chunks[id], bool(recomputed[id])),
             output_delivered=len(times.get(id, ())),
             output_said=num_said[id],
@@ -68,7 +70,7 @@ def token_audit(log: EventsByKind, requests: pd.DataFrame, times: TokenTimes, as
     ]
     wrong = [row for row in rows if row.is_wrong]
     has_ids = any(row.prompt_sent is not None for row in rows)
-    all_delivered, all_computed = sum(map(len, times.values())), None
+    all_delivered, all_computed = len(times.times_s), None
     num_unaccounted = 0
     if not requests["num_retries"].any():
         all_computed = _num_output_tokens(log, by_id, chunks, recomputed)
@@ -137,9 +139,11 @@ Targets = defaultdict[int, list[tuple[float, int]]]
 
 def _chunks(log: EventsByKind) -> Chunks:
     found: Chunks = defaultdict(list)
-    for event in log[EventKind.ITERATION]:
-        for request, (start, size) in zip(event.requests, event.details.get("chunks", ()), strict=False):
-            found[request].append(_Chunk(event.time_s, start, start + size))
+    iterations = log.columns(EventKind.ITERATION)
+    chunks = iterations.lists["chunks"]
+    requests, times_s = iterations.requests.values[iterations.owners(chunks)], iterations.time_s[chunks.events]
+    for request, time_s, (start, size) in zip(requests.tolist(), times_s.tolist(), chunks.values.tolist(), strict=True):
+        found[request].append(_Chunk(time_s, start, start + size))
     return found
 
 
@@ -161,9 +165,9 @@ def _num_computed(num_asked: int, chunks: Sequence[_Chunk], is_recomputed: bool)
 def _num_output_tokens(log: EventsByKind, asked: dict[int, Request], chunks: Chunks, recomputed: Targets) -> int:
     """A decode yields a token in each iteration. A chunk yields one where it reaches the end of what is known: of the
     prompt, or of prompt and response so far once these have to be computed again."""
-    num_decoded: int = sum(event.details["num_decode_tokens"] for event in log[EventKind.ITERATION])
-    for event in log[EventKind.ITERATIONS]:
-        num_decoded += event.details["num_decode_tokens"] * len(event.details["ends_s"])
+    single, runs = log.columns(EventKind.ITERATION), log.columns(EventKind.ITERATIONS)
+    num_decoded = int(single.details["num_decode_tokens"].sum())
+    num_decoded += int(runs.details["num_decode_tokens"] @ runs.lists["ends_s"].sizes)
     num_prefilled = 0
     for request, found in chunks.items():
         targets = [(-inf, asked[request].num_prompt_tokens), *recomputed[request]]

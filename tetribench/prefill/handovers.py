@@ -70,12 +70,14 @@ class Handovers:
         Bytes that were on their way when a link failed are taken to have landed or to be lost by now.
         """
         self._view.update(loads)
-        failed, self._failed = self._failed, []
-        for handover in failed:
-            self._close_if_idle(handover)
-        waiting, self._undispatched = self._undispatched, []
-        for sequence, num_kv_tokens in waiting:
-            self.dispatch(sequence, num_kv_tokens, now_s)
+        if self._failed:
+            failed, self._failed = self._failed, []
+            for handover in failed:
+                self._close_if_idle(handover)
+        if self._undispatched:
+            waiting, self._undispatched = self._undispatched, []
+            for sequence, num_kv_tokens in waiting:
+                self.dispatch(sequence, num_kv_tokens, now_s)
 
     def drain(self) -> None:
         """Keep nothing that cannot be handed over: the instance is to become something else."""

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.transforms import blended_transform_factory
+from pandas.api.types import union_categoricals
 
 from tetribench.metrics.compare import SystemResult
 from tetribench.report.quantities import three_digits
@@ -17,6 +18,8 @@ from tetribench.report.style import ROLES, WIDTH_IN, Margins, label, legend, new
 
 COMPUTING = ("prefill", "decode", "mixed")
 """Kinds of iteration; with `transfer` the kinds of span."""
+
+_KINDS = [*COMPUTING, "transfer"]
 
 NUM_STEPS = 1500
 """A gap that is narrower than the timeline's width over this is not drawn."""
@@ -41,15 +44,20 @@ def work_spans(result: SystemResult) -> pd.DataFrame:
 
     Times count from the first arrival; work before it is cut off.
     """
-    iterations, transfers = result.iterations, result.transfers
+    iterations, transfers, names = result.iterations, result.transfers, result.instances.index
     has_prefill, has_decode = iterations["num_prefill_tokens"] > 0, iterations["num_decode_tokens"] > 0
-    kind = np.select([has_prefill & has_decode, has_decode], ["mixed", "decode"], "prefill")
-    computed = iterations[["instance", "started_s", "ended_s"]].assign(kind=kind)
-    sent = transfers.rename(columns={"source": "instance"})[["instance", "started_s", "ended_s"]]
-    spans = pd.concat([computed, sent.assign(kind="transfer")], ignore_index=True)
+    kinds = np.concatenate(
+        [
+            np.select([has_prefill & has_decode, has_decode], [_KINDS.index("mixed"), _KINDS.index("decode")], 0),
+            np.full(len(transfers), _KINDS.index("transfer")),
+        ]
+    )
+    instances = [pd.Categorical(each, names) for each in (iterations["instance"], transfers["source"])]
     origin_s = result.requests["arrived_s"].min()
+    columns = {"instance": union_categoricals(instances), "kind": pd.Categorical.from_codes(kinds, pd.Index(_KINDS))}
     for edge in ("started_s", "ended_s"):
-        spans[edge] = (spans[edge] - origin_s).clip(lower=0.0)
+        columns[edge] = np.maximum(np.append(iterations[edge], transfers[edge]) - origin_s, 0.0)
+    spans = pd.DataFrame(columns)
     return spans[spans["ended_s"] > spans["started_s"]]
 
 
@@ -59,9 +67,12 @@ def merge_spans(spans: pd.DataFrame, gap_s: float) -> pd.DataFrame:
     `spans` are those of one instance. Spans of another kind in between keep two spans apart.
     """
     spans = spans.sort_values("started_s", kind="stable")
-    is_new = (spans["kind"] != spans["kind"].shift()) | (spans["started_s"] > spans["ended_s"].cummax().shift() + gap_s)
-    groups = spans.groupby(is_new.cumsum().to_numpy())
-    return groups.agg(kind=("kind", "first"), started_s=("started_s", "min"), ended_s=("ended_s", "max"))
+    started_s, ended_s = spans["started_s"].to_numpy(), spans["ended_s"].to_numpy()
+    is_new = (spans["kind"] != spans["kind"].shift()).to_numpy(copy=True)
+    is_new[1:] |= started_s[1:] > np.maximum.accumulate(ended_s)[:-1] + gap_s
+    firsts = np.flatnonzero(is_new)
+    merged = spans.iloc[firsts].reset_index(drop=True)
+    return merged.assign(ended_s=np.maximum.reduceat(ended_s, firsts) if len(firsts) else ended_s)
 
 
 def resource_bars(results: Sequence[SystemResult], subtitle: str) -> Figure:

@@ -8,7 +8,7 @@ from tetribench.core.garbage import rarely_collected
 from tetribench.metrics.audit import Asked
 from tetribench.metrics.compare import Beside, SystemResult, measure
 from tetribench.metrics.energy import read_energy
-from tetribench.metrics.log import read_events
+from tetribench.metrics.log import read_columns
 from tetribench.metrics.paired import Served
 from tetribench.report.facts import Facts, Machine, Slot, read_json
 from tetribench.workload.files import read
@@ -63,7 +63,7 @@ def measure_repeat(path: Path, facts: Facts, number: int, *, is_complete: bool) 
             with rarely_collected():
                 beside = Beside(asked=asked, machine=_machine(path / slot.folder))
                 energy = read_energy(log.with_name("energy.jsonl"))
-                result = measure(slot.system, read_events(log), facts.slo, facts.cost, energy, beside)
+                result = measure(slot.system, read_columns(log), facts.slo, facts.cost, energy, beside)
             if result.accounting.submitted:
                 _check_requests(path / slot.folder, asked, result)
                 yield Served(number, place, result)

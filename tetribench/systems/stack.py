@@ -69,12 +69,14 @@ class Stack:
             self._fail(error)
 
     async def _lead(self) -> None:
+        await self._clock.sleep(self._plan.broadcast_period_s)
+        await self._clock.every(self._plan.broadcast_period_s, self._lead_once)
+
+    def _lead_once(self) -> None:
         """The cluster monitor's period: broadcast loads, look for flips."""
-        while True:
-            await self._clock.sleep(self._plan.broadcast_period_s)
-            self._control.broadcast()
-            self._control.watch(self._clock.now())
-            self._carry_out()
+        self._control.broadcast()
+        self._control.watch(self._clock.now())
+        self._carry_out()
 
     async def _churn(self) -> None:
         ready_s = self._clock.now()
