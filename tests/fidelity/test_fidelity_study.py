@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 
 from tetribench.calibrate.watch import MachineState
-from tetribench.fidelity.recording import Recording
+from tetribench.fidelity.recording import Key, Recording
 from tetribench.fidelity.study import Redo
 
 Command = Callable[..., int]
 
 SMALL = (
     *("+experiment=fidelity", "hardware=cpu_core"),
-    "task.attempts=1",
+    *("task.attempts=1", "task.servings=1"),
     *("workload.num_requests=10", "workload.request_rate=20", "workload.length_scale=0.1"),
 )
 EMULATED = "engine@task.engine=cost_model"
@@ -37,12 +37,12 @@ def test_processes_of_an_emulated_engine_and_resuming(
         (seed, system) for seed in (0, 1) for system in ("tetri", "vllm_like")
     ]
     rows = (tmp_path / "out" / "fidelity_rows.csv").read_bytes()
-    for facts in (tmp_path / "recordings").glob("vllm_like-1.*"):
+    for facts in (tmp_path / "recordings").glob("vllm_like-1-0.*"):
         facts.rename(tmp_path / facts.name)
     capsys.readouterr()
     assert call(tetribench, tmp_path, EMULATED, "task.seeds=[0,1]") == 0
     assert capsys.readouterr().out.count("recorded at") == 3
-    for facts in tmp_path.glob("vllm_like-1.*"):
+    for facts in tmp_path.glob("vllm_like-1-0.*"):
         facts.rename(tmp_path / "recordings" / facts.name)
     assert call(tetribench, tmp_path, EMULATED, "task.seeds=[0,1]") == 0
     assert (tmp_path / "out" / "fidelity_rows.csv").read_bytes() == rows
@@ -67,15 +67,27 @@ def test_a_disturbed_run_is_repeated_and_the_quietest_kept(
 
     assert call(tetribench, tmp_path, *arguments) == 0
     said = capsys.readouterr().out
-    assert "tetri, seed 0: not quiet in 2 attempts; the quietest is kept" in said
+    assert "tetri, seed 0, serving 0: not quiet in 2 attempts; the quietest is kept" in said
     assert "1 of 4 runs (the quietest of 6 attempts)" in " ".join(said.split())
     assert runs() == [(0.3, 2, "no"), (0.0, 1, "yes"), (0.0, 2, "yes"), (0.0, 1, "yes")]
     assert call(tetribench, tmp_path, *arguments, "task.redo=disturbed") == 0
     assert runs()[0] == (0.0, 3, "yes") and next(others, None) is None
 
 
+def test_servings_come_in_rounds_and_both_orders(tetribench: Command, tmp_path: Path) -> None:
+    inline = (EMULATED, "runtime@task.runtime=inline", "task.seeds=[0,1]", "task.servings=2")
+    assert call(tetribench, tmp_path, *inline) == 0
+    made = sorted((tmp_path / "recordings").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    assert [path.stem for path in made] == [
+        *("tetri-0-0", "vllm_like-0-0", "vllm_like-1-0", "tetri-1-0"),
+        *("vllm_like-0-1", "tetri-0-1", "tetri-1-1", "vllm_like-1-1"),
+    ]
+    errors = pd.read_csv(tmp_path / "out" / "fidelity_errors.csv")
+    assert (errors["num_seeds"] <= 2).all() and errors["real_median"].notna().any()
+
+
 def test_disturbed_runs_can_be_measured_again() -> None:
-    made = {others: Recording("tetri", 0, [], MachineState(others, 0.1, 0.1), "today") for others in (0.0, 0.5)}
+    made = {others: Recording(Key(0, "tetri", 0), [], MachineState(others, 0.1, 0.1), "today") for others in (0.0, 0.5)}
     asked = {redo: [others for others, one in made.items() if redo.asks_for(one, [])] for redo in Redo}
     assert asked == {Redo.nothing: [], Redo.disturbed: [0.5], Redo.everything: [0.0, 0.5]}
 
@@ -92,6 +104,7 @@ def test_the_real_engine(tetribench: Command, tmp_path: Path) -> None:
     ("option", "message"),
     [
         ("task.attempts=0", "task.attempts=0: must be at least 1"),
+        ("task.servings=0", "task.servings=0: must be at least 1"),
         ("task.seeds=[0]", "task.seeds=[0]: an interval needs at least 2 different seeds"),
         ("runtime@task.runtime=sim", "runtime and task.runtime: the first must be sim, the second inline or process"),
         ("hardware=local", "hardware.path=reports/local/profile.json: there is no such file; write one with"),

@@ -16,7 +16,7 @@ def rows(*, error: float = 0.02, others: float = 0.0, outside: float = 0.0) -> p
     found: list[dict[str, Any]] = []
     for seed in range(3):
         for system, factor in {"split": 2.0, "base": 1.0}.items():
-            run = {"seed": seed, "system": system}
+            run = {"seed": seed, "system": system, "serving": 0}
             for metric, size in {"ttft_s": 0.5, "ttft_engine_s": 0.4, "prefill_s": 0.4, "jct_s": 4.0}.items():
                 measured = factor * size * (1 + 0.01 * seed)
                 times = {"measured": measured, "steps": measured * (1 + error / 2)}
@@ -48,6 +48,17 @@ def test_bounds_are_for_the_size_of_the_error(error: float, verdict: str) -> Non
     errors = headlines(error_table(rows(error=error)))
     assert set(errors["within_bounds"]) == {verdict}
     assert list(in_short(errors.assign(**{"class": "overall"}))["error"]) == pytest.approx([100 * error] * 4)
+
+
+def test_a_seed_is_the_mean_of_its_servings_and_these_differ_too() -> None:
+    slow = rows().assign(serving=1)
+    slow["measured"] *= 1.1
+    errors = headlines(error_table(pd.concat([rows(), slow])))
+    (table,) = errors[(errors["system"] == "base") & (errors["metric"] == "jct_s")].to_dict("records")
+    assert table["measured_s"] == pytest.approx(4.04 * 1.05) and table["num_seeds"] == 3
+    assert table["error"] == pytest.approx(1.02 / 1.05 - 1)
+    assert [table["real_median"], table["real_p90"]] == pytest.approx([0.1 / 1.05] * 2)
+    assert error_table(rows())["real_median"].isna().all()
 
 
 def test_systems_against_each_other() -> None:
@@ -104,7 +115,7 @@ def test_runs_are_quiet_beside_the_calibration_and_one_another() -> None:
     assert run_table(rows(others=0.05))["quiet"].eq("yes").all()
     calibrated = [
         {**run, "class": MACHINE, "metric": f"calibration_probe_{name}_s", "statistic": "value", "measured": 0.05}
-        for run in rows()[["seed", "system"]].drop_duplicates().to_dict("records")
+        for run in rows()[["seed", "system", "serving"]].drop_duplicates().to_dict("records")
         for name in ("median", "p90")
     ]
     assert run_table(pd.concat([rows(), pd.DataFrame(calibrated)]))["quiet"].eq("no").all()

@@ -8,29 +8,31 @@ import pytest
 from tests.support import Bench, CheckingFactory, request, vllm_like
 from tetribench.calibrate.watch import MachineState
 from tetribench.core.events import Event, EventKind
-from tetribench.fidelity.recording import Recording, Recordings
+from tetribench.fidelity.recording import Key, Recording, Recordings
 from tetribench.fidelity.twin import twin_requests
 from tetribench.workload.request_set import RequestSet
 
 EVENTS = [Event(0.5, EventKind.SENT, "client", (0,)), Event(1.0, EventKind.TOKEN, "client", (0, 1))]
-MADE = Recording("tetri", 0, EVENTS, MachineState(0.1, 0.2, 0.3), "today", 2)
+KEY = Key(0, "tetri", 1)
+MADE = Recording(KEY, EVENTS, MachineState(0.1, 0.2, 0.3), "today", 2)
 
 
 def test_a_recording_is_found_again_where_it_is_of_the_same_run(tmp_path: Path) -> None:
     recordings = Recordings(tmp_path)
     what: dict[str, Any] = {"requests": "abc", "system": {"num_decode": 1}}
-    assert recordings.load("tetri", 0, what) is None
+    assert recordings.load(KEY, what) is None
     recordings.save(MADE, what)
-    assert recordings.load("tetri", 0, what) == MADE
-    assert recordings.load("tetri", 1, what) is None
-    assert recordings.load("tetri", 0, {**what, "requests": "abd"}) is None
+    assert recordings.load(KEY, what) == MADE
+    assert recordings.load(KEY._replace(seed=1), what) is None
+    assert recordings.load(KEY._replace(serving=0), what) is None
+    assert recordings.load(KEY, {**what, "requests": "abd"}) is None
 
 
 def test_a_recording_that_was_broken_off_does_not_count(tmp_path: Path) -> None:
     recordings = Recordings(tmp_path)
     recordings.save(MADE, {})
-    (tmp_path / "tetri-0.json").unlink()
-    assert recordings.load("tetri", 0, {}) is None
+    (tmp_path / "tetri-0-1.json").unlink()
+    assert recordings.load(KEY, {}) is None
 
 
 def test_a_twin_is_sent_when_it_really_was_and_is_as_long_as_it_became() -> None:

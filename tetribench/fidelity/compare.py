@@ -33,7 +33,7 @@ def compare(setup: Setup, requests: RequestSet, recording: Recording) -> list[Ro
     batches = recorded_batches(recording.events)
     hardware, cost = engine.hardware, CostModel(setup.model.shape(), engine.hardware)
     predicted_s = predicted_seconds(batches, cost, hardware)
-    twin = simulate_twin(setup, recording.system, requests, recording.events)
+    twin = simulate_twin(setup, recording.key.system, requests, recording.events)
     record = Record.of(recording.events, batches)
     steps, overheads = _paces(record.pace(), predicted_s, twin, hardware.per_iteration_s, hardware.message_s)
     runs = {
@@ -42,7 +42,7 @@ def compare(setup: Setup, requests: RequestSet, recording: Recording) -> list[Ro
         OVERHEADS: replay(record, overheads),
         VIRTUAL: twin,
     }
-    summaries = {source: measure(recording.system, events, setup.slo).summary for source, events in runs.items()}
+    summaries = {source: measure(recording.key.system, events, setup.slo).summary for source, events in runs.items()}
     return [
         *value_rows(summaries),
         *machine_rows(recording.machine, recording.num_attempts, calibrated_in(hardware)),

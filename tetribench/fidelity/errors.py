@@ -1,10 +1,15 @@
-"""Tables of errors, from the rows of all runs: signed, relative to what was measured, over the seeds."""
+"""Tables of errors, from the rows of all runs: signed, relative to what was measured, over the seeds.
+
+What was measured of a seed is the mean over the servings of its requests; virtual time is compared with that.
+"""
+
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
 from tetribench.calibrate.watch import MachineState, is_quiet
-from tetribench.fidelity.rows import MACHINE, MEASURED, OVERHEADS, RESOURCES, STEPS, VIRTUAL
+from tetribench.fidelity.rows import MACHINE, MEASURED, OVERHEADS, RESOURCES, SOURCES, STEPS, VIRTUAL
 from tetribench.metrics.compare import OVERALL
 from tetribench.metrics.intervals import ratio_interval
 
@@ -37,9 +42,14 @@ def error_table(rows: pd.DataFrame) -> pd.DataFrame:
     """A row for each system, class, metric and statistic; values are means over the seeds, in seconds.
 
     `error` is the mean over the seeds of virtual / measured - 1, and `steps`, `overheads` and `decisions` are what it
-    sums up from; `error_median` is signed, `size_median` and `size_p90` are of its size.
+    sums up from; `error_median` is signed, `size_median` and `size_p90` are of its size. `real_median` and `real_p90`
+    are of the size of the difference between two servings of a seed, relative to their mean: what real time itself is
+    off by, NaN with one serving.
     """
-    wide = rows[(rows["class"] != MACHINE) & (rows[MEASURED] > 0)]
+    values = rows[rows["class"] != MACHINE]
+    means = seed_means(values)
+    wide = means[means[MEASURED] > 0]
+    differences = {key: _differences(own) for key, own in values.groupby(KEYS, sort=False)}
     parts = {
         "error": wide[VIRTUAL] / wide[MEASURED] - 1,
         "steps": wide[STEPS] / wide[MEASURED] - 1,
@@ -47,12 +57,25 @@ def error_table(rows: pd.DataFrame) -> pd.DataFrame:
         "decisions": (wide[VIRTUAL] - wide[OVERHEADS]) / wide[MEASURED],
     }
     found = [
-        _summary(dict(zip(KEYS, key, strict=True)), own) for key, own in wide.assign(**parts).groupby(KEYS, sort=False)
+        _summary(dict(zip(KEYS, key, strict=True)), own, differences[key])
+        for key, own in wide.assign(**parts).groupby(KEYS, sort=False)
     ]
     return pd.DataFrame(found)
 
 
-def _summary(key: dict[str, object], own: pd.DataFrame) -> dict[str, object]:
+def seed_means(values: pd.DataFrame) -> pd.DataFrame:
+    """A row for each seed instead of each serving."""
+    return values.groupby([*KEYS, "seed"], sort=False)[list(SOURCES)].mean().reset_index()
+
+
+def _differences(own: pd.DataFrame) -> list[float]:
+    """Between any two servings of a seed, relative to their mean."""
+    by_seed = [measured.tolist() for _, measured in own.groupby("seed")[MEASURED]]
+    pairs = [pair for measured in by_seed for pair in combinations(measured, 2) if sum(pair) > 0]
+    return [2 * abs(one - other) / (one + other) for one, other in pairs]
+
+
+def _summary(key: dict[str, object], own: pd.DataFrame, differences: list[float]) -> dict[str, object]:
     size = own["error"].abs()
     summary: dict[str, object] = {
         **key,
@@ -62,6 +85,8 @@ def _summary(key: dict[str, object], own: pd.DataFrame) -> dict[str, object]:
         "error_median": own["error"].median(),
         "size_median": size.median(),
         "size_p90": float(np.percentile(size, 90)),
+        "real_median": float(np.median(differences)) if differences else np.nan,
+        "real_p90": float(np.percentile(differences, 90)) if differences else np.nan,
         "num_seeds": len(own),
     }
     is_bounded = (key["metric"], key["statistic"]) in BOUNDED and key["class"] == OVERALL
@@ -84,14 +109,14 @@ def in_short(errors: pd.DataFrame) -> pd.DataFrame:
     chosen = headlines(errors)
     names = chosen["metric"].str.removesuffix("_s") + " " + chosen["statistic"]
     short = pd.DataFrame({"system": chosen["system"], "metric": names, "ms": 1e3 * chosen["measured_s"]})
-    columns = ("error", "size_median", "size_p90", "steps", "overheads", "decisions")
-    return short.assign(**{name.replace("size_", ""): 100 * chosen[name] for name in columns})
+    columns = ("error", "size_median", "size_p90", "real_median", "real_p90")
+    return short.assign(**{name.replace("size_", "").replace("_", " "): 100 * chosen[name] for name in columns})
 
 
 def ratio_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Each other system against the last, which is the baseline: the measured ratio with its 95 % interval over the
     seeds, the virtual one, and whether virtual time has the order right wherever the measured interval excludes 1."""
-    overall = rows[rows["class"] == OVERALL]
+    overall = seed_means(rows[rows["class"] == OVERALL])
     *others, baseline = dict.fromkeys(rows["system"])
     found = []
     for system in others:
@@ -150,10 +175,13 @@ def _with_delivery(means: "pd.Series[float]") -> "pd.Series[float]":
 
 
 def run_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row for each run: whether the machine was quiet, and how well its iterations were foretold."""
+    """A row for each run, by seed, system and serving: whether the machine was quiet, and how well its iterations were
+    foretold."""
     facts = rows[rows["class"] == MACHINE]
     names = facts["metric"].where(facts["statistic"] == "value", facts["metric"] + "_" + facts["statistic"])
-    table = facts.assign(fact=names).pivot_table(index=["seed", "system"], columns="fact", values=MEASURED, sort=False)
+    table = facts.assign(fact=names).pivot_table(
+        index=["seed", "system", "serving"], columns="fact", values=MEASURED, sort=False
+    )
     table = table.reset_index().rename_axis(columns=None)
     states = _states(table, "")
     known = states + (_states(table, "calibration_") if "calibration_probe_median_s" in table else [])

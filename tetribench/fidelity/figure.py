@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from tetribench.fidelity.errors import error_table, headlines, ratio_table, run_table, stage_table
+from tetribench.fidelity.errors import error_table, headlines, ratio_table, run_table, seed_means, stage_table
 from tetribench.fidelity.rows import MACHINE, MEASURED, OUTSIDE, VIRTUAL
 from tetribench.metrics.compare import OVERALL
 from tetribench.report.style import INK, Look, Margins, label, legend, new_figure, system_looks
@@ -49,13 +49,15 @@ class FidelityFigure:
         systems = list(dict.fromkeys(table["system"]))
         looks = system_looks(systems, systems[-1])
         num_seeds = table["seed"].nunique()
-        subtitle = f"{num_seeds} seeds; {calibration(table)}; {quietness(table)}"
+        num_servings = table["serving"].nunique()
+        subtitle = f"{num_seeds} seeds, each served {num_servings} times; {calibration(table)}; {quietness(table)}"
         margins = Margins(left=0.7, top=1.0, wspace=1.15, hspace=0.9)
         figure, grid = new_figure(self.title, subtitle, 4.7, margins=margins, num_rows=2, num_columns=3)
         errors = error_table(table)
         errors, stages = errors[errors["statistic"] == "mean"], stage_table(table)
         for (metric, title), panels in zip(POINTS.items(), grid, strict=True):
-            _points(panels[0], table[(table["metric"] == metric) & (table["statistic"] == "mean")], looks)
+            is_own = (table["class"] == OVERALL) & (table["metric"] == metric) & (table["statistic"] == "mean")
+            _points(panels[0], seed_means(table[is_own]), looks)
             panels[0].set_title(f"{title}, a point for each seed")
             own = stages[stages["of"] == metric].pivot_table(index="stage", columns="system", values="share")
             _bars(
@@ -110,12 +112,18 @@ def _bounded(row: dict[Any, Any]) -> str:
     name = POINTS[str(row["metric"])].partition(" (")[0]
     verdict = "within" if row["within_bounds"] == "yes" else "NOT within"
     parts = [row[part] for part in PARTS]
+    floor = ""
+    if not np.isnan(row["real_median"]):
+        floor = (
+            f" Two real runs of the same requests differ by {row['real_median']:.1%} (median), {row['real_p90']:.1%} "
+            f"(p90)."
+        )
     causes = ": {:+.1%} by the time of iterations, {:+.1%} by what passes between them, {:+.1%} by other decisions."
     if any(abs(part) > MAX_PART for part in parts):
         causes = "; its causes cannot be parted."
     return (
         f"{row['system']}: {name} is off by {row['size_median']:.1%} (median over the seeds), {row['size_p90']:.1%} "
-        f"(p90): {verdict} the bounds. On average {row['error']:+.1%}{causes.format(*parts)}"
+        f"(p90): {verdict} the bounds. On average {row['error']:+.1%}{causes.format(*parts)}{floor}"
     )
 
 
@@ -129,7 +137,7 @@ def _order(row: dict[Any, Any]) -> str:
 
 
 def _points(panel: Axes, points: pd.DataFrame, looks: dict[str, Look]) -> None:
-    """A point for each run; on the diagonal virtual time is right."""
+    """A point for each seed; on the diagonal virtual time is right."""
     values = points[[MEASURED, VIRTUAL]].to_numpy()
     room = 0.08 * (values.max() - values.min()) + 0.02 * values.max()
     low, high = max(values.min() - room, 0.0), values.max() + room

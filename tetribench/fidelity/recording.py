@@ -1,23 +1,38 @@
-"""Real runs on disk, one system and seed each: measuring takes minutes, and goes on where it was broken off."""
+"""Real runs on disk, one serving of a system and seed each: measuring takes minutes, and goes on where it was broken
+off."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tetribench.calibrate.watch import MachineState
 from tetribench.core.events import Event
 from tetribench.metrics.log import encode_event, read_events
 
 
+class Key(NamedTuple):
+    """Which real run: the same requests are served to the same system several times."""
+
+    seed: int
+    system: str
+    serving: int
+
+    def __str__(self) -> str:
+        return f"{self.system}, seed {self.seed}, serving {self.serving}"
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.system}-{self.seed}-{self.serving}"
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One real run of `system`, the quietest of `num_attempts`, and what is known of the machine meanwhile."""
+    """One real run, the quietest of `num_attempts`, and what is known of the machine meanwhile."""
 
-    system: str
-    seed: int
+    key: Key
     events: list[Event]
     machine: MachineState
     created: str
@@ -31,40 +46,39 @@ class Recordings:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def load(self, system: str, seed: int, what: Mapping[str, Any]) -> Recording | None:
-        facts_path = self._facts(system, seed)
+    def load(self, key: Key, what: Mapping[str, Any]) -> Recording | None:
+        facts_path = self._facts(key)
         if not facts_path.exists():
             return None
         facts = json.loads(facts_path.read_text())
         if facts["made_of"] != _digest(what):
             return None
-        events = read_events(self._events(system, seed))
+        events = read_events(self._events(key))
         machine = MachineState(**facts["machine"])
-        return Recording(system, seed, events, machine, facts["created"], facts["num_attempts"])
+        return Recording(key, events, machine, facts["created"], facts["num_attempts"])
 
     def save(self, recording: Recording, what: Mapping[str, Any]) -> None:
         """The facts come last, so that one that is there is whole."""
-        system, seed = recording.system, recording.seed
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._facts(system, seed).unlink(missing_ok=True)
-        self._events(system, seed).write_bytes(b"".join(map(encode_event, recording.events)))
+        self._facts(recording.key).unlink(missing_ok=True)
+        self._events(recording.key).write_bytes(b"".join(map(encode_event, recording.events)))
         facts = {
             "made_of": _digest(what),
             "created": recording.created,
             "num_attempts": recording.num_attempts,
             "machine": asdict(recording.machine),
         }
-        self._facts(system, seed).write_text(json.dumps(facts, indent=1) + "\n")
+        self._facts(recording.key).write_text(json.dumps(facts, indent=1) + "\n")
 
-    def log_folder(self, system: str, seed: int) -> Path:
+    def log_folder(self, key: Key) -> Path:
         """Where the processes of a run print to."""
-        return self._folder / "logs" / f"{system}-{seed}"
+        return self._folder / "logs" / key.file_name
 
-    def _facts(self, system: str, seed: int) -> Path:
-        return self._folder / f"{system}-{seed}.json"
+    def _facts(self, key: Key) -> Path:
+        return self._folder / f"{key.file_name}.json"
 
-    def _events(self, system: str, seed: int) -> Path:
-        return self._folder / f"{system}-{seed}.events.jsonl"
+    def _events(self, key: Key) -> Path:
+        return self._folder / f"{key.file_name}.events.jsonl"
 
 
 def _digest(what: Mapping[str, Any]) -> str:

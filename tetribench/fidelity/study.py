@@ -1,6 +1,6 @@
 """The experiment: real runs, their twins in virtual time, and replays of what the real runs decided."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -21,7 +21,7 @@ from tetribench.experiment import Composed, Prepared, Setup, prepare, serve
 from tetribench.fidelity.compare import compare
 from tetribench.fidelity.errors import error_table, in_short, ratio_table, run_table, stage_table
 from tetribench.fidelity.figure import FidelityFigure
-from tetribench.fidelity.recording import Recording, Recordings
+from tetribench.fidelity.recording import Key, Recording, Recordings
 from tetribench.instance.runtime import Runtime
 from tetribench.report.terminal import frame_table
 from tetribench.study.base import Study
@@ -42,8 +42,10 @@ class Redo(Enum):
 class Fidelity(Study):
     """Every system with every one of `seeds`: on `engine` in `runtime`, and then in virtual time as composed.
 
-    Real runs are kept in `recordings`; `redo` says which are repeated of those that are there already. A run during
-    which the machine was not quiet is measured again, at most `attempts` times in all; the quietest is kept.
+    The requests of a seed are served to a system `servings` times, in as many rounds, since two real runs differ too;
+    virtual time is compared with their mean. Real runs are kept in `recordings`; `redo` says which are repeated of
+    those that are there already. A run during which the machine was not quiet is measured again, at most `attempts`
+    times in all; the quietest is kept.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Fidelity(Study):
         recordings: str = "reports/runs/fidelity",
         seeds: list[int] | None = None,
         redo: Redo = Redo.nothing,
+        servings: int = 3,
         attempts: int = 3,
     ) -> None:
         super().__init__(name=name, figure=FidelityFigure(), out=out)
@@ -64,9 +67,11 @@ class Fidelity(Study):
         self.recordings = Recordings(Path(recordings))
         self.seeds = list(range(5)) if seeds is None else seeds
         self.redo = redo
+        self.servings = servings
         self.attempts = attempts
-        if attempts < 1:
-            raise ValueError(f"task.attempts={attempts}: must be at least 1")
+        for option, number in {"servings": servings, "attempts": attempts}.items():
+            if number < 1:
+                raise ValueError(f"task.{option}={number}: must be at least 1")
         if len(set(self.seeds)) < 2:
             raise ValueError(f"task.seeds={self.seeds}: an interval needs at least 2 different seeds")
 
@@ -76,43 +81,43 @@ class Fidelity(Study):
         recorded = self._recorded(setups, prepared, console)
         return pd.DataFrame(
             [
-                {"seed": seed, "system": system, **row}
-                for seed, setup in setups.items()
-                for system in setup.systems
-                for row in compare(setup, prepared[seed].requests, recorded[seed, system])
+                {**key._asdict(), **row}
+                for key in sorted(recorded, key=lambda key: key.seed)
+                for row in compare(setups[key.seed], prepared[key.seed].requests, recorded[key])
             ]
         )
 
     def _recorded(
         self, setups: dict[int, Setup], prepared: dict[int, Prepared], console: Console
-    ) -> dict[tuple[int, str], Recording]:
-        """By seed and system, from disk or measured now."""
-        made_of = {
-            (seed, system): self._made_of(setup, prepared[seed], system)
-            for seed, setup in setups.items()
-            for system in setup.systems
-        }
-        found = {key: self.recordings.load(key[1], key[0], what) for key, what in made_of.items()}
+    ) -> dict[Key, Recording]:
+        """From disk or measured now."""
+        made_of = {key: self._made_of(setups[key.seed], prepared[key.seed], key.system) for key in self._keys(setups)}
+        found = {key: self.recordings.load(key, what) for key, what in made_of.items()}
         known = [state for setup in setups.values() for state in calibrated_in(_hardware(setup))]
         known += [one.machine for one in found.values() if one is not None]
-        recorded: dict[tuple[int, str], Recording] = {}
-        for number, (seed, setup) in enumerate(setups.items()):
-            systems = list(setup.systems)
-            for system in systems if number % 2 == 0 else reversed(systems):  # what drifts, drifts for all alike
-                key, title, there = (seed, system), f"{system}, seed {seed}", found[seed, system]
-                if there is not None and not self.redo.asks_for(there, known):
-                    console.print(f"{title}: recorded at {there.created}", highlight=False)
-                    recorded[key] = there
-                    continue
-                already = [there] if there is not None and self.redo is Redo.disturbed else []
-                measure = partial(self._measure, setup, prepared[seed], system, console)
-                best, num_attempts = quietest(measure, self.attempts, known, already)
-                num_attempts += sum(one.num_attempts for one in already)
-                if not is_quiet(best.machine, known):
-                    console.print(f"{title}: not quiet in {num_attempts} attempts; the quietest is kept")
-                recorded[key] = replace(best, num_attempts=num_attempts)
-                self.recordings.save(recorded[key], made_of[key])
+        recorded: dict[Key, Recording] = {}
+        for key, there in found.items():
+            if there is not None and not self.redo.asks_for(there, known):
+                console.print(f"{key}: recorded at {there.created}", highlight=False)
+                recorded[key] = there
+                continue
+            already = [there] if there is not None and self.redo is Redo.disturbed else []
+            measure = partial(self._measure, key, setups[key.seed], prepared[key.seed], console)
+            best, num_attempts = quietest(measure, self.attempts, known, already)
+            num_attempts += sum(one.num_attempts for one in already)
+            if not is_quiet(best.machine, known):
+                console.print(f"{key}: not quiet in {num_attempts} attempts; the quietest is kept", highlight=False)
+            recorded[key] = replace(best, num_attempts=num_attempts)
+            self.recordings.save(recorded[key], made_of[key])
         return recorded
+
+    def _keys(self, setups: dict[int, Setup]) -> Iterator[Key]:
+        """In the order of measuring: what drifts, drifts for all alike."""
+        for serving in range(self.servings):
+            for number, (seed, setup) in enumerate(setups.items()):
+                systems = list(setup.systems)
+                for system in systems if (serving + number) % 2 == 0 else reversed(systems):
+                    yield Key(seed, system, serving)
 
     def _prepare(self, setup: Setup) -> Prepared:
         """For the real runs. Raises ValueError where the two kinds of run could not be compared."""
@@ -127,12 +132,12 @@ class Fidelity(Study):
             )
         return prepared
 
-    def _measure(self, setup: Setup, prepared: Prepared, system: str, console: Console) -> Recording:
+    def _measure(self, key: Key, setup: Setup, prepared: Prepared, console: Console) -> Recording:
         real, log = replace(setup, engine=self.engine, runtime=self.runtime), EventLog()
-        logs, num_requests = self.recordings.log_folder(system, setup.seed), len(prepared.requests.requests)
-        with watched() as machine, progress(console, f"{system}, seed {setup.seed}", num_requests) as on_progress:
-            serve(real, system, prepared, log, logs, lambda facts: None, on_progress)
-        return Recording(system, setup.seed, log.events, machine, datetime.now(UTC).isoformat(timespec="seconds"))
+        logs, num_requests = self.recordings.log_folder(key), len(prepared.requests.requests)
+        with watched() as machine, progress(console, str(key), num_requests) as on_progress:
+            serve(real, key.system, prepared, log, logs, lambda facts: None, on_progress)
+        return Recording(key, log.events, machine, datetime.now(UTC).isoformat(timespec="seconds"))
 
     def _made_of(self, setup: Setup, prepared: Prepared, system: str) -> dict[str, Any]:
         """All options that the real run depends on, and its requests."""
