@@ -111,6 +111,8 @@ class _Jobs:
 
 def _slowness(jobs: Collection[_Job]) -> dict[_Job, float]:
     """How many times as long each takes while all of them run."""
+    if len(jobs) < 2:  # by far the most frequent
+        return dict.fromkeys(jobs, 1.0)
     num_jobs = Counter(job.holder for job in jobs)
     num_sharing = Counter(holder.place for holder in num_jobs)
     return {job: _slowness_of(job.holder, num_jobs[job.holder], num_sharing) for job in jobs}
