@@ -30,7 +30,7 @@ def accounts(log: list[Event], instance: str) -> dict[str, float]:
 def life(event: Make, name: str = "one", **changes: Any) -> list[Event]:
     """Started at 0, ready at 1, stopped at 10; a request arrives at 2 and ends at 9."""
     times = {"started": 0.0, "ready": 1.0, "stopped": 10.0, "arrived": 2.0, "finished": 9.0} | changes
-    made = {
+    made: dict[str, tuple[str, str, tuple[int, ...], dict[str, Any]]] = {
         "started": ("instance_started", name, (), {"role": "decode"}),
         "ready": ("instance_ready", name, (), {"role": "decode"}),
         "stopped": ("instance_stopped", name, (), {}),
