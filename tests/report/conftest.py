@@ -233,7 +233,8 @@ def build_run(
     write_json(path / "status.json", {"state": "complete", "reason": None})
     (path / "config.yaml").write_text("workload:\n  name: mixed\nseed: 0\n")
     packages = {"torch": "2.13.0", "pandas": "3.1.1"}
-    machine = {"cpu": "a processor <of some kind>", "cores": 2, "memory_gib": 23.5}
+    machine = {"cpu": "a processor <of some kind>", "cores": 2, "memory_gib": 23.5, "governor": None}
+    machine |= {"clock_now_mhz": None, "clock_max_mhz": 3500, "load_average_before": [0.25, 0.5, 1.0]}
     environment = {"commit": "0123abc", "dirty": True, "python": "3.11.7", "packages": packages, "machine": machine}
     write_json(path / "environment.json", environment | {"gpus": []})
     return path

@@ -41,6 +41,8 @@ PERF_PER_DOLLAR = {
 
 
 _WORDS = {"cpu": "CPU", "gpus": "GPUs", "dirty": "uncommitted changes"}
+_UNITS = {"gib": "GiB", "mhz": "MHz"}
+NOT_TOLD = "not told"
 
 
 def render(template: str, **values: Any) -> str:
@@ -115,7 +117,10 @@ def _environment(environment: dict[str, Any]) -> Iterable[tuple[str, list[tuple[
 
 def _facts(values: dict[str, Any]) -> Iterable[tuple[str, str]]:
     for name, value in values.items():
-        yield _words(name.removesuffix("_gib")), _fact_text(value) + " GiB" * name.endswith("_gib")
+        words, _, suffix = name.rpartition("_")
+        unit = _UNITS.get(suffix) if words else None
+        text = _fact_text(value)
+        yield _words(words if unit else name), f"{text} {unit}" if unit and value is not None else text
 
 
 def _fact_text(value: Any) -> str:
@@ -123,7 +128,9 @@ def _fact_text(value: Any) -> str:
         return ", ".join(f"{fact} {text}" for fact, text in _facts(value))
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "none" if value is None else str(value)
+    if isinstance(value, list):
+        return ", ".join(map(_fact_text, value))
+    return NOT_TOLD if value is None else str(value)
 
 
 def _glossary() -> Table:
