@@ -130,7 +130,7 @@ def test_the_document_is_plain(disaggregated: list[Event], colocated: list[Event
         "values": {"vllm_like": 4.0, "tetri": pytest.approx(1.5)},
         "ratios": {"tetri": pytest.approx(0.375)},
         "tests": {
-            "tetri": {"low": None, "high": None, "p": None, "band": None, "smallest": None, "outcome": ""},
+            "tetri": dict.fromkeys(("low", "high", "p", "band", "smallest")) | {"outcome": "", "is_inside_band": False},
         },
     }
     assert rows["p95_jct_s"]["values"] == {"vllm_like": None, "tetri": None}

@@ -240,6 +240,25 @@ def build_run(
     return path
 
 
+def serve_again(path: Path, slower: float = 1.0) -> None:
+    """Every serving once more, in the order turned round, all of whose times are longer by this factor."""
+    run = json.loads((path / "run.json").read_text())
+    for repeat in run["repeats"]:
+        for one in list(reversed(repeat["slots"])):
+            again = {"system": one["system"], "folder": f"{one['folder']}-again"}
+            shutil.copytree(path / one["folder"], path / again["folder"])
+            log = path / again["folder"] / "events.jsonl"
+            events = read_events(log)
+            for event in events:
+                event.time_s *= slower
+                event.details |= (
+                    {"started_s": event.details["started_s"] * slower} if "started_s" in event.details else {}
+                )
+            log.write_bytes(b"".join(encode_event(event) for event in events))
+            repeat["slots"].append(again)
+    write_json(path / "run.json", run)
+
+
 def add_copies(path: Path, names: list[str], of: str = "tetri") -> None:
     """More systems in a run of one repeat, which did exactly what another one did; they come first."""
     run = json.loads((path / "run.json").read_text())

@@ -53,6 +53,7 @@ def _row(row: Compared, systems: Sequence[str]) -> dict[str, Any]:
         "ratios": {system: _plain(ratio.pop("value")) for system, ratio in ratios.items()},
         "tests": {
             system: {name: _plain(value) if isinstance(value, float) else str(value) for name, value in ratio.items()}
+            | {"is_inside_band": row.ratios[system].is_inside_band}
             for system, ratio in ratios.items()
         },
     }
