@@ -45,7 +45,7 @@ LEDGER = (
 )
 TIMELINE = (
     "Iterations of each instance since the first arrival; the strip at the bottom of a row is KV that the instance "
-    "sends. Gaps too narrow to print are closed."
+    "sends. Gaps too narrow to print are closed. Pale is what lies before and after a system's steady state."
 )
 PARETO = (
     "Further up is more output for each device, further to the right is a faster stream for each user. Small marks are "

@@ -31,6 +31,7 @@ from tetribench.report.tables import (
     resource_table,
     sla_table,
     stage_table,
+    steady_table,
 )
 from tetribench.report.verdict import verdict_sentences
 
@@ -81,6 +82,8 @@ def run_page(run: Run, document: dict[str, Any], figures: Sequence[Drawn]) -> st
         ratio_note=wording.RATIO_NOTE,
         comparison=comparison_table(run, document),
         figures=figures,
+        steady=steady_table(run.results),
+        steady_states=wording.steady_states(run),
         classes=classes,
         classes_note=next((table.note for table in classes if table.note), ""),
         stages=stage_table(run.results),

@@ -6,7 +6,7 @@ from itertools import groupby
 from math import isnan
 from typing import Any
 
-from tetribench.metrics.compare import HEADLINE_PERCENT, OVERALL, SystemResult
+from tetribench.metrics.compare import HEADLINE_PERCENT, OVERALL, Summary, SystemResult
 from tetribench.metrics.cost import COST_METRICS, SYSTEM_METRICS
 from tetribench.metrics.latency import CRITICAL_PATH, METRICS, PERCENTILES, Better, num_samples_needed
 from tetribench.report.frames import STATISTICS, class_names, metric_of
@@ -233,6 +233,48 @@ def resource_table(results: Sequence[SystemResult]) -> Table:
         unit_text = "" if unit in SAID_IN_TITLE else f" ({scale.unit})"
         table.rows.append(Row((title + unit_text,), cells))
     return table
+
+
+STEADY = {
+    "mean_ttft_s": ("Mean TTFT", "s", ("metrics", OVERALL, "ttft_s", "mean")),
+    "p95_ttft_s": ("p95 TTFT", "s", ("metrics", OVERALL, "ttft_s", "p95")),
+    "mean_tpot_s": ("Mean TPOT", "s", ("metrics", OVERALL, "tpot_s", "mean")),
+    "mean_jct_s": ("Mean JCT", "s", ("metrics", OVERALL, "jct_s", "mean")),
+    "p95_jct_s": ("p95 JCT", "s", ("metrics", OVERALL, "jct_s", "p95")),
+    "request_throughput_per_s": ("Request throughput", "requests/s", ("resources", "request_throughput_per_s")),
+    "output_throughput_tokens_per_s": (
+        "Output throughput",
+        "tokens/s",
+        ("resources", "output_throughput_tokens_per_s"),
+    ),
+}
+"""Title and unit of what is known of a steady state, and where the same of the whole run stands in a summary."""
+
+
+def steady_table(results: Sequence[SystemResult]) -> Table:
+    """Each system's whole run beside its steady state; of systems without one there is nothing."""
+    table = Table("Steady state", ("metric", "system"), ("whole run", "steady state", "change"))
+    steady = [result for result in results if result.summary["steady_state"]["why_not"] is None]
+    for name, (title, unit, path) in STEADY.items():
+        pairs = [(_at(result.summary, path), _at(result.summary, ("steady_state", name))) for result in steady]
+        scale = scale_for_all((value for pair in pairs for value in pair), unit)
+        for result, (whole, inside) in zip(steady, pairs, strict=True):
+            at = ("systems", result.system)
+            change = DASH if not whole or inside is None else f"{inside / whole - 1:+.1%}"
+            cells = (
+                _cell(scale, whole, (*at, *path)),
+                _cell(scale, inside, (*at, "steady_state", name)),
+                Cell(change),
+            )
+            table.rows.append(Row((f"{title} ({scale.unit})", result.system), cells))
+    return table
+
+
+def _at(summary: Summary, path: Sequence[str]) -> float | None:
+    found: Any = summary
+    for name in path:
+        found = found[name]
+    return None if found is None else float(found)
 
 
 def sla_table(results: Sequence[SystemResult]) -> Table:
