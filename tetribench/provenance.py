@@ -10,11 +10,16 @@ from typing import Any
 
 import tetribench
 
+_CPU = Path("/sys/devices/system/cpu")
+
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "hydra-core", "omegaconf", "pyzmq", "msgspec")
 
 
 def environment() -> dict[str, Any]:
-    """Facts about the code, the packages and the machine. What cannot be had is absent, never guessed."""
+    """Facts about the code, the packages and the machine, as they are now.
+
+    What cannot be had is absent, or None where its absence matters to whoever times something; never guessed.
+    """
     return {
         "tetribench": tetribench.__version__,
         **commit(),
@@ -53,13 +58,51 @@ def _packages() -> dict[str, str]:
 
 
 def _machine() -> dict[str, Any]:
-    facts: dict[str, Any] = {"system": platform.platform(), "cores": len(os.sched_getaffinity(0))}
-    facts["memory_gib"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    return {
+        "system": platform.platform(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "cpu": _cpu_model(),
+        **_clocks(),
+        "load_average_before": [round(load, 2) for load in os.getloadavg()],
+    }
+
+
+def _cpu_model() -> str | None:
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        facts.update({"cpu": names[0]} if names else {})
-    return facts
+    if not cpuinfo.exists():
+        return None
+    names = (line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line)
+    return next(names, None)
+
+
+def _clocks() -> dict[str, Any]:
+    """Of the cores that this process may use: their governors, and the slowest of their clocks, now and at most.
+
+    A virtual machine most often tells none of them.
+    """
+    folders = [_CPU / f"cpu{core}" / "cpufreq" for core in sorted(os.sched_getaffinity(0))]
+    governors, now_khz, max_khz = (
+        {text for folder in folders if (text := _content(folder / name))}
+        for name in ("scaling_governor", "scaling_cur_freq", "cpuinfo_max_freq")
+    )
+    return {
+        "governor": ", ".join(sorted(governors)) or None,
+        "clock_now_mhz": _slowest_mhz(now_khz),
+        "clock_max_mhz": _slowest_mhz(max_khz),
+    }
+
+
+def _slowest_mhz(clocks_khz: set[str]) -> int | None:
+    return min((round(int(clock) / 1000) for clock in clocks_khz), default=None)
+
+
+def _content(file: Path) -> str | None:
+    """Of a file of one line; None where it is missing or may not be read."""
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return None
 
 
 def _gpus() -> list[str]:

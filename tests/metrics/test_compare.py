@@ -10,7 +10,7 @@ from tetribench.core.events import Event
 from tetribench.metrics.compare import HEADLINES, SystemResult, measure
 from tetribench.metrics.document import SCHEMA_VERSION, metrics_document
 from tetribench.metrics.latency import ITL, METRICS
-from tetribench.metrics.paired import Served, compare
+from tetribench.metrics.paired import Served, compare, serving_values
 from tetribench.metrics.rule import DECIDABLE, Rule
 from tetribench.metrics.slo import Slo
 
@@ -29,7 +29,21 @@ def comparison(results: list[SystemResult], baseline: str) -> pd.DataFrame:
 def document_of(results: list[SystemResult], baseline: str) -> dict[str, Any]:
     served = [Served(0, place, result) for place, result in enumerate(results)]
     rows = compare(served, baseline, Rule(), seed=0)
-    return metrics_document(results, rows, baseline=baseline, rule=Rule(), num_repeats=1)
+    return metrics_document(
+        results, rows, serving_values(served, baseline), baseline=baseline, rule=Rule(), num_repeats=1
+    )
+
+
+def test_the_document_has_the_values_of_every_serving(disaggregated: list[Event], colocated: list[Event]) -> None:
+    results = [measure("tetri", disaggregated, Slo()), measure("vllm_like", colocated, Slo())]
+    document = document_of(results, "vllm_like")
+    assert [(one["repeat"], one["slot"], one["system"]) for one in document["servings"]] == [
+        (0, 0, "tetri"),
+        (0, 1, "vllm_like"),
+    ]
+    for row in document["comparison"]:
+        for one in document["servings"]:
+            assert one["values"][row["metric"]] == row["values"][one["system"]]
 
 
 def test_every_headline_that_has_a_ratio_can_be_decided_on() -> None:
@@ -116,7 +130,7 @@ def test_the_document_is_plain(disaggregated: list[Event], colocated: list[Event
         "values": {"vllm_like": 4.0, "tetri": pytest.approx(1.5)},
         "ratios": {"tetri": pytest.approx(0.375)},
         "tests": {
-            "tetri": {"low": None, "high": None, "p": None, "band": None, "smallest": None, "outcome": ""},
+            "tetri": dict.fromkeys(("low", "high", "p", "band", "smallest")) | {"outcome": "", "is_inside_band": False},
         },
     }
     assert rows["p95_jct_s"]["values"] == {"vllm_like": None, "tetri": None}

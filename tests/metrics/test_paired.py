@@ -24,6 +24,7 @@ from tetribench.metrics.paired import (
     _mean,
     _ratio,
     compare,
+    serving_values,
     widest,
 )
 from tetribench.metrics.rule import Rule
@@ -92,6 +93,23 @@ def test_servings_of_a_repeat_are_averaged_and_their_difference_makes_the_band()
     spread = log(1.02) / 10**0.5
     assert found.ratios["new"].band == pytest.approx(exp(2.262 * spread * (2 / 2) ** 0.5) - 1, rel=0.15)
     assert found.ratios["new"].outcome is Outcome.WORSE
+
+
+def test_values_of_servings_are_enough_to_do_the_ratios_again() -> None:
+    """The mean over repeats of the logarithms of the ratios of their servings' means, as anybody would."""
+    served = [*repeats([1.2, 1.3, 1.1], twice=1.02), Served(7, 0, result("new", [9.0]))]
+    found = serving_values(served, "base")
+    assert [one[:3] for one in found] == [(one.repeat, one.slot, one.result.system) for one in served[:-1]]
+    for each in compare(served, "base", Rule(), seed=1):
+        logs = []
+        for repeat in range(3):
+            own, other = (
+                np.mean([one.values[each.headline.name] for one in found if one[0] == repeat and one.system == system])
+                for system in ("new", "base")
+            )
+            logs.append(log(own / other) if own > 0 and other > 0 else nan)
+        if "new" in each.ratios:
+            assert log(each.ratios["new"].value) == pytest.approx(np.mean(logs), nan_ok=True)
 
 
 def test_one_repeat_says_nothing() -> None:

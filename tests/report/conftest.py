@@ -233,10 +233,30 @@ def build_run(
     write_json(path / "status.json", {"state": "complete", "reason": None})
     (path / "config.yaml").write_text("workload:\n  name: mixed\nseed: 0\n")
     packages = {"torch": "2.13.0", "pandas": "3.1.1"}
-    machine = {"cpu": "a processor <of some kind>", "cores": 2, "memory_gib": 23.5}
+    machine = {"cpu": "a processor <of some kind>", "cores": 2, "memory_gib": 23.5, "governor": None}
+    machine |= {"clock_now_mhz": None, "clock_max_mhz": 3500, "load_average_before": [0.25, 0.5, 1.0]}
     environment = {"commit": "0123abc", "dirty": True, "python": "3.11.7", "packages": packages, "machine": machine}
     write_json(path / "environment.json", environment | {"gpus": []})
     return path
+
+
+def serve_again(path: Path, slower: float = 1.0) -> None:
+    """Every serving once more, in the order turned round, all of whose times are longer by this factor."""
+    run = json.loads((path / "run.json").read_text())
+    for repeat in run["repeats"]:
+        for one in list(reversed(repeat["slots"])):
+            again = {"system": one["system"], "folder": f"{one['folder']}-again"}
+            shutil.copytree(path / one["folder"], path / again["folder"])
+            log = path / again["folder"] / "events.jsonl"
+            events = read_events(log)
+            for event in events:
+                event.time_s *= slower
+                event.details |= (
+                    {"started_s": event.details["started_s"] * slower} if "started_s" in event.details else {}
+                )
+            log.write_bytes(b"".join(encode_event(event) for event in events))
+            repeat["slots"].append(again)
+    write_json(path / "run.json", run)
 
 
 def add_copies(path: Path, names: list[str], of: str = "tetri") -> None:

@@ -19,7 +19,7 @@ from tetribench.report.figures import draw_run
 from tetribench.report.runs import Run, load_run
 from tetribench.report.style import MANY_LOOK, SYSTEMS, drawing, system_looks
 
-STEMS = {"latency_cdf", "resource_time", "ledger", "timeline", "latency_by_class"}
+STEMS = {"latency_cdf", "pareto", "resource_time", "ledger", "timeline", "latency_by_class"}
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_a_run_in_which_nothing_finished_is_drawn(run: Run, tmp_path: Path) -> N
         requests = result.requests.assign(ttft_s=np.nan, jct_s=np.nan)
         unfinished.append(replace(result, requests=requests, iterations=result.iterations[:0]))
     draw_run(with_results(run, unfinished), tmp_path)
-    assert len(list(tmp_path.iterdir())) == 10
+    assert len(list(tmp_path.iterdir())) == 12
 
 
 def test_the_baseline_has_the_first_look_wherever_it_stands() -> None:
@@ -167,7 +167,7 @@ def test_nothing_merges_to_nothing() -> None:
 def test_many_systems_are_drawn(make_run: Callable[..., Path], run: Run, tmp_path: Path) -> None:
     systems = [replace(run.results[0], system=f"a_system_with_quite_a_long_name_{number}") for number in range(8)]
     drawn = draw_run(with_results(run, systems), tmp_path)
-    assert len(drawn) == 5
+    assert len(drawn) == 6
 
 
 def test_each_of_many_systems_has_a_panel_with_its_curve_in_front(many: Run) -> None:
@@ -197,7 +197,7 @@ def test_each_of_many_systems_has_a_row_in_the_panel_of_a_class(many: Run) -> No
 
 def test_many_systems_of_which_nothing_finished_are_drawn(many: Run, tmp_path: Path) -> None:
     lost = [replace(result, requests=result.requests.assign(ttft_s=np.nan, jct_s=np.nan)) for result in many.results]
-    assert len(draw_run(with_results(many, lost), tmp_path)) == 5
+    assert len(draw_run(with_results(many, lost), tmp_path)) == 6
 
 
 def test_iterations_that_mix_are_a_kind_of_their_own(run: Run) -> None:

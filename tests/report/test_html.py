@@ -110,6 +110,19 @@ def test_the_page_says_what_was_compared(page: Page, reported: Path) -> None:
     assert "vllm_like has 1 device and KV memory for 14,400 tokens" in page.text
 
 
+@pytest.mark.parametrize(
+    ("fact", "text"),
+    [
+        ("governor", "not told"),
+        ("clock now", "not told"),
+        ("clock max", "3500 MHz"),
+        ("load average before", "0.25, 0.5, 1.0"),
+    ],
+)
+def test_the_page_says_what_the_machine_tells(reported: Path, fact: str, text: str) -> None:
+    assert f"<dt>{fact}</dt><dd>{text}</dd>" in (reported / "report.html").read_text()
+
+
 def test_the_page_shows_provenance(page: Page) -> None:
     for fact in (
         "tetribench +workload=mixed seed=0",

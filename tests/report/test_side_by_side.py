@@ -36,8 +36,9 @@ def test_all_files_are_written_and_agree(folders: list[Path], tmp_path: Path) ->
     for text in ("LPLD", "HPHD", "mixed", "tetribench +workload=HPHD seed=1", "no interval"):
         assert text in page
     sources = re.findall(r'(?:src|href)="([^"]*)"', page)
-    assert len(sources) == 1 and sources[0].startswith("data:image/")
-    assert {path.name for path in (out / "figures").iterdir()} == {"side_by_side.svg", "side_by_side.png"}
+    assert len(sources) == 2 and all(source.startswith("data:image/") for source in sources)
+    names = {f"{stem}.{suffix}" for stem in ("side_by_side", "pareto") for suffix in ("svg", "png")}
+    assert {path.name for path in (out / "figures").iterdir()} == names
 
 
 def test_figures_are_reproducible(folders: list[Path], tmp_path: Path) -> None:
@@ -76,7 +77,8 @@ def test_many_systems_are_dots_and_not_bars(many: Run, tmp_path: Path) -> None:
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == many.others
     for panel in figure.axes:
         assert len(panel.lines[0].get_xdata()) == 2 * len(many.others)  # type: ignore[arg-type]
-    assert "a dot for each run" in draw(runs, frame, tmp_path).caption
+    (drawn,) = draw(runs, frame, tmp_path)
+    assert "a dot for each run" in drawn.caption
 
 
 def test_different_baselines_are_refused(make_run: MakeRun, tmp_path: Path) -> None:

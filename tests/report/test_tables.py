@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from tests.report.conftest import add_copies
+from tests.report.conftest import add_copies, serve_again
 from tetribench.report.quantities import DASH
 from tetribench.report.runs import Run, load_run
 from tetribench.report.tables import (
+    BAND,
     CLASS_METRICS,
+    SMALLEST,
     Table,
     class_table,
     comparison_table,
@@ -91,6 +93,65 @@ def test_many_systems_are_the_rows_of_the_comparison(many: Run) -> None:
             assert cell.below is None or (
                 cell.below.value == known["ratios"][row.heads[0]] and not cell.below.is_spelled
             )
+
+
+@pytest.fixture
+def make_repeated(make_run: Callable[..., Path]) -> Callable[..., Path]:
+    """A run of three repeats, each of whose systems was served twice, the second time slower by a factor."""
+
+    def make(slower: float, **facts: Any) -> Path:
+        path = make_run(num_requests=20, num_repeats=3, **facts)
+        serve_again(path, slower)
+        return path
+
+    return make
+
+
+def test_comparison_says_how_sure_it_is(make_repeated: Callable[..., Path]) -> None:
+    run = load_run(make_repeated(1.02))
+    table, document = comparison_table(run), run.document
+    assert table.columns[-2:] == (BAND, SMALLEST)
+    for row, known in zip(table.rows, document["comparison"], strict=True):
+        test = known["tests"].get("tetri", {"band": None, "smallest": None})
+        assert [cell.value for cell in row.cells[-2:]] == [test["band"], test["smallest"]]
+    jct = next(row for row in table.rows if row.heads[0].startswith("Mean JCT"))
+    assert jct.cells[-2].text.startswith("±") and jct.cells[-2].text.endswith("%")
+    assert comparison_table(run, spreads=(BAND,)).columns == table.columns[:-1]
+    assert BAND in table.note and "Smallest effect" in table.note
+
+
+def test_without_intervals_nothing_says_how_sure_it_is(run: Run) -> None:
+    assert not {BAND, SMALLEST} & set(comparison_table(run).columns)
+    assert "Smallest effect" not in comparison_table(run).note
+
+
+@pytest.mark.parametrize(("slower", "is_grey"), [(1.001, False), (9.0, True)])
+def test_what_lies_inside_the_band_is_grey(make_repeated: Callable[..., Path], slower: float, is_grey: bool) -> None:
+    run = load_run(make_repeated(slower))
+    rows = {row.heads[0].split(" (")[0]: row.cells for row in comparison_table(run).rows}
+    baseline, value, ratio, *_ = rows["Mean JCT"]
+    assert baseline.verdict == ""
+    assert value.verdict == ("muted" if is_grey else "")
+    assert ratio.verdict == "undecided", "this experiment is too small for more"
+
+
+def test_one_repeat_served_twice_is_judged_by_its_band(make_run: Callable[..., Path]) -> None:
+    path = make_run(num_requests=20)
+    serve_again(path, 9.0)
+    table = comparison_table(load_run(path))
+    assert table.columns[-1] == BAND
+    jct = next(row for row in table.rows if row.heads[0].startswith("Mean JCT"))
+    assert [cell.verdict for cell in jct.cells] == ["", "muted", "undecided", "muted"]
+
+
+def test_of_several_systems_the_smallest_effect_is_that_which_holds_for_all(make_run: Callable[..., Path]) -> None:
+    run = load_run(make_run(num_requests=20, num_repeats=3))
+    document = run.document
+    for row in document["comparison"]:
+        for system in list(row["tests"]):
+            row["tests"]["other"] = row["tests"][system] | {"smallest": 0.5}
+    jct = next(row for row in comparison_table(run, document).rows if row.heads[0].startswith("Mean JCT"))
+    assert (jct.cells[-1].text, jct.cells[-1].path[-2:]) == ("50.0%", ("other", "smallest"))
 
 
 def test_chosen_metrics_only(run: Run, many: Run) -> None:

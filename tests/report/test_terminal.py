@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from tests.report.conftest import serve_again
 from tetribench.report import terminal
 from tetribench.report.arms import difference_table
 from tetribench.report.runs import Run, load_run
@@ -29,6 +30,27 @@ def test_comparison_fits_80_columns_with_each_metric_on_one_line(reported: Path)
     assert any(line.lstrip().startswith("Mean TTFT") and line.rstrip().endswith("better") for line in rows)
     assert "virtual time (cost model)" in text
     assert "One repeat, no interval" in text
+
+
+def test_the_band_fits_80_columns_too(make_run: Callable[..., Path]) -> None:
+    path = make_run(num_repeats=3)
+    serve_again(path, 1.02)
+    text = shown(terminal.comparison(load_run(path)))
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("tetri" in line and line.rstrip().endswith("band") for line in lines) and "smallest" not in text
+    (row,) = [line for line in lines if line.lstrip().startswith("Output throughput (tokens/s)")]
+    assert row.rstrip().endswith("%")
+
+
+def test_what_lies_inside_the_band_is_dim(make_run: Callable[..., Path]) -> None:
+    path = make_run(num_repeats=3)
+    serve_again(path, 9.0)
+    console = Console(width=80, file=io.StringIO(), force_terminal=True, color_system="standard")
+    with console.capture() as capture:
+        console.print(terminal.comparison(load_run(path)))
+    (row,) = [line for line in capture.get().splitlines() if "Mean JCT" in line]
+    assert row.count("\x1b[2m") == 3, "value, ratio and band"
 
 
 def test_other_tables_fit_too(reported: Path) -> None:

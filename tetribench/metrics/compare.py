@@ -23,6 +23,7 @@ from tetribench.metrics.ledger import ledger_summary, ledger_table
 from tetribench.metrics.price import Price
 from tetribench.metrics.resources import PerfPerDollar, Tables, attainment, perf_per_dollar, resource_metrics
 from tetribench.metrics.slo import Slo
+from tetribench.metrics.steady import steady_state
 from tetribench.metrics.timeline import (
     Accounting,
     TokenTimes,
@@ -54,8 +55,8 @@ class SystemResult:
     summary: Summary
     """Plain values, ready for JSON: `accounting`; `metrics` by class (`overall`, then each label if there are several)
     and column; `resources` by name; `slo` by SLA class; `ledger` by instance and account; `cost` by class; `decisions`
-    of the dispatchers by name. None where a value is undefined. Where more was known than the events: `audit`,
-    `clocks` and `machine`."""
+    of the dispatchers by name; `steady_state`, its window and values by name. None where a value is undefined. Where
+    more was known than the events: `audit`, `clocks` and `machine`."""
     slo: Slo
 
     @property
@@ -115,6 +116,7 @@ def measure(
             for name, each in class_costs(expenses, members).items()
         },
         "decisions": decisions,
+        "steady_state": steady_state(requests, times),
         **checked,
     }
     return SystemResult(

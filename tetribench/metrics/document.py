@@ -6,7 +6,7 @@ from math import isfinite
 from typing import Any
 
 from tetribench.metrics.compare import SystemResult
-from tetribench.metrics.paired import Compared
+from tetribench.metrics.paired import Compared, ServingValues
 from tetribench.metrics.rule import Rule
 
 SCHEMA_VERSION = 2
@@ -14,11 +14,18 @@ SCHEMA_VERSION = 2
 
 
 def metrics_document(
-    results: Sequence[SystemResult], rows: Sequence[Compared], *, baseline: str, rule: Rule, num_repeats: int
+    results: Sequence[SystemResult],
+    rows: Sequence[Compared],
+    servings: Sequence[ServingValues],
+    *,
+    baseline: str,
+    rule: Rule,
+    num_repeats: int,
 ) -> dict[str, Any]:
     """`results` are one serving of each system, whose summaries stand under `systems`; the comparison is over all.
 
     In a row of the comparison `values` and `ratios` are by system; so are `tests`, which say how sure a ratio is.
+    `servings` has the values of each serving by itself, so that others can do these statistics again.
     """
     return {
         "schema_version": SCHEMA_VERSION,
@@ -27,7 +34,12 @@ def metrics_document(
         "verdict": asdict(rule),
         "systems": {result.system: result.summary for result in results},
         "comparison": [_row(row, [result.system for result in results]) for row in rows],
+        "servings": [_serving(one) for one in servings],
     }
+
+
+def _serving(one: ServingValues) -> dict[str, Any]:
+    return one._asdict() | {"values": {name: _plain(value) for name, value in one.values.items()}}
 
 
 def _row(row: Compared, systems: Sequence[str]) -> dict[str, Any]:
@@ -41,6 +53,7 @@ def _row(row: Compared, systems: Sequence[str]) -> dict[str, Any]:
         "ratios": {system: _plain(ratio.pop("value")) for system, ratio in ratios.items()},
         "tests": {
             system: {name: _plain(value) if isinstance(value, float) else str(value) for name, value in ratio.items()}
+            | {"is_inside_band": row.ratios[system].is_inside_band}
             for system, ratio in ratios.items()
         },
     }

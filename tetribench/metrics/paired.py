@@ -7,7 +7,7 @@ of one run depend on each other). Percentiles of the bootstrap itself would be t
 the truth in 84 % of the cases instead of 95 %, this interval in 96 % (tests/metrics/test_paired.py).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import exp, isfinite, log, nan, sqrt
@@ -34,6 +34,15 @@ class Served(NamedTuple):
     repeat: int
     slot: int
     result: SystemResult
+
+
+class ServingValues(NamedTuple):
+    """What one serving says of every headline metric, by its name; NaN where it is undefined."""
+
+    repeat: int
+    slot: int
+    system: str
+    values: dict[str, float]
 
 
 class Outcome(StrEnum):
@@ -106,17 +115,49 @@ def compare(served: Sequence[Served], baseline: str, rule: Rule, seed: int) -> l
     return rows
 
 
+def serving_values(served: Sequence[Served], baseline: str) -> list[ServingValues]:
+    """Of each serving that is compared, in their order: what ratios and their spread over repeats are made of."""
+    found = []
+    for own in _whole_repeats(served, {one.result.system for one in served}):
+        repeat = _repeat(own)
+        values = {
+            headline.name: {name: _values(repeat, headline, name, baseline) for name in repeat}
+            for headline in HEADLINES
+        }
+        numbers = dict.fromkeys(repeat, 0)
+        for one in own:
+            system = one.result.system
+            mine = {name: by_system[system][numbers[system]] for name, by_system in values.items()}
+            found.append(ServingValues(one.repeat, one.slot, system, mine))
+            numbers[system] += 1
+    return found
+
+
 _Repeat = dict[str, list[SystemResult]]
 """The servings of one repeat, by system in the order of their slots."""
 
 
-def _by_repeat(served: Sequence[Served], systems: Sequence[str]) -> list[_Repeat]:
-    """Repeats in which a system was not served are left out: there is nothing to compare it with."""
-    found: dict[int, _Repeat] = {}
+def _by_repeat(served: Sequence[Served], systems: Collection[str]) -> list[_Repeat]:
+    return [_repeat(own) for own in _whole_repeats(served, systems)]
+
+
+def _whole_repeats(served: Sequence[Served], systems: Collection[str]) -> list[list[Served]]:
+    """By repeat, in the order of their slots.
+
+    Repeats in which a system was not served are left out: there is nothing to compare it with.
+    """
+    found: dict[int, list[Served]] = {}
     for one in sorted(served, key=lambda one: (one.repeat, one.slot)):
-        found.setdefault(one.repeat, {}).setdefault(one.result.system, []).append(one.result)
-    whole = [repeat for repeat in found.values() if repeat.keys() >= set(systems)]
+        found.setdefault(one.repeat, []).append(one)
+    whole = [own for own in found.values() if {one.result.system for one in own} >= set(systems)]
     return whole or list(found.values())
+
+
+def _repeat(served: Iterable[Served]) -> _Repeat:
+    found: _Repeat = {}
+    for one in served:
+        found.setdefault(one.result.system, []).append(one.result)
+    return found
 
 
 def _values(repeat: _Repeat, headline: Headline, system: str, baseline: str) -> list[float]:

@@ -210,6 +210,14 @@ RESOURCE_METRICS = (
         lambda tables: ratio(_num_output_tokens(tables), tables.makespan_s),
     ),
     ResourceMetric(
+        "output_throughput_per_device_tokens_per_s",
+        "Output throughput per device",
+        "tokens/s",
+        _HIGHER,
+        "output tokens of finished requests / device-seconds",
+        lambda tables: ratio(_num_output_tokens(tables), device_seconds(tables)),
+    ),
+    ResourceMetric(
         "total_throughput_tokens_per_s",
         "Total throughput",
         "tokens/s",

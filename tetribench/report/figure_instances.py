@@ -14,7 +14,7 @@ from pandas.api.types import union_categoricals
 
 from tetribench.metrics.compare import SystemResult
 from tetribench.report.quantities import three_digits
-from tetribench.report.style import ROLES, WIDTH_IN, Margins, label, legend, new_figure, room_for, shorten
+from tetribench.report.style import MUTED, ROLES, WIDTH_IN, Margins, label, legend, new_figure, room_for, shorten
 
 COMPUTING = ("prefill", "decode", "mixed")
 """Kinds of iteration; with `transfer` the kinds of span."""
@@ -132,6 +132,7 @@ def timeline(results: Sequence[SystemResult], subtitle: str) -> Figure:
         place += _BAND_ROWS
         own = spans[result.system]
         origin_s = float(result.requests["arrived_s"].min())
+        _steady_window(axes, place, len(result.instances), result.summary["steady_state"], (origin_s, end_s))
         for instance in ordered(result.instances):
             life_s = [float(result.instances[edge][instance]) - origin_s for edge in ("started_s", "stopped_s")]
             first_s, last_s = max(0.0, life_s[0]), min(end_s, life_s[1])  # in this order, NaN counts for nothing
@@ -154,6 +155,25 @@ def timeline(results: Sequence[SystemResult], subtitle: str) -> Figure:
     patches = [_patch(kind) for kind in (*COMPUTING, "transfer") if kind in used]
     legend(figure, [*patches, _patch("idle", hatch=""), *marks])
     return figure
+
+
+def _steady_window(
+    axes: Axes, place: float, num_rows: int, window: dict[str, Any], span_s: tuple[float, float]
+) -> None:
+    """Pale rows outside of the steady state, and a bracket over it in the row of the system's name, which is above
+    `place`. `span_s` are the first arrival and, counted from it, the end of the axis."""
+    bracket, (origin_s, end_s) = place - 0.3, span_s
+    if window["why_not"]:
+        axes.text(end_s, bracket, "no steady state", ha="right", va="center", fontsize=8, color=MUTED)
+        return
+    first_s, last_s = (window[edge] - origin_s for edge in ("from_s", "to_s"))
+    for pale_s in ((0.0, first_s), (last_s, end_s)):
+        axes.fill_between(pale_s, place, place + num_rows - 0.2, color="white", alpha=0.6, linewidth=0, zorder=4)
+    axes.plot([first_s, last_s], [bracket] * 2, "|-", color=MUTED, linewidth=1.0, markersize=6)
+    box = {"boxstyle": "square,pad=0.2", "facecolor": "white", "linewidth": 0}
+    axes.text(
+        (first_s + last_s) / 2, bracket, "steady state", ha="center", va="center", fontsize=8, color=MUTED, bbox=box
+    )
 
 
 def ordered(instances: pd.DataFrame) -> list[str]:

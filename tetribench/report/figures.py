@@ -12,6 +12,7 @@ from tetribench.report.figure_instances import resource_bars, timeline
 from tetribench.report.figure_latency import latency_by_class, latency_cdfs
 from tetribench.report.figure_ledger import ledger_bars
 from tetribench.report.figure_many import class_rows, latency_grid
+from tetribench.report.figure_pareto import pareto, serving_points
 from tetribench.report.runs import Run
 from tetribench.report.style import SYSTEMS, drawing, mark, save, system_looks
 from tetribench.report.wording import stamps
@@ -44,7 +45,11 @@ LEDGER = (
 )
 TIMELINE = (
     "Iterations of each instance since the first arrival; the strip at the bottom of a row is KV that the instance "
-    "sends. Gaps too narrow to print are closed."
+    "sends. Gaps too narrow to print are closed. Pale is what lies before and after a system's steady state."
+)
+PARETO = (
+    "Further up is more output for each device, further to the right is a faster stream for each user. Small marks are "
+    "servings, the large one is the mean of a system, its lines span the servings. Axes do not start at 0."
 )
 CLASSES = (
     "A box holds the middle half of the requests with the median in it; whiskers reach the 10th and the 90th "
@@ -53,7 +58,7 @@ CLASSES = (
 
 
 def draw_run(run: Run, folder: Path) -> list[Drawn]:
-    """Draw every figure that this run has, into `folder`, as SVG and PNG."""
+    """Draw every figure that this run has something for, into `folder`, as SVG and PNG."""
     looks, subtitle = system_looks([result.system for result in run.results], run.baseline), run_subtitle(run)
     is_crowded = len(looks) > len(SYSTEMS)
     with drawing():
@@ -66,15 +71,16 @@ def draw_run(run: Run, folder: Path) -> list[Drawn]:
             )
         figures = [
             (cdfs, "latency_cdf", CDFS),
+            (pareto(serving_points(run), looks, subtitle), "pareto", PARETO),
             (resource_bars(run.results, subtitle), "resource_time", BARS),
             (ledger_bars(run.results, subtitle), "ledger", LEDGER),
             (timeline(run.results, subtitle), "timeline", TIMELINE),
+            (classes, "latency_by_class", CLASSES),
         ]
-        if classes is not None:
-            figures.append((classes, "latency_by_class", CLASSES))
-        for figure, *_ in figures if not run.validity.is_valid else ():
+        drawn = [(figure, stem, caption) for figure, stem, caption in figures if figure is not None]
+        for figure, *_ in drawn if not run.validity.is_valid else ():
             mark(figure, "INVALID")
-        return [keep(figure, folder, stem, caption) for figure, stem, caption in figures]
+        return [keep(figure, folder, stem, caption) for figure, stem, caption in drawn]
 
 
 def _servings(run: Run) -> dict[str, list[pd.DataFrame]]:

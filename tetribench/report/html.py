@@ -31,6 +31,7 @@ from tetribench.report.tables import (
     resource_table,
     sla_table,
     stage_table,
+    steady_table,
 )
 from tetribench.report.verdict import verdict_sentences
 
@@ -41,6 +42,8 @@ PERF_PER_DOLLAR = {
 
 
 _WORDS = {"cpu": "CPU", "gpus": "GPUs", "dirty": "uncommitted changes"}
+_UNITS = {"gib": "GiB", "mhz": "MHz"}
+NOT_TOLD = "not told"
 
 
 def render(template: str, **values: Any) -> str:
@@ -79,6 +82,8 @@ def run_page(run: Run, document: dict[str, Any], figures: Sequence[Drawn]) -> st
         ratio_note=wording.RATIO_NOTE,
         comparison=comparison_table(run, document),
         figures=figures,
+        steady=steady_table(run.results),
+        steady_states=wording.steady_states(run),
         classes=classes,
         classes_note=next((table.note for table in classes if table.note), ""),
         stages=stage_table(run.results),
@@ -115,7 +120,10 @@ def _environment(environment: dict[str, Any]) -> Iterable[tuple[str, list[tuple[
 
 def _facts(values: dict[str, Any]) -> Iterable[tuple[str, str]]:
     for name, value in values.items():
-        yield _words(name.removesuffix("_gib")), _fact_text(value) + " GiB" * name.endswith("_gib")
+        words, _, suffix = name.rpartition("_")
+        unit = _UNITS.get(suffix) if words else None
+        text = _fact_text(value)
+        yield _words(words if unit else name), f"{text} {unit}" if unit and value is not None else text
 
 
 def _fact_text(value: Any) -> str:
@@ -123,7 +131,9 @@ def _fact_text(value: Any) -> str:
         return ", ".join(f"{fact} {text}" for fact, text in _facts(value))
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "none" if value is None else str(value)
+    if isinstance(value, list):
+        return ", ".join(map(_fact_text, value))
+    return NOT_TOLD if value is None else str(value)
 
 
 def _glossary() -> Table:

@@ -7,7 +7,7 @@ from typing import Any
 from tetribench.metrics.client_error import ClientError
 from tetribench.metrics.compare import SystemResult
 from tetribench.metrics.document import metrics_document
-from tetribench.metrics.paired import Compared, Outcome, Served, compare
+from tetribench.metrics.paired import Compared, Outcome, Served, compare, serving_values
 from tetribench.metrics.validity import Validity, judge
 from tetribench.report.facts import Facts, Manifest, Status, read_facts, read_json
 from tetribench.report.servings import measure_run
@@ -56,6 +56,7 @@ class Run:
         return metrics_document(
             self.results,
             self.compared,
+            serving_values(self.served, self.baseline),
             baseline=self.baseline,
             rule=self.facts.verdict,
             num_repeats=self.num_repeats,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from tetribench.report.figure_pareto import AXES, pareto_curves, serving_points
 from tetribench.report.figure_ratios import RATIO_METRICS, ratio_bars, ratio_dots
 from tetribench.report.figures import Drawn, keep
 from tetribench.report.html import render
@@ -40,6 +41,12 @@ DOTS = (
 )
 
 
+PARETO = (
+    "Each mark is a system's mean over the servings of a run, numbered as in the table of runs; a line joins the runs "
+    "of a system. Large marks are efficient: no other one is as good in both and better in one. Axes do not start at 0."
+)
+
+
 def ratio_frame(runs: Sequence[Run]) -> pd.DataFrame:
     """A row for each run, headline metric and system: `value` in `unit`, and `ratio`, NaN for the baseline itself.
 
@@ -68,18 +75,27 @@ def ratio_frame(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"value": "float64", "ratio": "float64"})
 
 
-def draw(runs: Sequence[Run], frame: pd.DataFrame, folder: Path) -> Drawn:
-    """The grouped bars, into `folder`."""
-    looks = system_looks(list(frame["system"].unique()), runs[0].baseline)
+def pareto_frame(runs: Sequence[Run]) -> pd.DataFrame:
+    """A row for each run, numbered from 1, and system: the means over its servings, as `serving_points` has them."""
+    means = [serving_points(run).groupby("system", sort=False)[AXES].mean() for run in runs]
+    return pd.concat(means, keys=range(1, len(runs) + 1), names=["run"]).reset_index()
+
+
+def draw(runs: Sequence[Run], frame: pd.DataFrame, folder: Path) -> list[Drawn]:
+    """The ratios, and of as many systems as can be told apart what a device delivers; into `folder`."""
+    baseline = runs[0].baseline
+    looks = system_looks(list(frame["system"].unique()), baseline)
     kinds = sorted({run.time_kind for run in runs})
     subtitle = f"{len(runs)} runs · {sum(run.facts.num_requests for run in runs):,} requests · {listed(kinds)}"
     with drawing():
         if len(looks) > len(SYSTEMS):
-            return keep(ratio_dots(frame, runs[0].baseline, subtitle), folder, "side_by_side", DOTS)
-        return keep(ratio_bars(frame, looks, runs[0].baseline, subtitle), folder, "side_by_side", CAPTION)
+            return [keep(ratio_dots(frame, baseline, subtitle), folder, "side_by_side", DOTS)]
+        drawn = [keep(ratio_bars(frame, looks, baseline, subtitle), folder, "side_by_side", CAPTION)]
+        curves = pareto_curves(pareto_frame(runs), looks, subtitle)
+        return drawn if curves is None else [*drawn, keep(curves, folder, "pareto", PARETO)]
 
 
-def page(runs: Sequence[Run], frame: pd.DataFrame, figure: Drawn) -> str:
+def page(runs: Sequence[Run], frame: pd.DataFrame, figures: Sequence[Drawn]) -> str:
     """The page, self-contained as the report of one run is."""
     baseline, others = runs[0].baseline, [name for name in frame["system"].unique() if name != runs[0].baseline]
     workloads = {run.facts.workload for run in runs}
@@ -95,7 +111,7 @@ def page(runs: Sequence[Run], frame: pd.DataFrame, figure: Drawn) -> str:
         title=f"{compared_systems(others, baseline)} on {where}",
         sentence=_sentence(frame, baseline),
         cautions=cautions,
-        figure=figure,
+        figures=figures,
         spread=[_spread_table(frame, len(runs))] if is_repeated else [],
         ratios=_ratio_table(frame),
         values=_value_table(frame),

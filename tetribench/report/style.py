@@ -1,7 +1,7 @@
 """How every figure looks: colours that survive colour blindness and grey print, margins in inches, two file formats.
 
 Colours are those of Okabe and Ito, "Color Universal Design" (2008). A role keeps its colour and hatch in every figure;
-a system keeps its colour, line and hatch by its place in the run, the baseline first.
+a system keeps its colour, line, hatch and marker by its place in the run, the baseline first.
 """
 
 from collections.abc import Iterable, Sequence
@@ -65,11 +65,12 @@ RC: Any = {
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How one thing is drawn: `line` is a matplotlib line style, `hatch` a matplotlib hatch."""
+    """How one thing is drawn: `line`, `hatch` and `marker` are those of matplotlib."""
 
     colour: str
     hatch: str = ""
     line: Any = "-"
+    marker: str = "o"
 
     @property
     def tint(self) -> tuple[float, float, float]:
@@ -88,11 +89,11 @@ ROLES = {
 
 SYSTEMS = (
     Look("#000000"),
-    Look("#D55E00", hatch="////", line=(0, (5, 1.6))),
-    Look("#56B4E9", hatch="\\\\\\\\", line=(0, (5, 1.4, 1, 1.4))),
-    Look("#009E73", hatch="xxxx", line=(0, (1.2, 1.2))),
-    Look("#CC79A7", hatch="----", line=(0, (9, 2))),
-    Look("#E69F00", hatch="++++", line=(0, (3, 1, 1, 1, 1, 1))),
+    Look("#D55E00", hatch="////", line=(0, (5, 1.6)), marker="s"),
+    Look("#56B4E9", hatch="\\\\\\\\", line=(0, (5, 1.4, 1, 1.4)), marker="^"),
+    Look("#009E73", hatch="xxxx", line=(0, (1.2, 1.2)), marker="D"),
+    Look("#CC79A7", hatch="----", line=(0, (9, 2)), marker="v"),
+    Look("#E69F00", hatch="++++", line=(0, (3, 1, 1, 1, 1, 1)), marker="P"),
 )
 
 

@@ -6,7 +6,7 @@ from itertools import groupby
 from math import isnan
 from typing import Any
 
-from tetribench.metrics.compare import HEADLINE_PERCENT, OVERALL, SystemResult
+from tetribench.metrics.compare import HEADLINE_PERCENT, OVERALL, Summary, SystemResult
 from tetribench.metrics.cost import COST_METRICS, SYSTEM_METRICS
 from tetribench.metrics.latency import CRITICAL_PATH, METRICS, PERCENTILES, Better, num_samples_needed
 from tetribench.report.frames import STATISTICS, class_names, metric_of
@@ -22,6 +22,17 @@ SAID_IN_TITLE = frozenset({"ratio", "requests", "preemptions", "device-s", "retr
 
 SAME_WITHIN = 0.005
 """A ratio this near to 1 prints as 1.00 and is called neither better nor worse."""
+
+
+BAND = "A/A band"
+SMALLEST = "smallest effect"
+SPREADS = {BAND: "band", SMALLEST: "smallest"}
+"""Columns of the comparison that say how sure it is, by what they are called in metrics.json."""
+
+SPREAD_NOTES = {
+    BAND: f"{BAND}: how far the same system came from itself; what lies inside is grey.",
+    SMALLEST: "Smallest effect: the change that this experiment would have found with a chance of 80%.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +88,24 @@ class Table:
         return [list(rows) for _, rows in groupby(self.rows, key=lambda row: row.heads[0])]
 
 
-def comparison_table(run: Run, document: dict[str, Any] | None = None, metrics: Sequence[str] = ()) -> Table:
+def comparison_table(
+    run: Run,
+    document: dict[str, Any] | None = None,
+    metrics: Sequence[str] = (),
+    spreads: Sequence[str] = tuple(SPREADS),
+) -> Table:
     """The headline metrics, or those named: a column for each system, and each one's ratio to the baseline.
 
-    The ratio has a column of its own where there is one, else it stands below the value. Where the systems are too
-    many to stand abreast they are the rows, and a verdict is a colour only.
+    The ratio has a column of its own where there is one, else it stands below the value. Then come those of `spreads`
+    that are known. Where the systems are too many to stand abreast they are the rows, and a verdict is a colour only.
     """
     document = document or run.document
     systems = [result.system for result in run.results]
-    columns = [*systems, f"{run.others[0]} / {run.baseline}"] if len(run.others) == 1 else systems
+    columns = [*systems, f"{run.others[0]} / {run.baseline}"] if len(run.others) == 1 else list(systems)
+    spreads = [name for name in spreads if _is_known(document["comparison"], SPREADS[name])]
     note = _percentile_note((result.accounting.finished for result in run.results), HEADLINE_PERCENT)
-    table = Table("Comparison", ("metric",), tuple(columns), note=note)
+    note = " ".join(filter(None, (note, *(SPREAD_NOTES[name] for name in spreads))))
+    table = Table("Comparison", ("metric",), (*columns, *spreads), note=note)
     for number, row in enumerate(document["comparison"]):
         if metrics and row["metric"] not in metrics:
             continue
@@ -104,18 +122,38 @@ def comparison_table(run: Run, document: dict[str, Any] | None = None, metrics: 
             for system, ratio in row["ratios"].items()
         }
         cells = {system: _cell(scale, row["values"][system], (*path, "values", system)) for system in systems}
+        grey = {system: replace(cells[system], verdict="muted") for system in ratios if _is_inside_band(row, system)}
+        cells |= grey
         if len(run.others) == 1:
             shown = [*cells.values(), ratios.get(run.others[0], Cell(""))]
         else:
             shown = [replace(cell, below=ratios.get(system)) for system, cell in cells.items()]
+        shown += [_spread_cell(row["tests"], SPREADS[name], path) for name in spreads]
         unit = "" if row["unit"] in SAID_IN_TITLE else f" ({scale.unit})"
         table.rows.append(Row((row["title"] + unit,), tuple(shown)))
     return table.transposed("system") if run.has_many_systems else table
 
 
 def outcome(test: dict[str, Any], ratio: float | None, better: str) -> str:
-    """What is known of a ratio; of a single repeat only which way it points."""
-    return str(test["outcome"]) or verdict(ratio, better)
+    """What is known of a ratio; of a single repeat which way it points, if it leaves the A/A band."""
+    return str(test["outcome"]) or ("undecided" if test["is_inside_band"] else verdict(ratio, better))
+
+
+def _is_known(rows: Sequence[dict[str, Any]], key: str) -> bool:
+    return any(test[key] is not None for row in rows for test in row["tests"].values())
+
+
+def _is_inside_band(row: dict[str, Any], system: str) -> bool:
+    return bool(row["tests"][system]["is_inside_band"])
+
+
+def _spread_cell(tests: dict[str, dict[str, Any]], key: str, path: tuple[str | int, ...]) -> Cell:
+    """Of several systems the largest, which holds for all of them."""
+    found = {system: test[key] for system, test in tests.items() if test[key] is not None}
+    if not found:
+        return Cell(DASH if tests else "")
+    system = max(found, key=lambda system: found[system])
+    return Cell(f"{'±' * (key == 'band')}{found[system]:.1%}", found[system], (*path, "tests", system, key), "muted")
 
 
 def _interval(test: dict[str, Any]) -> Cell | None:
@@ -195,6 +233,48 @@ def resource_table(results: Sequence[SystemResult]) -> Table:
         unit_text = "" if unit in SAID_IN_TITLE else f" ({scale.unit})"
         table.rows.append(Row((title + unit_text,), cells))
     return table
+
+
+STEADY = {
+    "mean_ttft_s": ("Mean TTFT", "s", ("metrics", OVERALL, "ttft_s", "mean")),
+    "p95_ttft_s": ("p95 TTFT", "s", ("metrics", OVERALL, "ttft_s", "p95")),
+    "mean_tpot_s": ("Mean TPOT", "s", ("metrics", OVERALL, "tpot_s", "mean")),
+    "mean_jct_s": ("Mean JCT", "s", ("metrics", OVERALL, "jct_s", "mean")),
+    "p95_jct_s": ("p95 JCT", "s", ("metrics", OVERALL, "jct_s", "p95")),
+    "request_throughput_per_s": ("Request throughput", "requests/s", ("resources", "request_throughput_per_s")),
+    "output_throughput_tokens_per_s": (
+        "Output throughput",
+        "tokens/s",
+        ("resources", "output_throughput_tokens_per_s"),
+    ),
+}
+"""Title and unit of what is known of a steady state, and where the same of the whole run stands in a summary."""
+
+
+def steady_table(results: Sequence[SystemResult]) -> Table:
+    """Each system's whole run beside its steady state; of systems without one there is nothing."""
+    table = Table("Steady state", ("metric", "system"), ("whole run", "steady state", "change"))
+    steady = [result for result in results if result.summary["steady_state"]["why_not"] is None]
+    for name, (title, unit, path) in STEADY.items():
+        pairs = [(_at(result.summary, path), _at(result.summary, ("steady_state", name))) for result in steady]
+        scale = scale_for_all((value for pair in pairs for value in pair), unit)
+        for result, (whole, inside) in zip(steady, pairs, strict=True):
+            at = ("systems", result.system)
+            change = DASH if not whole or inside is None else f"{inside / whole - 1:+.1%}"
+            cells = (
+                _cell(scale, whole, (*at, *path)),
+                _cell(scale, inside, (*at, "steady_state", name)),
+                Cell(change),
+            )
+            table.rows.append(Row((f"{title} ({scale.unit})", result.system), cells))
+    return table
+
+
+def _at(summary: Summary, path: Sequence[str]) -> float | None:
+    found: Any = summary
+    for name in path:
+        found = found[name]
+    return None if found is None else float(found)
 
 
 def sla_table(results: Sequence[SystemResult]) -> Table:

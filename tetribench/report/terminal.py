@@ -1,5 +1,6 @@
 """The tables of a report in a terminal; readable at 80 columns, and without colour."""
 
+from dataclasses import replace
 from math import isnan
 from numbers import Real
 
@@ -11,7 +12,7 @@ from rich.text import Text
 from tetribench.report.finding import Finding
 from tetribench.report.quantities import DASH, three_digits
 from tetribench.report.runs import Run
-from tetribench.report.tables import Cell, Table, comparison_table
+from tetribench.report.tables import BAND, Cell, Table, comparison_table
 from tetribench.report.wording import interval, stamps
 
 SHORT = (
@@ -32,9 +33,13 @@ _STYLES = {"better": "green", "worse": "red", "equivalent": "dim", "undecided": 
 
 
 def comparison(run: Run) -> RichTable:
-    """The headline metrics of a run; says in its caption what the seconds are and what is not known."""
-    content = comparison_table(run, metrics=SHORT if run.has_many_systems else ())
-    table = to_rich(content)
+    """The headline metrics of a run; says in its caption what the seconds are and what is not known.
+
+    The smallest effect stands in the report alone: 80 columns have no room for it.
+    """
+    content = comparison_table(run, metrics=SHORT if run.has_many_systems else (), spreads=(BAND,))
+    narrow = tuple(column.replace(BAND, BAND.replace(" ", "\n")) for column in content.columns)
+    table = to_rich(replace(content, columns=narrow))
     stamp = "".join(f"{stamp}  " for stamp in stamps(run))
     table.title = f"{stamp}{run.facts.workload}: {run.facts.num_requests} requests, {run.time_kind}"
     ratios = f" Below each value its ratio to {run.baseline}." if run.has_many_systems else ""

@@ -170,6 +170,22 @@ def cautions(run: Run) -> Iterable[str]:
         yield from _range_cautions(result, run.manifests[result.system])
 
 
+def steady_states(run: Run) -> list[str]:
+    """Of each system's first serving where its steady state lies, or why it has none."""
+    found = []
+    for result in run.results:
+        window, origin_s = result.summary["steady_state"], float(result.requests["arrived_s"].min())
+        if window["why_not"]:
+            found.append(f"{result.system}: no steady state; {window['why_not']}.")
+            continue
+        first_s, last_s = (window[edge] - origin_s for edge in ("from_s", "to_s"))
+        found.append(
+            f"{result.system}: from {first_s:.1f} s to {last_s:.1f} s after the first arrival; "
+            f"{window['num_requests']:,} requests arrived in between and finished."
+        )
+    return found
+
+
 def _loss_cautions(result: SystemResult) -> Iterable[str]:
     for row in result.changes[result.changes["what"] == "lost"].itertuples():
         num_retried = int((result.requests["num_retries"] > 0).sum())
