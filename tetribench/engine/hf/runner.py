@@ -13,7 +13,7 @@ from tetribench.core.request import Request
 from tetribench.core.sequence import LengthRange, Sequence
 from tetribench.core.units import ceil_div
 from tetribench.engine.base import Batch, Engine, EngineInfo, OnLayer, PrefillChunk
-from tetribench.engine.hf.attention import layer_written, paged_rows
+from tetribench.engine.hf.attention.backend import AttentionBackend, layer_written, paged_rows
 from tetribench.engine.hf.cache import TorchKVPool
 from tetribench.engine.hf.host import HostMemory
 from tetribench.engine.hf.pack import PackedBatch, Packer
@@ -32,6 +32,7 @@ class HFRunner(Engine):
         self,
         model: PreTrainedModel,
         pool: TorchKVPool,
+        backend: AttentionBackend,
         sampler: Sampler,
         max_context_tokens: int,
         stop_token_ids: tuple[int, ...],
@@ -40,10 +41,14 @@ class HFRunner(Engine):
     ) -> None:
         self.pool = pool
         info = _read_back(model, pool, max_context_tokens, stop_token_ids, num_host_blocks)
-        self.info = replace(info, num_sharing=num_sharing)
+        self.info = replace(
+            info,
+            num_sharing=num_sharing,
+            attention=f"{backend.name} paged",
+        )
         self._host = HostMemory(pool, num_host_blocks)
         self._model = model
-        self._packer = Packer(pool, max_context_tokens)
+        self._packer = Packer(pool, backend)
         self._sampler = sampler
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         self._worker.submit(self._warm_up).result()
