@@ -169,6 +169,7 @@ def test_the_cache_is_really_read(driver: Driver, reference: Reference) -> None:
 def test_info_is_read_back(model: Model, driver: Driver) -> None:
     info = driver.runner.info
     assert (info.device, info.dtype, info.attention) == ("cpu", "float32", "sdpa paged")
+    assert sorted(info.attention_passed_over) == ["fa3", "flashinfer", "triton"]
     assert info.num_blocks * info.block_bytes == 16 * 2**20
     assert info.block_bytes == driver.runner.pool.block_bytes == tiny_engine(model).kv_bytes_per_block()
     assert info.max_context_tokens == 512

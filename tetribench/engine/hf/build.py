@@ -3,7 +3,7 @@
 import torch
 
 from tetribench.core.units import GIB
-from tetribench.engine.hf.attention.sdpa import SdpaBackend
+from tetribench.engine.hf.attention.choose import choose_attention
 from tetribench.engine.hf.cache import TorchKVPool
 from tetribench.engine.hf.models import load_model, stop_token_ids
 from tetribench.engine.hf.runner import HFRunner
@@ -20,6 +20,7 @@ def build_runner(engine: HFEngine, device_index: int | None) -> HFRunner:
         device = torch.device("cpu")
         torch.set_num_threads(1)
     shape = engine.model.shape()
+    attention = choose_attention(engine.attention, engine.attention_needs(), shape, engine.block_size, device)
     model = load_model(engine.model, device, dtype, engine.seed)
     num_blocks = engine.num_blocks()
     if device.type == "cuda":
@@ -29,12 +30,13 @@ def build_runner(engine: HFEngine, device_index: int | None) -> HFRunner:
     return HFRunner(
         model=model,
         pool=pool,
-        backend=SdpaBackend(pool, max_context_tokens),
+        backend=attention.make(pool, max_context_tokens),
         sampler=Sampler(engine.temperature, engine.top_k, engine.top_p, engine.seed),
         max_context_tokens=max_context_tokens,
         stop_token_ids=stop_token_ids(engine.model, model),
         num_host_blocks=engine.num_host_blocks,
         num_sharing=engine.num_sharing,
+        attention_passed_over=attention.passed_over,
     )
 
 

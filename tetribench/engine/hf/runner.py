@@ -38,6 +38,7 @@ class HFRunner(Engine):
         stop_token_ids: tuple[int, ...],
         num_host_blocks: int = 0,
         num_sharing: int = 1,
+        attention_passed_over: dict[str, str] | None = None,
     ) -> None:
         self.pool = pool
         info = _read_back(model, pool, max_context_tokens, stop_token_ids, num_host_blocks)
@@ -45,6 +46,7 @@ class HFRunner(Engine):
             info,
             num_sharing=num_sharing,
             attention=f"{backend.name} paged",
+            attention_passed_over=attention_passed_over or {},
         )
         self._host = HostMemory(pool, num_host_blocks)
         self._model = model

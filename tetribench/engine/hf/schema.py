@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tetribench.core.units import GIB, ceil_div
+from tetribench.engine.hf.attention.options import Attention, AttentionNeeds, why_not
 from tetribench.engine.hf.supported import unsupported_reason
 from tetribench.engine.host_memory import check_host_memory, host_blocks
 from tetribench.engine.model import Architecture, Model
@@ -58,6 +59,9 @@ class HFEngine:
     An instance that swaps has `host_memory_gib` of host memory beside that; by default 0.5 GiB on the CPU and 4 GiB on
     a GPU (vLLM's). `temperature=0` decodes greedily; above it, a token's draw depends on `seed`, the request and the
     position only. `seed` also draws the weights of a model that has none.
+
+    `fa3_library` is the file with FlashAttention 3's operators from a vLLM wheel that was built for the installed torch
+    (`vllm/vllm_flash_attn/_vllm_fa3_C.abi3.so`).
     """
 
     def __init__(
@@ -69,6 +73,8 @@ class HFEngine:
         kv_memory_gib: float | None = None,
         host_memory_gib: float | None = None,
         block_size: int = 16,
+        attention: Attention = Attention.auto,
+        fa3_library: str | None = None,
         temperature: float = 0.0,
         top_k: int | None = None,
         top_p: float = 1.0,
@@ -94,6 +100,8 @@ class HFEngine:
         self.num_sharing = 1
         """Instances on the device, each with a copy of the weights."""
         self.block_size = block_size
+        self.attention = attention
+        self.fa3_library = fa3_library
         self.temperature = temperature
         self.top_k = top_k
         self.top_p = top_p
@@ -116,6 +124,19 @@ class HFEngine:
         config = self._local_config()
         is_opt = config.get("model_type") == "opt" if config else self.model.architecture is Architecture.opt
         return DType.float16 if is_opt else DType.bfloat16
+
+    def attention_needs(self) -> AttentionNeeds:
+        return AttentionNeeds(
+            is_cuda=self.resolved_device() is Device.cuda,
+            dtype=self.resolved_dtype().value,
+            head_size=self.model.shape().head_size,
+            fa3_library=self.fa3_library,
+        )
+
+    def _check_attention(self) -> None:
+        reason = why_not(self.attention, self.attention_needs())
+        if reason is not None:
+            raise ValueError(f"engine.attention={self.attention.value}: {reason}; legal here are auto and sdpa")
 
     def kv_bytes_per_block(self) -> int:
         return self.model.shape().kv_bytes_per_token(self.resolved_dtype().num_bytes) * self.block_size
@@ -141,6 +162,7 @@ class HFEngine:
         reason = unsupported_reason(self._local_config())
         if reason is not None:
             raise ValueError(f"model={self.model.name}: {reason}")
+        self._check_attention()
         share_bytes, place = self._memory_share(num_instances)
         weight_bytes = self.model.shape().num_parameters * self.resolved_dtype().num_bytes
         left_gib = (share_bytes - weight_bytes) / GIB
