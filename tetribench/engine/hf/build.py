@@ -37,6 +37,7 @@ def build_runner(engine: HFEngine, device_index: int | None) -> HFRunner:
         num_host_blocks=engine.num_host_blocks,
         num_sharing=engine.num_sharing,
         attention_passed_over=attention.passed_over,
+        graph_sequences=engine.resolved_graph_sequences(attention.attention),
     )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from tetribench.core.sequence import Sequence
 from tetribench.engine.base import Batch, PrefillChunk
 from tetribench.engine.hf.attention.backend import AttentionBackend, PagedRows
+from tetribench.engine.hf.attention.tables import block_table
 from tetribench.engine.hf.cache import TorchKVPool
 from tetribench.engine.hf.upload import upload
 
@@ -28,13 +29,22 @@ class PackedBatch:
     paged: PagedRows
 
 
+@dataclass(frozen=True, slots=True)
+class DecodeRows:
+    """One token for each of `request_ids`, on the host: `columns` are tokens, positions and slots `[3, rows]`."""
+
+    columns: IntArray
+    num_keys: npt.NDArray[np.int32]
+    block_table: npt.NDArray[np.int32]
+    request_ids: list[int]
+
+
 class Packer:
     """Packs batches for one pool, with attention planned by `backend`."""
 
     def __init__(self, pool: TorchKVPool, backend: AttentionBackend) -> None:
         self.pool = pool
         self.backend = backend
-        self._block_stride = pool.memory.shape[1] * 2 * pool.block_size
 
     def pack(self, batch: Batch) -> PackedBatch:
         """Decoding sequences come first, longest first, so that those gathered together are of similar length."""
@@ -56,13 +66,22 @@ class Packer:
             ),
         )
 
-    def _decode_columns(self, decode: list[Sequence]) -> IntArray:
+    def decode_rows(self, decode: SequenceOf[Sequence]) -> DecodeRows:
+        num_keys = [sequence.num_tokens for sequence in decode]
+        return DecodeRows(
+            columns=self._decode_columns(decode),
+            num_keys=np.array(num_keys, dtype=np.int32),
+            block_table=block_table(decode, num_keys, self.pool.block_size, self.pool.scratch_block),
+            request_ids=[sequence.request.id for sequence in decode],
+        )
+
+    def _decode_columns(self, decode: SequenceOf[Sequence]) -> IntArray:
         """Token, position and slot of each sequence's latest token: `[3, sequences]`."""
         positions = [sequence.num_tokens - 1 for sequence in decode]
         tokens = [s.token_ids(position, position + 1)[0] for s, position in zip(decode, positions, strict=True)]
         block_size = self.pool.block_size
         slots = [
-            sequence.block_ids[position // block_size] * self._block_stride + position % block_size
+            sequence.block_ids[position // block_size] * self.pool.slots_per_block + position % block_size
             for sequence, position in zip(decode, positions, strict=True)
         ]
         return np.array([tokens, positions, slots], dtype=np.int64)
@@ -72,13 +91,13 @@ class Packer:
         positions = np.arange(chunk.start, stop)
         block_size = self.pool.block_size
         blocks = np.array(chunk.sequence.block_ids, dtype=np.int64)
-        slots = blocks[positions // block_size] * self._block_stride + positions % block_size
+        slots = blocks[positions // block_size] * self.pool.slots_per_block + positions % block_size
         return np.stack([np.array(chunk.sequence.token_ids(chunk.start, stop), dtype=np.int64), positions, slots])
 
     def _padding_columns(self, num_rows: int) -> IntArray:
         """Token 0 at position 0, written to the scratch block."""
         columns = np.zeros((3, num_rows), dtype=np.int64)
-        columns[2] = self.pool.scratch_block * self._block_stride + np.arange(num_rows) % self.pool.block_size
+        columns[2] = self.pool.scratch_slot + np.arange(num_rows) % self.pool.block_size
         return columns
 
 

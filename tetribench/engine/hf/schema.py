@@ -24,6 +24,9 @@ GPU_HOST_MEMORY_GIB = 4.0
 
 GPU_MEMORY_SHARE = 0.9
 
+GPU_GRAPH_SEQUENCES = 256
+"""As many as decode.max_num_seqs lets run by default."""
+
 _GPU_FILES = ("/dev/nvidia0", "/dev/nvidiactl", "/proc/driver/nvidia", "/dev/dxg")
 _MEMINFO = Path("/proc/meminfo")
 
@@ -62,6 +65,9 @@ class HFEngine:
 
     `fa3_library` is the file with FlashAttention 3's operators from a vLLM wheel that was built for the installed torch
     (`vllm/vllm_flash_attn/_vllm_fa3_C.abi3.so`).
+
+    Greedy decodes of up to `graph_sequences` sequences are replayed as CUDA graphs; by default 256 on a GPU, but for
+    `attention=sdpa`, which would gather every context at full length. On the CPU, 0 by default, a replay is a call.
     """
 
     def __init__(
@@ -75,6 +81,7 @@ class HFEngine:
         block_size: int = 16,
         attention: Attention = Attention.auto,
         fa3_library: str | None = None,
+        graph_sequences: int | None = None,
         temperature: float = 0.0,
         top_k: int | None = None,
         top_p: float = 1.0,
@@ -91,6 +98,7 @@ class HFEngine:
             raise ValueError(f"engine.top_p={top_p}: must be in (0, 1]")
         if top_k is not None and top_k < 1:
             raise ValueError(f"engine.top_k={top_k}: must be at least 1, or null for no limit")
+        _check_graphs(graph_sequences, attention, temperature)
         self.model = model
         self.device = device
         self.dtype = dtype
@@ -102,6 +110,7 @@ class HFEngine:
         self.block_size = block_size
         self.attention = attention
         self.fa3_library = fa3_library
+        self.graph_sequences = graph_sequences
         self.temperature = temperature
         self.top_k = top_k
         self.top_p = top_p
@@ -132,6 +141,13 @@ class HFEngine:
             head_size=self.model.shape().head_size,
             fa3_library=self.fa3_library,
         )
+
+    def resolved_graph_sequences(self, attention: Attention) -> int:
+        """With the backend that `auto` came to."""
+        if self.graph_sequences is not None:
+            return self.graph_sequences
+        can_replay = attention not in (Attention.sdpa, Attention.flashinfer) and self.temperature == 0
+        return GPU_GRAPH_SEQUENCES if can_replay and self.resolved_device() is Device.cuda else 0
 
     def _check_attention(self) -> None:
         reason = why_not(self.attention, self.attention_needs())
@@ -227,6 +243,18 @@ class HFEngine:
         config = Path(self.model.path) / "config.json"
         loaded: dict[str, Any] = json.loads(config.read_text()) if config.is_file() else {}
         return loaded
+
+
+def _check_graphs(graph_sequences: int | None, attention: Attention, temperature: float) -> None:
+    if not graph_sequences:
+        return
+    said = f"engine.graph_sequences={graph_sequences}"
+    if graph_sequences < 0:
+        raise ValueError(f"{said}: must be at least 0 (no graphs), or null")
+    if temperature > 0:
+        raise ValueError(f"{said}: graphs decode greedily; must be 0 or null with engine.temperature={temperature}")
+    if attention is Attention.flashinfer:
+        raise ValueError(f"{said}: flashinfer plans each pass on the host; must be 0 or null with it")
 
 
 def _torch_sees_cuda() -> bool:

@@ -23,10 +23,12 @@ def test_mixed_batches_give_the_tokens_of_generate(
     make_driver: Callable[[HFEngine], Driver],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Chunks after a context, decodes beside them, and padding."""
+    """Chunks after a context, decodes beside them, padding, and in the end decodes alone, replayed."""
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     monkeypatch.setattr("tetribench.engine.hf.runner.WARM_UP_TOKENS", 40)  # interpreted, the usual 1,024 take long
-    engine = HFEngine(model=model, device=Device.cpu, attention=Attention.triton, kv_memory_gib=16 * MIB / GIB)
+    engine = HFEngine(
+        model=model, device=Device.cpu, attention=Attention.triton, kv_memory_gib=16 * MIB / GIB, graph_sequences=4
+    )
     driver = make_driver(engine)
     assert driver.runner.info.attention == "triton paged"
     rng = random.Random(3)

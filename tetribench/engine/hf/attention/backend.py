@@ -3,12 +3,13 @@
 from collections.abc import Sequence as SequenceOf
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from tetribench.core.sequence import Sequence
 from tetribench.engine.base import OnLayer, PrefillChunk
+from tetribench.engine.hf.attention.tables import Tables
 
 
 class AttentionPlan(Protocol):
@@ -31,6 +32,14 @@ class AttentionBackend(Protocol):
 
         `slots` is int64 `[rows]`: where each row's key of layer 0 goes, counted in token vectors of the pool.
         """
+
+
+@runtime_checkable
+class ReplayableBackend(AttentionBackend, Protocol):
+    """One whose decode passes can be recorded and replayed."""
+
+    def plan_fixed(self, slots: Tensor, tables: Tables) -> AttentionPlan:
+        """For decodes alone, and with device work only: `slots` and `tables` are filled anew before each replay."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tetribench.core.sequence import Sequence
 from tetribench.engine.base import PrefillChunk
-from tetribench.engine.hf.attention.backend import AttentionBackend, AttentionPlan
+from tetribench.engine.hf.attention.backend import AttentionPlan, ReplayableBackend
 from tetribench.engine.hf.attention.kernels.store import store
 from tetribench.engine.hf.attention.tables import Tables
 from tetribench.engine.hf.cache import TorchKVPool
@@ -33,7 +33,7 @@ class Fa3Plan(AttentionPlan):
         return out
 
 
-class Fa3Backend(AttentionBackend):
+class Fa3Backend(ReplayableBackend):
     """Raises OSError where `library` was built for another torch."""
 
     name = "fa3"
@@ -46,6 +46,9 @@ class Fa3Backend(AttentionBackend):
         tables = Tables.of(decode, prefill, self._pool.block_size, self._pool.memory.device)
         num_used = len(decode) + sum(chunk.num_tokens for chunk in prefill)
         return Fa3Plan(self._pool, slots, tables, num_used)
+
+    def plan_fixed(self, slots: Tensor, tables: Tables) -> Fa3Plan:
+        return Fa3Plan(self._pool, slots, tables, tables.num_decode)
 
 
 def _forward(

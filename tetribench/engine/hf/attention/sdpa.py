@@ -12,7 +12,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from tetribench.core.sequence import Sequence
 from tetribench.core.units import MIB, ceil_div
 from tetribench.engine.base import PrefillChunk
-from tetribench.engine.hf.attention.backend import AttentionBackend, AttentionPlan
+from tetribench.engine.hf.attention.backend import AttentionPlan, ReplayableBackend
+from tetribench.engine.hf.attention.tables import Tables
 from tetribench.engine.hf.cache import TorchKVPool
 from tetribench.engine.hf.upload import upload
 
@@ -96,7 +97,7 @@ class SdpaPlan(AttentionPlan):
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-class SdpaBackend(AttentionBackend):
+class SdpaBackend(ReplayableBackend):
     """Plans for one pool; all of them gather into the same two buffers."""
 
     name = "sdpa"
@@ -121,6 +122,21 @@ class SdpaBackend(AttentionBackend):
             decode=list(self._decode_groups(decode)),
             chunks=list(self._chunks(prefill, len(decode))),
         )
+
+    def plan_fixed(self, slots: Tensor, tables: Tables) -> SdpaPlan:
+        """Every row is gathered with as many keys as the table has room for."""
+        num_rows, width = tables.block_table.shape
+        num_keys = width * self._pool.block_size
+        most = max(self._group_blocks // width, 1)
+        groups = []
+        for start in range(0, num_rows, most):
+            stop = min(start + most, num_rows)
+            beyond = self._key_positions[:num_keys] >= tables.num_keys[start:stop, None]
+            mask = torch.zeros(beyond.shape, dtype=self._pool.memory.dtype, device=beyond.device)
+            block_ids = tables.block_table[start:stop].reshape(-1)
+            gather = Gather(self._gather_buffers, block_ids, stop - start, num_keys)
+            groups.append(DecodeGroup(start, stop, gather, mask.masked_fill_(beyond, -torch.inf)[:, None, None]))
+        return SdpaPlan(self._pool, (slots + self._layer_offsets).unbind(), groups, chunks=[])
 
     def _decode_groups(self, decode: SequenceOf[Sequence]) -> Iterator[DecodeGroup]:
         """Consecutive rows whose block tables, all as long as the first one's, fit the gather buffer, and of which none

@@ -49,11 +49,11 @@ class Tables:
 
 
 def block_table(
-    sequences: SequenceOf[Sequence], num_keys: SequenceOf[int], block_size: int
+    sequences: SequenceOf[Sequence], num_keys: SequenceOf[int], block_size: int, filler: int = 0
 ) -> np.ndarray[tuple[int, int], np.dtype[np.int32]]:
-    """Block ids of each sequence's first `num_keys` tokens, filled up with 0."""
+    """Block ids of each sequence's first `num_keys` tokens, filled up with `filler`."""
     sizes = [ceil_div(number, block_size) for number in num_keys]
-    table = np.zeros((len(sizes), max(sizes, default=0)), dtype=np.int32)
+    table = np.full((len(sizes), max(sizes, default=0)), filler, dtype=np.int32)
     for row, sequence, size in zip(table, sequences, sizes, strict=True):
         row[:size] = sequence.block_ids[:size]
     return table

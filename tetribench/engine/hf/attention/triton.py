@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tetribench.core.sequence import Sequence
 from tetribench.engine.base import PrefillChunk
-from tetribench.engine.hf.attention.backend import AttentionBackend, AttentionPlan
+from tetribench.engine.hf.attention.backend import AttentionPlan, ReplayableBackend
 from tetribench.engine.hf.attention.kernels.decode import SPLIT_COUNTS, num_splits, paged_decode
 from tetribench.engine.hf.attention.kernels.prefill import paged_prefill
 from tetribench.engine.hf.attention.kernels.store import store
@@ -52,7 +52,7 @@ class TritonPlan(AttentionPlan):
         return out
 
 
-class TritonBackend(AttentionBackend):
+class TritonBackend(ReplayableBackend):
     """Plans for one pool and a model of `num_heads` query heads."""
 
     name = "triton"
@@ -65,6 +65,9 @@ class TritonBackend(AttentionBackend):
         tables = Tables.of(decode, prefill, self._pool.block_size, self._pool.memory.device)
         num_used = len(decode) + sum(chunk.num_tokens for chunk in prefill)
         return TritonPlan(self._pool, slots, tables, num_used)
+
+    def plan_fixed(self, slots: Tensor, tables: Tables) -> TritonPlan:
+        return TritonPlan(self._pool, slots, tables, tables.num_decode)
 
     def _compile_all_splits(self, num_heads: int) -> None:
         """One warm-up pass meets one split count only; a batch of another size must not wait for the compiler."""
