@@ -79,6 +79,10 @@ class EngineInfo:
     num_sharing: int = 1
     """Instances that have these devices together."""
     attention: str
+    attention_passed_over: dict[str, str] = field(default_factory=dict)
+    """Faster ones that do not run here, and why."""
+    graph_sequences: int = 0
+    """Decodes of at most so many sequences are replayed as a recorded pass."""
     copy_bytes_per_s: float | None = None
     """Speed of a KV copy, where it is a number and not something that happens (a cost model)."""
     copy_latency_s: float = 0.0

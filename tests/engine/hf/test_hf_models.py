@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from tests.engine.hf.driver import MODELS, Driver, generate, tiny_engine
-from tetribench.engine.hf.attention import ATTENTION_NAME
+from tetribench.engine.hf.attention.hook import ATTENTION_NAME
 from tetribench.engine.hf.models import load_model, stop_token_ids
 from tetribench.engine.hf.schema import HFEngine
 from tetribench.engine.model import Model

@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.engine.hf.driver import MODELS, Driver, tiny_engine
+from tetribench.core.sequence import Sequence
 from tetribench.engine.base import Batch, PrefillChunk
+from tetribench.engine.hf.attention.sdpa import DecodeGroup, SdpaPlan
 from tetribench.engine.hf.schema import Device, DType, HFEngine
 from tetribench.engine.model import Model
 from tetribench.engine.spans import spans
@@ -23,6 +25,12 @@ MakeDriver = Callable[[HFEngine], Driver]
 def prompts(lengths: list[int], vocab_size: int = 512) -> list[list[int]]:
     rng = random.Random(3)
     return [[rng.randrange(vocab_size) for _ in range(length)] for length in lengths]
+
+
+def decode_groups(driver: Driver, sequences: list[Sequence]) -> list[DecodeGroup]:
+    plan = driver.runner._packer.pack(Batch(decode=sequences)).paged.plan
+    assert isinstance(plan, SdpaPlan)
+    return plan.decode
 
 
 @pytest.mark.parametrize("chunk_tokens", [16, 512])
@@ -41,11 +49,10 @@ def test_many_ragged_sequences_are_gathered_in_several_groups(
 ) -> None:
     asked = prompts([7 * i % 150 + 1 for i in range(40)])
     sequences = [driver.sequence(i, prompt, 3) for i, prompt in enumerate(asked)]
-    packer = driver.runner._packer
-    monkeypatch.setattr(packer, "_group_blocks", group_blocks)
-    monkeypatch.setattr(packer, "_waste_blocks", waste_blocks)
+    monkeypatch.setattr(driver.runner._packer.backend, "_group_blocks", group_blocks)
+    monkeypatch.setattr(driver.runner._packer.backend, "_waste_blocks", waste_blocks)
     outputs = driver.finish(sequences, 512)
-    groups = packer.pack(Batch(decode=sequences)).paged.decode
+    groups = decode_groups(driver, sequences)
     driver.give_back(sequences)
     assert outputs == [reference(prompt, 3) for prompt in asked]
     assert len(groups) > 3 and sum(group.stop - group.start for group in groups) == 40
@@ -55,8 +62,8 @@ def test_short_contexts_are_not_padded_to_a_long_one(driver: Driver, monkeypatch
     """Of 10, 2, 9 and 1 blocks, those that differ by at most two are gathered together."""
     sequences = [driver.sequence(i, prompt, 1) for i, prompt in enumerate(prompts([160, 32, 144, 16]))]
     driver.finish(sequences, 512)
-    monkeypatch.setattr(driver.runner._packer, "_waste_blocks", 2)
-    groups = driver.runner._packer.pack(Batch(decode=sequences)).paged.decode
+    monkeypatch.setattr(driver.runner._packer.backend, "_waste_blocks", 2)
+    groups = decode_groups(driver, sequences)
     driver.give_back(sequences)
     assert [(group.start, group.stop) for group in groups] == [(0, 2), (2, 4)]
 
@@ -162,6 +169,7 @@ def test_the_cache_is_really_read(driver: Driver, reference: Reference) -> None:
 def test_info_is_read_back(model: Model, driver: Driver) -> None:
     info = driver.runner.info
     assert (info.device, info.dtype, info.attention) == ("cpu", "float32", "sdpa paged")
+    assert sorted(info.attention_passed_over) == ["fa3", "flashinfer", "triton"]
     assert info.num_blocks * info.block_bytes == 16 * 2**20
     assert info.block_bytes == driver.runner.pool.block_bytes == tiny_engine(model).kv_bytes_per_block()
     assert info.max_context_tokens == 512

@@ -12,6 +12,7 @@ import torch
 import tetribench.engine.hf.schema as schema
 from tests.engine.hf.driver import MODELS
 from tetribench.core.units import GIB
+from tetribench.engine.hf.attention.options import Attention
 from tetribench.engine.hf.schema import Device, DType, HFEngine
 from tetribench.engine.model import Architecture, Model
 
@@ -43,6 +44,7 @@ def at_path(folder: Path, **changes: Any) -> Model:
         {"top_p": 0.0},
         {"top_p": 1.1},
         {"top_k": 0},
+        {"graph_sequences": -1},
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(values: dict[str, Any]) -> None:
@@ -55,6 +57,23 @@ def test_a_value_out_of_range_is_refused_by_name(values: dict[str, Any]) -> None
 def test_a_sane_engine_is_accepted(tmp_path: Path) -> None:
     HFEngine(model=OPT, device=Device.cpu).sized(2)
     HFEngine(model=at_path(tmp_path), device=Device.cpu).sized(2)
+
+
+@pytest.mark.parametrize("other", [{"temperature": 0.5}, {"attention": Attention.flashinfer}])
+def test_graphs_are_refused_where_they_cannot_be(other: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"^engine.graph_sequences=8: .* must be 0 or null with"):
+        HFEngine(model=OPT, graph_sequences=8, **other)
+    HFEngine(model=OPT, graph_sequences=0, **other)
+
+
+def test_graphs_are_for_gpus_and_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert HFEngine(model=OPT, device=Device.cpu).resolved_graph_sequences(Attention.triton) == 0
+    assert HFEngine(model=OPT, device=Device.cpu, graph_sequences=3).resolved_graph_sequences(Attention.sdpa) == 3
+    monkeypatch.setattr(schema, "_GPU_FILES", ("/proc",))
+    monkeypatch.setattr(schema, "_torch_sees_cuda", lambda: True)
+    found = {attention: HFEngine(model=OPT).resolved_graph_sequences(attention) for attention in Attention}
+    assert [a.value for a, number in found.items() if number] == ["auto", "triton", "fa3"]
+    assert HFEngine(model=OPT, temperature=0.7).resolved_graph_sequences(Attention.triton) == 0
 
 
 def test_cuda_without_a_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import torch
 
 from tetribench.core.units import GIB
+from tetribench.engine.hf.attention.choose import choose_attention
 from tetribench.engine.hf.cache import TorchKVPool
 from tetribench.engine.hf.models import load_model, stop_token_ids
 from tetribench.engine.hf.runner import HFRunner
@@ -18,20 +19,25 @@ def build_runner(engine: HFEngine, device_index: int | None) -> HFRunner:
     else:
         device = torch.device("cpu")
         torch.set_num_threads(1)
-    model = load_model(engine.model, device, dtype, engine.seed)
     shape = engine.model.shape()
+    attention = choose_attention(engine.attention, engine.attention_needs(), shape, engine.block_size, device)
+    model = load_model(engine.model, device, dtype, engine.seed)
     num_blocks = engine.num_blocks()
     if device.type == "cuda":
         _check_device_memory(engine, device)
     pool = TorchKVPool.allocate(num_blocks, engine.block_size, shape, device, dtype)
+    max_context_tokens = min(shape.max_context_tokens, model.config.get_text_config().max_position_embeddings)
     return HFRunner(
         model=model,
         pool=pool,
+        backend=attention.make(pool, max_context_tokens),
         sampler=Sampler(engine.temperature, engine.top_k, engine.top_p, engine.seed),
-        max_context_tokens=min(shape.max_context_tokens, model.config.get_text_config().max_position_embeddings),
+        max_context_tokens=max_context_tokens,
         stop_token_ids=stop_token_ids(engine.model, model),
         num_host_blocks=engine.num_host_blocks,
         num_sharing=engine.num_sharing,
+        attention_passed_over=attention.passed_over,
+        graph_sequences=engine.resolved_graph_sequences(attention.attention),
     )
 
 

@@ -63,6 +63,15 @@ class TorchKVPool(KVPool):
     def scratch_block(self) -> int:
         return self.num_blocks
 
+    @property
+    def slots_per_block(self) -> int:
+        """From a token vector of one block to the same one of the next."""
+        return self.memory.shape[1] * 2 * self.block_size
+
+    @property
+    def scratch_slot(self) -> int:
+        return self.scratch_block * self.slots_per_block
+
     @classmethod
     def allocate(
         cls, num_blocks: int, block_size: int, shape: ModelShape, device: torch.device, dtype: torch.dtype

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from tetribench.engine.hf.attention import ATTENTION_NAME
+from tetribench.engine.hf.attention.hook import ATTENTION_NAME
 from tetribench.engine.hf.quiet import quiet
 from tetribench.engine.hf.supported import unsupported_reason
 from tetribench.engine.model import Architecture, Model

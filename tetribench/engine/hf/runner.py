@@ -7,16 +7,24 @@ from dataclasses import replace
 
 import torch
 import transformers
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from tetribench.core.request import Request
 from tetribench.core.sequence import LengthRange, Sequence
 from tetribench.core.units import ceil_div
 from tetribench.engine.base import Batch, Engine, EngineInfo, OnLayer, PrefillChunk
-from tetribench.engine.hf.attention import layer_written, paged_rows
+from tetribench.engine.hf.attention.backend import (
+    AttentionBackend,
+    PagedRows,
+    ReplayableBackend,
+    layer_written,
+    paged_rows,
+)
 from tetribench.engine.hf.cache import TorchKVPool
+from tetribench.engine.hf.graphs import CudaRecorder, DecodeGraphs, record_call
 from tetribench.engine.hf.host import HostMemory
-from tetribench.engine.hf.pack import PackedBatch, Packer
+from tetribench.engine.hf.pack import DecodeRows, PackedBatch, Packer
 from tetribench.engine.hf.sampling import Sampler
 
 WARM_UP_TOKENS = 1024
@@ -32,26 +40,38 @@ class HFRunner(Engine):
         self,
         model: PreTrainedModel,
         pool: TorchKVPool,
+        backend: AttentionBackend,
         sampler: Sampler,
         max_context_tokens: int,
         stop_token_ids: tuple[int, ...],
         num_host_blocks: int = 0,
         num_sharing: int = 1,
+        attention_passed_over: dict[str, str] | None = None,
+        graph_sequences: int = 0,
     ) -> None:
         self.pool = pool
         info = _read_back(model, pool, max_context_tokens, stop_token_ids, num_host_blocks)
-        self.info = replace(info, num_sharing=num_sharing)
+        self.info = replace(
+            info,
+            num_sharing=num_sharing,
+            attention=f"{backend.name} paged",
+            attention_passed_over=attention_passed_over or {},
+            graph_sequences=graph_sequences,
+        )
         self._host = HostMemory(pool, num_host_blocks)
         self._model = model
-        self._packer = Packer(pool, max_context_tokens)
+        self._packer = Packer(pool, backend)
         self._sampler = sampler
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         self._worker.submit(self._warm_up).result()
+        self._graphs: DecodeGraphs | None = None
+        if graph_sequences:
+            self._graphs = self._worker.submit(self._recorded, backend, graph_sequences).result()
 
     async def run(self, batch: Batch, on_layer: OnLayer | None = None) -> dict[int, int]:
         """On CUDA nothing is told of layers: they are in their blocks when the device gets there, not when they are
         launched."""
-        packed = self._packer.pack(batch)  # here, as the sequences belong to the event loop's thread
+        packed = self._pack(batch)  # here, as the sequences belong to the event loop's thread
         await asyncio.sleep(0)  # the KV of the batch before sets out before this one takes the processor
         loop = asyncio.get_running_loop()
         tell = None
@@ -64,27 +84,49 @@ class HFRunner(Engine):
 
     def close(self) -> None:
         self._worker.shutdown()
-        del self._model, self.pool, self._packer, self._host
+        del self._model, self.pool, self._packer, self._host, self._graphs
+
+    def _pack(self, batch: Batch) -> PackedBatch | DecodeRows:
+        if self._graphs is not None and self._graphs.covers(batch):
+            return self._packer.decode_rows(batch.decode)
+        return self._packer.pack(batch)
 
     @torch.inference_mode()
-    def _step(self, packed: PackedBatch, batch: Batch, on_layer: OnLayer | None = None) -> dict[int, int]:
+    def _step(self, packed: PackedBatch | DecodeRows, batch: Batch, on_layer: OnLayer | None = None) -> dict[int, int]:
         self._host.swap(batch)
-        chosen = self._forward(packed, on_layer) if packed.input_ids.shape[1] else []
-        if packed.input_ids.is_cuda:
+        if isinstance(packed, DecodeRows):
+            assert self._graphs is not None, "packed for a graph"
+            chosen = self._graphs.run(packed)
+        else:
+            chosen = self._choose(packed, on_layer) if packed.input_ids.shape[1] else []
+        if self.pool.memory.is_cuda:
             # copies, keys and values are there before anyone is told
-            torch.cuda.current_stream(packed.input_ids.device).synchronize()
+            torch.cuda.current_stream(self.pool.memory.device).synchronize()
         return dict(zip(packed.request_ids, chosen, strict=True))
 
-    def _forward(self, packed: PackedBatch, on_layer: OnLayer | None) -> list[int]:
-        paged_rows.set(packed.paged)
+    def _choose(self, packed: PackedBatch, on_layer: OnLayer | None) -> list[int]:
         layer_written.set(on_layer)
+        logits = self._forward(packed.input_ids, packed.position_ids, packed.paged, packed.output_rows)
+        return self._sampler.choose(logits, packed.request_ids, packed.output_positions)
+
+    def _forward(
+        self, input_ids: Tensor, position_ids: Tensor, paged: PagedRows, output_rows: Tensor | int = 0
+    ) -> Tensor:
+        """Logits of `output_rows`, or of all rows."""
+        paged_rows.set(paged)
         output = self._model(
-            input_ids=packed.input_ids,
-            position_ids=packed.position_ids,
-            use_cache=False,
-            logits_to_keep=packed.output_rows,
+            input_ids=input_ids, position_ids=position_ids, use_cache=False, logits_to_keep=output_rows
         )
-        return self._sampler.choose(output.logits[0], packed.request_ids, packed.output_positions)
+        logits: Tensor = output.logits[0]
+        return logits
+
+    @torch.inference_mode()
+    def _recorded(self, backend: AttentionBackend, graph_sequences: int) -> DecodeGraphs:
+        assert isinstance(backend, ReplayableBackend), "refused before"
+        device = self.pool.memory.device
+        record = CudaRecorder(device) if device.type == "cuda" else record_call
+        layer_written.set(None)
+        return DecodeGraphs(self._forward, backend, self.pool, self.info.max_context_tokens, graph_sequences, record)
 
     def _warm_up(self) -> None:
         """A chunk, a chunk after it and a decode step: first calls choose and load kernels, and touch memory.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tetribench.core.units import GIB, ceil_div
+from tetribench.engine.hf.attention.options import Attention, AttentionNeeds, why_not
 from tetribench.engine.hf.supported import unsupported_reason
 from tetribench.engine.host_memory import check_host_memory, host_blocks
 from tetribench.engine.model import Architecture, Model
@@ -22,6 +23,9 @@ CPU_HOST_MEMORY_GIB = 0.5
 GPU_HOST_MEMORY_GIB = 4.0
 
 GPU_MEMORY_SHARE = 0.9
+
+GPU_GRAPH_SEQUENCES = 256
+"""As many as decode.max_num_seqs lets run by default."""
 
 _GPU_FILES = ("/dev/nvidia0", "/dev/nvidiactl", "/proc/driver/nvidia", "/dev/dxg")
 _MEMINFO = Path("/proc/meminfo")
@@ -58,6 +62,12 @@ class HFEngine:
     An instance that swaps has `host_memory_gib` of host memory beside that; by default 0.5 GiB on the CPU and 4 GiB on
     a GPU (vLLM's). `temperature=0` decodes greedily; above it, a token's draw depends on `seed`, the request and the
     position only. `seed` also draws the weights of a model that has none.
+
+    `fa3_library` is the file with FlashAttention 3's operators from a vLLM wheel that was built for the installed torch
+    (`vllm/vllm_flash_attn/_vllm_fa3_C.abi3.so`).
+
+    Greedy decodes of up to `graph_sequences` sequences are replayed as CUDA graphs; by default 256 on a GPU, but for
+    `attention=sdpa`, which would gather every context at full length. On the CPU, 0 by default, a replay is a call.
     """
 
     def __init__(
@@ -69,6 +79,9 @@ class HFEngine:
         kv_memory_gib: float | None = None,
         host_memory_gib: float | None = None,
         block_size: int = 16,
+        attention: Attention = Attention.auto,
+        fa3_library: str | None = None,
+        graph_sequences: int | None = None,
         temperature: float = 0.0,
         top_k: int | None = None,
         top_p: float = 1.0,
@@ -85,6 +98,7 @@ class HFEngine:
             raise ValueError(f"engine.top_p={top_p}: must be in (0, 1]")
         if top_k is not None and top_k < 1:
             raise ValueError(f"engine.top_k={top_k}: must be at least 1, or null for no limit")
+        _check_graphs(graph_sequences, attention, temperature)
         self.model = model
         self.device = device
         self.dtype = dtype
@@ -94,6 +108,9 @@ class HFEngine:
         self.num_sharing = 1
         """Instances on the device, each with a copy of the weights."""
         self.block_size = block_size
+        self.attention = attention
+        self.fa3_library = fa3_library
+        self.graph_sequences = graph_sequences
         self.temperature = temperature
         self.top_k = top_k
         self.top_p = top_p
@@ -116,6 +133,26 @@ class HFEngine:
         config = self._local_config()
         is_opt = config.get("model_type") == "opt" if config else self.model.architecture is Architecture.opt
         return DType.float16 if is_opt else DType.bfloat16
+
+    def attention_needs(self) -> AttentionNeeds:
+        return AttentionNeeds(
+            is_cuda=self.resolved_device() is Device.cuda,
+            dtype=self.resolved_dtype().value,
+            head_size=self.model.shape().head_size,
+            fa3_library=self.fa3_library,
+        )
+
+    def resolved_graph_sequences(self, attention: Attention) -> int:
+        """With the backend that `auto` came to."""
+        if self.graph_sequences is not None:
+            return self.graph_sequences
+        can_replay = attention not in (Attention.sdpa, Attention.flashinfer) and self.temperature == 0
+        return GPU_GRAPH_SEQUENCES if can_replay and self.resolved_device() is Device.cuda else 0
+
+    def _check_attention(self) -> None:
+        reason = why_not(self.attention, self.attention_needs())
+        if reason is not None:
+            raise ValueError(f"engine.attention={self.attention.value}: {reason}; legal here are auto and sdpa")
 
     def kv_bytes_per_block(self) -> int:
         return self.model.shape().kv_bytes_per_token(self.resolved_dtype().num_bytes) * self.block_size
@@ -141,6 +178,7 @@ class HFEngine:
         reason = unsupported_reason(self._local_config())
         if reason is not None:
             raise ValueError(f"model={self.model.name}: {reason}")
+        self._check_attention()
         share_bytes, place = self._memory_share(num_instances)
         weight_bytes = self.model.shape().num_parameters * self.resolved_dtype().num_bytes
         left_gib = (share_bytes - weight_bytes) / GIB
@@ -205,6 +243,18 @@ class HFEngine:
         config = Path(self.model.path) / "config.json"
         loaded: dict[str, Any] = json.loads(config.read_text()) if config.is_file() else {}
         return loaded
+
+
+def _check_graphs(graph_sequences: int | None, attention: Attention, temperature: float) -> None:
+    if not graph_sequences:
+        return
+    said = f"engine.graph_sequences={graph_sequences}"
+    if graph_sequences < 0:
+        raise ValueError(f"{said}: must be at least 0 (no graphs), or null")
+    if temperature > 0:
+        raise ValueError(f"{said}: graphs decode greedily; must be 0 or null with engine.temperature={temperature}")
+    if attention is Attention.flashinfer:
+        raise ValueError(f"{said}: flashinfer plans each pass on the host; must be 0 or null with it")
 
 
 def _torch_sees_cuda() -> bool:
