@@ -17,10 +17,11 @@ def served(arrived_s: "list[float]", jct_s: "list[float]", num_tokens: int = 5) 
     table = pd.DataFrame({"arrived_s": arrived_s, "jct_s": jct_s}, dtype=float)
     table = table.assign(finished_s=table["arrived_s"] + table["jct_s"], ttft_s=table["jct_s"] / num_tokens)
     failed_s = (table["arrived_s"] + 1.0).where(table["finished_s"].isna())
-    times = {
-        int(str(id)): np.linspace(row.arrived_s, row.finished_s, num_tokens + 1)[1:]
-        for id, row in table[table["finished_s"].notna()].iterrows()
-    }
+    finished = table[table["finished_s"].notna()]
+    spans_s = zip(finished["arrived_s"].tolist(), finished["finished_s"].tolist(), strict=True)
+    times_s = [np.linspace(from_s, to_s, num_tokens + 1)[1:] for from_s, to_s in spans_s]
+    sizes = np.full(len(finished), num_tokens)
+    times = TokenTimes(finished.index.to_numpy(), sizes, np.concatenate([[], *times_s]))
     return table.assign(failed_s=failed_s, tpot_s=table["ttft_s"]), times
 
 

@@ -9,7 +9,7 @@ from tests.report.conftest import add_copies
 from tests.run_folders import slot
 from tetribench.report.arms import difference_table, instance_table
 from tetribench.report.facts import Manifest
-from tetribench.report.fairness import are_equal, fairness_table
+from tetribench.report.fairness import are_equal, arm_tables
 from tetribench.report.runs import load_run
 from tetribench.report.tables import Table
 
@@ -57,13 +57,14 @@ def test_arms_are_compared_by_what_their_instances_said(make_run: Callable[..., 
     content["instances"]["decode_0"]["versions"] = {"torch": "2.11.0"}
     manifest.write_text(json.dumps(content))
     run = load_run(path)
-    table = fairness_table(run)
+    table, own = arm_tables(run)
     assert table.columns == ("vllm_like", "tetri") and not are_equal(run)
     found = texts(table)
     assert found[("devices",)] == ["1", "2"] and found[("KV memory (tokens)",)] == ["14,400", "28,800"]
     assert found[("versions",)] == ["torch 2.13.0", "torch 2.13.0; torch 2.11.0"]
     assert found[("decode.admit",)] == ["greedy", "reserve_dynamic"]
     assert ("device",) not in found and ("role",) not in found
+    assert all("not set" in cells for cells in texts(own).values()) and not set(texts(own)) & set(found)
 
 
 def test_a_system_is_equal_to_itself(make_run: Callable[..., Path]) -> None:

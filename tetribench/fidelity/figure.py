@@ -50,7 +50,8 @@ class FidelityFigure:
         looks = system_looks(systems, systems[-1])
         num_seeds = table["seed"].nunique()
         num_servings = table["serving"].nunique()
-        subtitle = f"{num_seeds} seeds, each served {num_servings} times; {calibration(table)}; {quietness(table)}"
+        quiet, _, _ = quietness(table).partition(" (")
+        subtitle = f"{num_seeds} seeds, each served {num_servings} times; {calibration(table)}; {quiet}"
         margins = Margins(left=0.7, top=1.0, wspace=1.15, hspace=0.9)
         figure, grid = new_figure(self.title, subtitle, 4.7, margins=margins, num_rows=2, num_columns=3)
         errors = error_table(table)

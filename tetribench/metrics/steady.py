@@ -71,8 +71,7 @@ def _values(
 ) -> dict[str, float | None]:
     ttft, tpot, jct = (summarise(inside[column]) for column in ("ttft_s", "tpot_s", "jct_s"))
     num_finished = int(requests["finished_s"].between(from_s, to_s).sum())
-    delivered_s = np.concatenate(list(times.values()))
-    num_tokens = int(((delivered_s >= from_s) & (delivered_s <= to_s)).sum())
+    num_tokens = int(((times.times_s >= from_s) & (times.times_s <= to_s)).sum())
     found = (ttft["mean"], ttft["p95"], tpot["mean"], jct["mean"], jct["p95"])
     return dict(zip(VALUES, (*found, num_finished / (to_s - from_s), num_tokens / (to_s - from_s)), strict=True))
 

@@ -9,6 +9,7 @@ from tetribench.report.tables import Cell, Row, Table
 INSTANCE_FACTS = ("role", "num_blocks", "device")
 """Shown for each instance, even where they are the same for all."""
 
+NOT_SET = "not set"
 _MISSING = object()
 
 
@@ -19,7 +20,8 @@ def difference_table(manifests: dict[str, Manifest], baseline: str) -> Table:
     """
     if len(manifests) > MAX_ABREAST:
         return _stacked(manifests, baseline)
-    table = Table("Options that differ", ("option",), tuple(manifests), note="not set: the system has no such option.")
+    note = f"{NOT_SET}: the system has no such option."
+    table = Table("Options that differ", ("option",), tuple(manifests), note=note)
     options = {option for manifest in manifests.values() for option in manifest.options}
     found = {option: [each.options.get(option, _MISSING) for each in manifests.values()] for option in options}
     for option in sorted(found, key=lambda option: (_MISSING in found[option], option)):
@@ -33,7 +35,7 @@ def difference_table(manifests: dict[str, Manifest], baseline: str) -> Table:
 
 def _stacked(manifests: dict[str, Manifest], baseline: str) -> Table:
     """A row for each system and option in which it differs from the baseline."""
-    note = "not set: the system has no such option."
+    note = f"{NOT_SET}: the system has no such option."
     table = Table("Options that differ", ("system", "option"), ("value", baseline), note=note)
     usual = manifests[baseline].options
     for system, manifest in manifests.items():
@@ -83,7 +85,7 @@ def _words(name: str) -> str:
 def plain_text(value: Any) -> str:
     """An option's or a fact's value, as people read it."""
     if value is _MISSING:
-        return "not set"
+        return NOT_SET
     if isinstance(value, dict):
         return ", ".join(f"{name} {plain_text(one)}" for name, one in value.items())
     if isinstance(value, list):

@@ -1,8 +1,9 @@
 """Whether the arms were equal: what the running systems said of themselves where they differ, above any result."""
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
-from tetribench.report.arms import difference_table, plain_text
+from tetribench.report.arms import NOT_SET, difference_table, plain_text
 from tetribench.report.runs import Run
 from tetribench.report.tables import Cell, Row, Table
 
@@ -10,25 +11,36 @@ OWN = frozenset({"role", "device_uuid"})
 """Facts of an instance that say who it is, not what it is made of."""
 
 
-def fairness_table(run: Run) -> Table:
-    """Devices and KV memory of each system, the facts of its instances that others do not share, and the options.
+class ArmTables(NamedTuple):
+    """`differing`: devices and KV memory of each system, the facts of its instances that others do not share, and the
+    options that all have, with different values. `own`: options that not all have at all, which say how a system works.
 
     Facts are read back from the running engines, not from what was asked for.
     """
+
+    differing: Table
+    own: Table
+
+
+def arm_tables(run: Run) -> ArmTables:
+    """Whether the arms were equal, for the page; where systems are many, options only."""
     options = difference_table(run.manifests, run.baseline)
+    is_own = [any(cell.text == NOT_SET for cell in row.cells) for row in options.rows]
+    own = replace(options, rows=[row for row, its_own in zip(options.rows, is_own, strict=True) if its_own])
+    differing = replace(options, note="", rows=[row for row in options.rows if row not in own.rows])
     if run.has_many_systems:
-        return options
-    facts = {system: _facts(run, system) for system in run.systems}
-    table = Table("How the arms differ", ("what",), tuple(run.systems), note=options.note if options.rows else "")
+        return ArmTables(differing, own)
+    table = Table("How the arms differ", ("what",), tuple(run.systems))
     sizes = sizes_of(run)
     table.rows.append(Row(("devices",), tuple(Cell(f"{devices:g}") for devices, _ in sizes.values())))
     table.rows.append(Row(("KV memory (tokens)",), tuple(Cell(f"{tokens:,.0f}") for _, tokens in sizes.values())))
-    for name in dict.fromkeys(name for own in facts.values() for name in own):
-        texts = [own.get(name, "not said") for own in facts.values()]
+    facts = {system: _facts(run, system) for system in run.systems}
+    for name in dict.fromkeys(name for own_facts in facts.values() for name in own_facts):
+        texts = [own_facts.get(name, "not said") for own_facts in facts.values()]
         if len(set(texts)) > 1:
             table.rows.append(Row((name.replace("_", " "),), tuple(map(Cell, texts))))
-    table.rows.extend(options.rows)
-    return table
+    table.rows.extend(differing.rows)
+    return ArmTables(table, own)
 
 
 def _facts(run: Run, system: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from tetribench.metrics.latency import ITL, METRICS
 from tetribench.metrics.ledger import ACCOUNTS
 from tetribench.report import validity, wording
 from tetribench.report.arms import instance_table
-from tetribench.report.fairness import are_equal, fairness_table
+from tetribench.report.fairness import are_equal, arm_tables
 from tetribench.report.figures import Drawn
 from tetribench.report.ledger_tables import class_cost_table, ledger_table
 from tetribench.report.quantities import DASH
@@ -97,7 +97,7 @@ def run_page(run: Run, document: dict[str, Any], figures: Sequence[Drawn]) -> st
         slo=wording.slo(run),
         sla=sla_table(run.results),
         instances=instance_table(run),
-        differences=fairness_table(run),
+        arms=arm_tables(run),
         is_fair=are_equal(run),
         environment=list(_environment(run.environment)),
         glossary=_glossary(),
