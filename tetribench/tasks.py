@@ -21,10 +21,13 @@ class Run:
     def execute(self, composed: Composed, console: Console) -> None:
         built = composed.setup()
         folder = run(composed, console)
-        from tetribench.report.frames import (  # pandas: after the run
+        from tetribench.report.figure_pareto import serving_points  # pandas: after the run
+        from tetribench.report.frames import (
             class_frame,
             comparison_frame,
+            curve_frame,
             ledger_frame,
+            ratio_frame,
             resource_frame,
         )
         from tetribench.report.terminal import comparison
@@ -41,6 +44,10 @@ class Run:
             "classes": class_frame(finished.results),
             "resources": resource_frame(finished.results),
             "ledger": ledger_frame(finished.results),
+            "ratios": ratio_frame(finished),
+            "ttft_curves": curve_frame(finished.results, "ttft_s"),
+            "jct_curves": curve_frame(finished.results, "jct_s"),
+            "servings": serving_points(finished),
         }
         built.track.publish(folder, built.resolved().options, tables)
         if not finished.validity.is_valid:

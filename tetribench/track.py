@@ -1,6 +1,7 @@
 """Where results go beside the run folder: nowhere, or to Weights & Biases."""
 
 import json
+from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
@@ -8,7 +9,8 @@ from typing import Any, Protocol
 
 class Tracking(Protocol):
     def publish(self, run_folder: Path, config: dict[str, Any], tables: dict[str, Any]) -> None:
-        """Send a finished run: its configuration, metrics, figures, and `tables` (name to pandas DataFrame)."""
+        """Send a finished run: its configuration, metrics, figures, and `tables` (name to pandas DataFrame), among them
+        those of the `PANELS`."""
 
 
 class NoTracking:
@@ -16,6 +18,28 @@ class NoTracking:
 
     def publish(self, run_folder: Path, config: dict[str, Any], tables: dict[str, Any]) -> None:
         """Nothing to send."""
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A chart over columns of one of the tables: a bar for each `x`, a scatter, or a line for each value of `by`."""
+
+    name: str
+    title: str
+    kind: str
+    table: str
+    x: str
+    y: str
+    by: str | None = None
+
+
+PANELS = (
+    Panel("ratios", "Ratio to the baseline", "bar", "ratios", "metric", "ratio"),
+    Panel("ttft", "TTFT: share of requests at or below", "line", "ttft_curves", "seconds", "share", "system"),
+    Panel("jct", "JCT: share of requests at or below", "line", "jct_curves", "seconds", "share", "system"),
+    Panel("pareto", "Output per device against interactivity", "scatter", "servings", "interactivity", "throughput"),
+)
+"""Drawn by W&B itself; where their table is empty they are left out."""
 
 
 class Mode(Enum):
@@ -52,6 +76,23 @@ class WandbTracking:
                 {f"figures/{path.stem}": wandb.Image(str(path)) for path in sorted(run_folder.glob("figures/*.png"))}
             )
             run.log({f"tables/{name}": wandb.Table(dataframe=table) for name, table in tables.items()})
+            panels = [panel for panel in PANELS if len(tables[panel.table])]
+            run.log({f"panels/{panel.name}": _chart(panel, tables[panel.table]) for panel in panels})
+            specification = wandb.Artifact(f"panels-{run.id}", type="panels", metadata={"tables": sorted(tables)})
+            with specification.new_file("panels.json") as file:
+                json.dump([asdict(panel) for panel in panels], file, indent=2)
+            run.log_artifact(specification)
+
+
+def _chart(panel: Panel, data: Any) -> Any:
+    import wandb
+
+    table = wandb.Table(dataframe=data)
+    if panel.kind == "bar":
+        return wandb.plot.bar(table, panel.x, panel.y, title=panel.title)
+    if panel.kind == "scatter":
+        return wandb.plot.scatter(table, panel.x, panel.y, title=panel.title)
+    return wandb.plot.line(table, panel.x, panel.y, stroke=panel.by, title=panel.title)
 
 
 def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:

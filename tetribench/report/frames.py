@@ -31,6 +31,27 @@ def comparison_frame(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def ratio_frame(run: Run) -> pd.DataFrame:
+    """A row for each headline metric and system with a ratio to the baseline, both named in `metric`."""
+    rows = [
+        {"metric": f"{row.headline.title}, {system}", "ratio": ratio.value}
+        for row in run.compared
+        for system, ratio in row.ratios.items()
+    ]
+    return pd.DataFrame(rows, columns=["metric", "ratio"]).dropna()
+
+
+def curve_frame(results: Sequence[SystemResult], column: str) -> pd.DataFrame:
+    """By system in how many `seconds` which `share` of all its requests was there, in steps of a hundredth."""
+    frames = []
+    for result in results:
+        values = np.sort(result.requests[column].dropna().to_numpy())
+        shares = np.arange(1, len(values) + 1) / max(len(result.requests), 1)
+        places = np.unique(np.linspace(0, len(values) - 1, 101).round().astype(int)) if len(values) else np.arange(0)
+        frames.append(pd.DataFrame({"system": result.system, "seconds": values[places], "share": shares[places]}))
+    return pd.concat(frames, ignore_index=True)
+
+
 def class_frame(results: Sequence[SystemResult]) -> pd.DataFrame:
     """A row for each metric, class (`overall` first) and system; a column for each of `STATISTICS`."""
     rows = [
