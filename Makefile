@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE ?= 1
 PURE := tetribench/core/*,tetribench/prefill/*,tetribench/decode/*,tetribench/colocated/*,tetribench/control/*,$\
 	tetribench/kv/blocks.py,tetribench/kv/transfer.py,tetribench/engine/spans.py,tetribench/workload/*,tetribench/metrics/*
 
-.PHONY: run test check format bench clean
+.PHONY: run test check format bench gpu-bench clean
 
 run: .venv/installed  ## TetriInfer against the vLLM-like baseline on this machine, with a report
 	$(BIN)/tetribench +workload=heavy_prefill
@@ -29,6 +29,9 @@ format: .venv/installed
 
 bench: .venv/installed  ## speed of single parts, not part of the tests
 	$(BIN)/python -m pytest tests/benchmarks/bench_*.py --benchmark-columns=median,iqr,min,max,rounds
+
+gpu-bench: .venv/installed  ## the engine against its GPU's copy bandwidth and matrix rate, into reports/gpu/here
+	$(BIN)/tetribench task=gpu_bench model=opt_13b device=cuda
 
 # torch first and by itself: its CPU build satisfies the pin, and nothing after it asks for another one
 .venv/installed: pyproject.toml constraints.txt

@@ -63,6 +63,11 @@ BAD = {
     "profile that is not there": (["+workload=lpld", "runtime=sim", "hardware=local"], "tetribench task=calibrate"),
     "calibrating a cost model": (["task=calibrate", "runtime=sim"], "task=calibrate measures a real engine"),
     "calibrating nothing": (["task=calibrate", "task.seconds=0"], "task.seconds=0.0: must be positive"),
+    "benching a cost model": (["task=gpu_bench", "runtime=sim"], "task=gpu_bench measures a real engine"),
+    "benching into another folder": (
+        ["task=gpu_bench", "task.name=a/b"],
+        "task.name=a/b: must be the name of a folder",
+    ),
     "fit of no profile": (["task=fit", "task.profile=tpu"], "task.profile=tpu: must be one of v100_tp2, a100_80g"),
     "fit without measurements": (["task=fit", "task.profile=h100", "task.data=/no/such"], "task.data=/no/such: has no"),
     "no path": (["+workload=trace", "runtime=sim"], "workload.path"),

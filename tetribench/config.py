@@ -95,6 +95,7 @@ COMPONENTS = {
 
 EXPERIMENTS = {
     "task/calibrate": "tetribench.calibrate.task.Calibrate",
+    "task/gpu_bench": "tetribench.calibrate.gpu_bench.GpuBench",
     "task/fit": "tetribench.calibrate.task.Fit",
     "task/study": "tetribench.study.systems.SystemStudy",
     "task/fidelity": "tetribench.fidelity.study.Fidelity",
