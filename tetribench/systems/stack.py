@@ -30,7 +30,7 @@ class Stack:
         self._num_started: Counter[Role] = Counter()
         self._running: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
-        self._deliver: Deliver = lambda outputs, runs: None
+        self._deliver: Deliver = lambda outputs, runs, ended: None
         self._fail: Fail = lambda error: None
 
     async def start(self, deliver: Deliver, fail: Fail) -> dict[str, dict[str, Any]]:
@@ -123,10 +123,11 @@ class Stack:
             for event in events:
                 if event.kind is EventKind.INSTANCE_LOST:
                     self._stopped(event.source)
-        if outbox.outputs or outbox.runs:
+        if outbox.outputs or outbox.runs or outbox.ended:
             outputs, outbox.outputs = outbox.outputs, []
             runs, outbox.runs = outbox.runs, []
-            self._deliver(outputs, runs)
+            ended, outbox.ended = outbox.ended, []
+            self._deliver(outputs, runs, ended)
         if outbox.messages:
             for to, message in outbox.messages:
                 self._launcher.send(to, message)
