@@ -12,7 +12,7 @@ from tetribench.core.messages import Ended, TokenOutput, TokenRun
 from tetribench.core.request import Request
 from tetribench.core.roles import Role
 from tetribench.engine.base import EngineFactory, PredictorFactory
-from tetribench.instance.launch import InstanceSpec
+from tetribench.instance.launch import InstanceSpec, LauncherFactory
 from tetribench.instance.scheduler import SchedulerFactory
 from tetribench.kv.links import Medium
 
@@ -58,6 +58,8 @@ class Plan:
     flip: FlipPolicy = field(default_factory=NoFlip)
     churn: SequenceOf[Step] = ()
     share_device: bool = False
+    launch: LauncherFactory | None = None
+    """Starts its instances where the runtime does not, because they are servers of others in real time."""
 
     @property
     def num_devices(self) -> int:

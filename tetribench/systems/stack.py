@@ -52,7 +52,7 @@ class Stack:
     def _ready(self, spec: InstanceSpec, ready: Ready) -> dict[str, Any]:
         facts = {"role": spec.role.value, **ready.facts}
         self._record(EventKind.INSTANCE_READY, spec.name, **facts)
-        num_tokens = ready.facts["num_blocks"] * ready.facts["block_size"]
+        num_tokens = ready.facts.get("num_blocks", 0) * ready.facts.get("block_size", 0)  # a server may not say
         now_s = self._clock.now()
         empty = InstanceLoad(time_s=now_s, num_total_tokens=num_tokens, num_free_tokens=num_tokens)
         self._control.join(spec.name, spec.role, empty, now_s)
