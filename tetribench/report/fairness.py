@@ -1,8 +1,10 @@
 """Whether the arms were equal: what the running systems said of themselves where they differ, above any result."""
 
+from math import isnan
 from typing import Any
 
 from tetribench.report.arms import difference_table, plain_text
+from tetribench.report.quantities import DASH
 from tetribench.report.runs import Run
 from tetribench.report.tables import Cell, Row, Table
 
@@ -22,7 +24,12 @@ def fairness_table(run: Run) -> Table:
     table = Table("How the arms differ", ("what",), tuple(run.systems), note=options.note if options.rows else "")
     sizes = sizes_of(run)
     table.rows.append(Row(("devices",), tuple(Cell(f"{devices:g}") for devices, _ in sizes.values())))
-    table.rows.append(Row(("KV memory (tokens)",), tuple(Cell(f"{tokens:,.0f}") for _, tokens in sizes.values())))
+    table.rows.append(
+        Row(
+            ("KV memory (tokens)",),
+            tuple(Cell(DASH if isnan(tokens) else f"{tokens:,.0f}") for _, tokens in sizes.values()),
+        )
+    )
     for name in dict.fromkeys(name for own in facts.values() for name in own):
         texts = [own.get(name, "not said") for own in facts.values()]
         if len(set(texts)) > 1:
@@ -43,11 +50,11 @@ def _facts(run: Run, system: str) -> dict[str, str]:
 
 
 def sizes_of(run: Run) -> dict[str, tuple[float, float]]:
-    """By system its devices and the tokens that its KV memory holds."""
+    """By system its devices and the tokens that its KV memory holds, NaN where an instance does not say it."""
     return {
         result.system: (
             float(result.instances["num_devices"].sum()),
-            float(result.instances["kv_capacity_tokens"].sum()),
+            float(result.instances["kv_capacity_tokens"].sum(skipna=False)),
         )
         for result in run.results
     }

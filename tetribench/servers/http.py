@@ -13,7 +13,9 @@ from tetribench.servers.refused import Refused
 KEEP_ALIVE_S = 2.0
 """Servers close idle connections after five seconds; a request on one that is just being closed would be lost."""
 
-DOCUMENT_TIMEOUT_S = 10.0
+DOCUMENT_TIMEOUT_S = 30.0
+"""vLLM collects what it says of its machine when it is first asked, which takes seconds."""
+
 MAX_REASON = 200
 """Characters of an error's text that go into a reason."""
 

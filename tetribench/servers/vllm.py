@@ -83,9 +83,10 @@ class VllmFleet:
         is_apart = any(not spec.role.takes_requests for spec in specs)
         for spec in specs:
             await self._start_one(spec, len({one.device for one in specs}), model, is_apart)
+        self._tasks = [asyncio.create_task(self._until_healthy(spec.name, http)) for spec in specs]
         try:
             async with asyncio.timeout(self._servers.start_timeout_s):
-                await asyncio.gather(*(self._until_healthy(spec.name, http) for spec in specs))
+                await asyncio.gather(*self._tasks)
         except TimeoutError:
             missing = ", ".join(name for name, server in self._running.items() if not server.is_ready)
             raise InstanceFailed(f"{missing}: not ready after {self._servers.start_timeout_s:.0f} s") from None
