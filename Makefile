@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE ?= 1
 PURE := tetribench/core/*,tetribench/prefill/*,tetribench/decode/*,tetribench/colocated/*,tetribench/control/*,$\
 	tetribench/kv/blocks.py,tetribench/kv/transfer.py,tetribench/engine/spans.py,tetribench/workload/*,tetribench/metrics/*
 
-.PHONY: run test check format bench gpu-bench clean
+.PHONY: run test check format bench gpu-bench peers clean
 
 run: .venv/installed  ## TetriInfer against the vLLM-like baseline on this machine, with a report
 	$(BIN)/tetribench +workload=heavy_prefill
@@ -33,6 +33,12 @@ bench: .venv/installed  ## speed of single parts, not part of the tests
 gpu-bench: .venv/installed  ## the engine against its GPU's copy bandwidth and matrix rate, into reports/gpu/here
 	$(BIN)/tetribench task=gpu_bench model=opt_13b device=cuda
 
+peers: .venv-vllm/installed  ## vLLM in an environment of its own (2.5 GB), for system=vllm_server and vllm_pd
+
+.venv-vllm/installed: peers/vllm.sh peers/vllm.txt
+	peers/vllm.sh $(PYTHON) .venv-vllm
+	touch $@
+
 # torch first and by itself: its CPU build satisfies the pin, and nothing after it asks for another one
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -43,4 +49,4 @@ gpu-bench: .venv/installed  ## the engine against its GPU's copy bandwidth and m
 	touch $@
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	rm -rf .venv .venv-vllm .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

@@ -39,9 +39,10 @@ class Plan:
         for name, system in setup.systems.items():
             specs = system.plan(setup.engine).instances
             num_devices = len({spec.device for spec in specs}) * engine.info().num_devices
-            table.add_row(name, str(len(specs)), str(num_devices), str(num_servings), f"{each_s[name]:.3g}")
+            shown = "not predicted" if math.isnan(each_s[name]) else f"{each_s[name]:.3g}"
+            table.add_row(name, str(len(specs)), str(num_devices), str(num_servings), shown)
         console.print(table)
-        total_s = num_servings * sum(each_s.values())
+        total_s = num_servings * sum(seconds for seconds in each_s.values() if not math.isnan(seconds))
         kind = "of virtual time" if setup.runtime.is_virtual else "to serve, and the start of every instance"
         more = "" if setup.repeats.interval_width is None else "; more until the interval is narrow"
         console.print(
@@ -51,7 +52,9 @@ class Plan:
 
 
 def _predicted_s(setup: Setup, engine: CostModelFactory, name: str, prepared: Prepared) -> float:
-    """From start to stop, on the cost model."""
+    """From start to stop, on the cost model; NaN for servers of others, whose time nothing here predicts."""
+    if setup.systems[name].plan(setup.engine).launch is not None:
+        return math.nan
     last_s = 0.0
 
     def sink(events: Iterable[Event]) -> None:

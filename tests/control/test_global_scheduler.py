@@ -3,7 +3,7 @@ import pytest
 from tests.support import request
 from tetribench.control.route import LeastQueuedTokens, LeastRequests, Router
 from tetribench.control.scheduler import GlobalScheduler, Phase
-from tetribench.core.messages import Submit, TokenOutput, TokenRun
+from tetribench.core.messages import Ended, Submit, TokenOutput, TokenRun
 from tetribench.core.request import Request
 
 
@@ -166,3 +166,13 @@ def test_a_run_of_tokens_counts_like_its_tokens() -> None:
     late = TokenRun([TokenOutput(id, 1, 3, 0, is_last=True) for id in range(3)], [1.0])
     assert made.take_run(late) == TokenRun(late.lasts[:1], [1.0])
     assert list(made.table) == [1] and made.table[1].output_ids == [70, 0, 0]
+
+
+def test_a_response_that_ends_without_a_token_counts_no_more() -> None:
+    made = scheduler(LeastRequests())
+    assert submit(made, request(0, prompt=100)) == "prefill-0"
+    assert made.end(Ended("prefill-0", 0, 1, "HTTP 500")) and made.table == {}
+    assert not made.end(Ended("prefill-0", 0, 1, "HTTP 500"))
+    assert submit(made, request(1, prompt=1)) == "prefill-0"
+    made.restart(1)
+    assert not made.end(Ended("prefill-0", 1, 1, "of an attempt that was given up")) and 1 in made.table

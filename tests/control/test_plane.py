@@ -15,6 +15,7 @@ from tetribench.core.messages import (
     Close,
     Drain,
     Drained,
+    Ended,
     LoadBroadcast,
     LoadReport,
     Lost,
@@ -369,3 +370,20 @@ def test_a_loss_starts_the_time_to_hold_again() -> None:
     assert told.taken() == []
     told.plane.watch(3.0)
     assert told.taken() == [("prefill-0", Drain(Role.decode, []))]
+
+
+def test_a_request_that_fails_on_an_instance_is_told_to_the_client_once() -> None:
+    told = Told("colocated-0", "colocated-1")
+    told.plane.submit(request(0), 0.0)
+    failed = Ended("colocated-0", 0, 1, "HTTP 500")
+    for _ in range(2):
+        told.plane.receive(failed, 1.0)
+    assert told.plane.outbox.ended == [failed]
+
+
+def test_nobody_believes_the_dead_that_a_request_has_failed() -> None:
+    told = Told("colocated-0", "colocated-1")
+    told.plane.submit(request(0), 0.0)
+    told.plane.receive(Broken("colocated-0", "killed"), 1.0)
+    told.plane.receive(Ended("colocated-0", 0, 2, "HTTP 500"), 1.0)
+    assert told.plane.outbox.ended == [] and 0 in told.plane.scheduler.table

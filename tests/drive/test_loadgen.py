@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.support import BoundedClock, request, times
 from tetribench.core.clock import VirtualClock, run_virtual
 from tetribench.core.events import CLIENT, EventKind, EventLog
-from tetribench.core.messages import TokenOutput
+from tetribench.core.messages import Ended, TokenOutput
 from tetribench.core.request import Request
 from tetribench.drive.loadgen import Client, ClosedLoop, Loop, OpenLoop
 from tetribench.systems.base import Deliver, Fail
@@ -296,3 +296,36 @@ def test_what_goes_wrong_in_sending_is_raised() -> None:
     with pytest.raises(ZeroDivisionError):
         station.run([request(0)], OpenLoop())
     assert len(station.at(EventKind.FAILED)) == 1
+
+
+def test_a_request_fails_by_itself_and_lets_the_next_one_in() -> None:
+    station = Station(BoundedClock())
+
+    async def service(one: Request) -> None:
+        await station.clock.sleep(1.0)
+        if one.id == 0:
+            station.client.deliver([TokenOutput(0, 1, 0, 1, is_last=False)])
+            station.client.deliver([], [], [Ended("colocated-0", 0, 1, "HTTP 429")])
+            station.client.deliver([TokenOutput(0, 1, 1, 1, is_last=True)])  # too late
+        else:
+            station.client.deliver([TokenOutput(one.id, 1, 0, 1, is_last=True)])
+
+    station.service = service
+    station.run([request(0, 5, 2), request(1, 5, 1)], ClosedLoop(concurrency=1))
+    assert [event.details for event in station.log.events if event.kind is EventKind.FAILED] == [{"reason": "HTTP 429"}]
+    assert station.at(EventKind.FAILED) == [1.0] and station.at(EventKind.FINISHED) == [2.0]
+    assert station.client.outputs == {0: [1], 1: [1]} and station.progress[-1] == (2, 2)
+
+
+def test_a_response_may_end_after_its_last_token() -> None:
+    station = Station(BoundedClock())
+
+    async def service(one: Request) -> None:
+        station.client.deliver([TokenOutput(0, 1, 0, 1, is_last=False)])
+        await station.clock.sleep(1.0)
+        station.client.deliver([], [], [Ended("colocated-0", 0, 1)])
+
+    station.service = service
+    station.run([request(0, 5, 9)], OpenLoop())
+    (end,) = [event for event in station.log.events if event.kind is EventKind.FINISHED]
+    assert (end.time_s, end.details) == (1.0, {"num_output_tokens": 1})

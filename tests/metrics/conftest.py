@@ -84,6 +84,33 @@ def disaggregated(arrival: Make) -> list[Event]:
 
 
 @pytest.fixture
+def opaque(arrival: Make) -> list[Event]:
+    """Two servers that tell nothing of what they do; request 1 gets two tokens, 2 is refused."""
+    servers = [
+        each
+        for name in ("c0", "c1")
+        for each in (
+            _event(-2.0, "instance_started", name, role="colocated"),
+            _event(-1.0, "instance_ready", name, role="colocated", is_opaque=True, device="cpu"),
+        )
+    ]
+    return [
+        *servers,
+        arrival(0.0, 1),
+        _event(0.0, "sent", CLIENT, 1, num_prompt_ids=100),
+        _event(0.0, "routed", GLOBAL_SCHEDULER, 1, to="c0"),
+        arrival(0.5, 2, "HPLD"),
+        _event(0.5, "sent", CLIENT, 2, num_prompt_ids=100),
+        _event(0.5, "routed", GLOBAL_SCHEDULER, 2, to="c1"),
+        _event(0.6, "failed", CLIENT, 2, reason="HTTP 429"),
+        _event(1.0, "first_token", CLIENT, 1),
+        _event(3.0, "token", CLIENT, 1),
+        _event(3.0, "finished", CLIENT, 1, num_output_tokens=2),
+        *(_event(5.0, "instance_stopped", name) for name in ("c0", "c1")),
+    ]
+
+
+@pytest.fixture
 def colocated(arrival: Make) -> list[Event]:
     """Request 1 is admitted before its prefill, preempted, and computed again; 2 fails and 3 is cut off."""
     return [

@@ -174,7 +174,7 @@ def test_one_that_is_lost_in_the_moment_of_its_leaving_is_no_error() -> None:
         clock = BoundedClock(limit_s=100.0)
         launcher = InlineLauncher(clock)
         stack = Stack(tetri(num_decode=2).plan(CheckingFactory()), launcher, clock, EventLog())
-        await stack.start(lambda outputs, runs: None, lambda error: errors.append(str(error)))
+        await stack.start(lambda outputs, runs, ended: None, lambda error: errors.append(str(error)))
         stack._control.leave("decode-0", clock.now())
         stack._carry_out()
         while "decode-0" in stack._control.monitor.members:

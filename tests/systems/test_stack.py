@@ -184,7 +184,7 @@ def test_stop_in_any_state() -> None:
         clock = BoundedClock(limit_s=100.0)
         stack = Stack(tetri().plan(CheckingFactory()), InlineLauncher(clock), clock, EventLog())
         if num_starts:
-            await stack.start(lambda outputs, runs: None, lambda error: None)
+            await stack.start(lambda outputs, runs, ended: None, lambda error: None)
         await stack.stop()
 
     for num_starts in (0, 1):

@@ -15,6 +15,7 @@ from tetribench.core.messages import (
     Close,
     Drain,
     Drained,
+    Ended,
     LoadBroadcast,
     LoadReport,
     Lost,
@@ -38,6 +39,7 @@ class ControlOutbox:
     events: list[Event] = field(default_factory=list)
     outputs: list[TokenOutput] = field(default_factory=list)
     runs: list[TokenRun] = field(default_factory=list)
+    ended: list[Ended] = field(default_factory=list)
     messages: list[tuple[str, Message]] = field(default_factory=list)
     leaving: list[str] = field(default_factory=list)
     """Instances that hold nothing any more and are to be ended."""
@@ -92,6 +94,9 @@ class ControlPlane:
                 self.monitor.report(instance, load)
             case Progress(instance) if instance in self.monitor.members:
                 self._progress(message, now_s)
+            case Ended(instance) if instance in self.monitor.members:
+                if self.scheduler.end(message):
+                    self.outbox.ended.append(message)
             case Orphaned(instance, attempts) if instance in self.monitor.members:
                 for request_id, attempt in attempts.items():
                     row = self.scheduler.table.get(request_id)
@@ -99,7 +104,7 @@ class ControlPlane:
                         self._restart(request_id, f"{instance} cannot go on with it", now_s)
             case Drained(instance) if instance in self.monitor.members:
                 self._drained(message, now_s)
-            case Progress() | Orphaned() | Drained():
+            case Progress() | Ended() | Orphaned() | Drained():
                 pass  # from an instance that is gone: what it had has begun again elsewhere
             case _:
                 raise AssertionError(f"the control plane got {message}")

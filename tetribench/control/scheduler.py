@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tetribench.control.route import Outstanding, Router
-from tetribench.core.messages import Submit, TokenOutput, TokenRun
+from tetribench.core.messages import Ended, Submit, TokenOutput, TokenRun
 from tetribench.core.request import Request
 
 
@@ -140,6 +140,15 @@ class GlobalScheduler:
                 self._end(row)
         return TokenRun(known, run.times_s)
 
+    def end(self, ended: Ended) -> bool:
+        """A response gets no further token; whether that is news, and not about an attempt that was given up."""
+        row = self.table.get(ended.request_id)
+        if row is None or row.attempt != ended.attempt:
+            return False
+        self._leave_queue(row)
+        self._end(row)
+        return True
+
     def _note(self, row: TableEntry, output: TokenOutput) -> None:
         """Keep the table and the loads by what one token tells."""
         row.output_ids.append(output.token_id)
@@ -148,7 +157,7 @@ class GlobalScheduler:
             self._end(row)
 
     def _end(self, row: TableEntry) -> None:
-        """The last token has come."""
+        """No token will come any more."""
         row.outstanding.num_requests -= 1
         del self.table[row.request.id]
 

@@ -135,6 +135,17 @@ class TokenOutput:
     is_last: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Instance to control, and on to the client: the response gets no further token. With a `reason` the request has
+    failed; without one a server has said so only after the last token."""
+
+    instance: str
+    request_id: int
+    attempt: int
+    reason: str | None = None
+
+
 @dataclass(slots=True)
 class TokenRun:
     """Token 0 for each of some requests at each of `times_s`, from a batch that stays the same (virtual time).
@@ -213,6 +224,7 @@ Message = (
     | Drain
     | Drained
     | Progress
+    | Ended
     | LoadReport
     | LoadBroadcast
     | Ready

@@ -2,14 +2,17 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as SequenceOf
+from types import MappingProxyType
 
 from tetribench.core.clock import Clock
 from tetribench.core.events import CLIENT, Event, EventKind, EventLog
-from tetribench.core.messages import TokenOutput, TokenRun
+from tetribench.core.messages import Ended, TokenOutput, TokenRun
 from tetribench.core.request import Request
 from tetribench.systems.base import Serving
+
+NO_REASONS: Mapping[int, str] = MappingProxyType({})
 
 
 class OpenLoop:
@@ -155,7 +158,9 @@ class Client:
     def _record(self, kind: EventKind, *requests: int, **details: str | int) -> None:
         self._log.record(Event(self._clock.now(), kind, CLIENT, requests, dict(details)))
 
-    def deliver(self, outputs: SequenceOf[TokenOutput], runs: SequenceOf[TokenRun] = ()) -> None:
+    def deliver(
+        self, outputs: SequenceOf[TokenOutput], runs: SequenceOf[TokenRun] = (), ended: SequenceOf[Ended] = ()
+    ) -> None:
         """Tokens reach the client: the moment that TTFT, ITL and JCT are about.
 
         What still comes for a request that has failed is not counted: its life has ended.
@@ -164,6 +169,8 @@ class Client:
             self._deliver_now(outputs)
         for run in runs:
             self._deliver_run(run)
+        if ended:
+            self._deliver_ends([one for one in ended if one.request_id in self._open])
 
     def _deliver_now(self, outputs: SequenceOf[TokenOutput]) -> None:
         self._last_progress_s = self._clock.now()
@@ -192,11 +199,18 @@ class Client:
         self._log.record(Event(times_s[-1], EventKind.TOKENS, CLIENT, requests, {"times_s": times_s}))
         self._end([last.request_id for last in lasts if last.is_last], len(requests) * len(times_s))
 
-    def _end(self, ended: list[int], num_tokens: int) -> None:
-        """Tokens have come, and with them the last ones of some responses."""
+    def _deliver_ends(self, ended: SequenceOf[Ended]) -> None:
+        """Each ends by itself: one that has failed says nothing of the others."""
+        self._end([one.request_id for one in ended], 0, {one.request_id: one.reason for one in ended if one.reason})
+
+    def _end(self, ended: list[int], num_tokens: int, reasons: Mapping[int, str] = NO_REASONS) -> None:
+        """Tokens have come, and with them the ends of some responses; those with a reason have failed."""
         for request_id in ended:
             del self._open[request_id]
-            self._record(EventKind.FINISHED, request_id, num_output_tokens=len(self.outputs[request_id]))
+            if request_id in reasons:
+                self._record(EventKind.FAILED, request_id, reason=reasons[request_id])
+            else:
+                self._record(EventKind.FINISHED, request_id, num_output_tokens=len(self.outputs[request_id]))
         self._num_tokens += num_tokens
         self._num_ended += len(ended)
         self._on_progress(self._num_ended, self._num_tokens)

@@ -38,7 +38,8 @@ def serve(
     outputs: dict[int, list[int]] = {}
 
     async def main(clock: Clock, launcher: Launcher) -> None:
-        stack = Stack(plan, launcher, clock, log)
+        own = launcher if plan.launch is None else plan.launch.build(clock, log_folder)
+        stack = Stack(plan, own, clock, log)
         client = Client(clock=clock, log=log, stall_timeout_s=stall_timeout_s, on_progress=on_progress)
         with beside(clock):
             try:

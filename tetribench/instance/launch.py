@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
+from tetribench.core.clock import Clock
 from tetribench.core.messages import Message, Ready
 from tetribench.core.roles import Role
 from tetribench.engine.base import EngineFactory, EngineInfo, PredictorFactory
@@ -62,3 +64,8 @@ class Launcher(Protocol):
 
     async def stop(self) -> None:
         """End every instance; none is left behind, whatever state it is in. May be called twice."""
+
+
+class LauncherFactory(Protocol):
+    def build(self, clock: Clock, log_folder: Path) -> Launcher:
+        """A fresh launcher for one serving; what instances print goes to `log_folder`."""

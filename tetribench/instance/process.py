@@ -126,7 +126,7 @@ class ProcessLauncher:
                 if not self._starting[instance].done():
                     self._starting[instance].set_result(message)
             case Broken(instance, reason) if not self._is_stopping:
-                self._lose(instance, f"{reason}{self._log_tail(instance)}")
+                self._lose(instance, f"{reason}{log_tail(self._log_folder / f'{instance}.log')}")
             case Broken():
                 pass
             case _:
@@ -143,13 +143,6 @@ class ProcessLauncher:
         if name == CONTROL or self._ready.pop(name, None) is not None:
             self._mail.forget(name)
             self._on_message(Broken(name, reason))
-
-    def _log_tail(self, name: str) -> str:
-        path = self._log_folder / f"{name}.log"
-        if not path.exists():
-            return ""
-        lines = path.read_text(errors="replace").strip().splitlines()[-NUM_LOG_LINES:]
-        return "".join(f"\n  {path.name}: {line}" for line in lines)
 
     def send(self, to: str, message: Message) -> None:
         if to in self._ready:
@@ -190,6 +183,14 @@ class ProcessLauncher:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._mail.close()
         shutil.rmtree(self._mail_folder, ignore_errors=True)
+
+
+def log_tail(path: Path) -> str:
+    """The last lines of a log, each on a line of its own; nothing where there is no log."""
+    if not path.exists():
+        return ""
+    lines = path.read_text(errors="replace").strip().splitlines()[-NUM_LOG_LINES:]
+    return "".join(f"\n  {path.name}: {line}" for line in lines)
 
 
 def cores_of(index: int, num_instances: int, cores: list[int]) -> list[int]:

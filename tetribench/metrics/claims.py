@@ -25,6 +25,7 @@ class Kind(StrEnum):
     FLIP = "flip"
     LOST = "lost"
     MEMORY = "memory"
+    UNTOLD = "untold"
 
 
 class Claim(NamedTuple):
@@ -87,6 +88,8 @@ def _edges_of_life(by_kind: EventsByKind, life: pd.DataFrame, instances: pd.Data
     for name, from_s, to_s, up_s in zip(life.index, life["started_s"], life["stopped_s"], ready_s, strict=True):
         yield Claim(Kind.START_UP, name, from_s, up_s)
         yield Claim(Kind.SHUT_DOWN, name, all_ended_s, to_s)
+    for name in instances.index[instances["is_opaque"]]:
+        yield Claim(Kind.UNTOLD, name, ready_s[name], life["stopped_s"][name])
 
 
 def _all_ended_s(by_kind: EventsByKind) -> float:

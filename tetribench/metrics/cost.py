@@ -42,6 +42,16 @@ class Expenses:
         return float((self.ledger["num_devices"] * self.ledger["provisioned_s"]).sum())
 
     @property
+    def is_opaque(self) -> bool:
+        """Some instance does not tell what it does."""
+        return bool(self.tables.instances["is_opaque"].any())
+
+    @property
+    def busy_device_seconds(self) -> float:
+        busy_s = self.ledger["prefill_s"] + self.ledger["decode_s"]
+        return float("nan") if self.is_opaque else float((self.ledger["num_devices"] * busy_s).sum())
+
+    @property
     def energy_j(self) -> float:
         """While it served, of the devices that its instances name."""
         devices = set(self.tables.instances["device_uuid"].dropna())
@@ -81,7 +91,7 @@ COST_METRICS = (
         "device-s",
         _LOWER,
         "sum over iterations of devices x (ended - started)",
-        lambda run: float((run.ledger["num_devices"] * (run.ledger["prefill_s"] + run.ledger["decode_s"])).sum()),
+        lambda run: run.busy_device_seconds,
     ),
     CostMetric(
         "device_seconds_per_request",
@@ -166,7 +176,8 @@ def class_costs(run: Expenses, members: Mapping[str, "pd.Index[int]"]) -> dict[s
     paid, finished = run.tables.requests["busy_device_s"], run.tables.finished.index
     found = {}
     for name, own in members.items():
-        num_finished, busy_s = len(finished.intersection(own)), float(paid[own].sum())
+        num_finished = len(finished.intersection(own))
+        busy_s = float("nan") if run.is_opaque else float(paid[own].sum())
         used_s = run.device_seconds * ratio(busy_s, float(paid.sum()))
         found[name] = {
             "busy_device_seconds": busy_s,

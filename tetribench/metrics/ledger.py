@@ -43,6 +43,7 @@ ACCOUNTS = (
     Account("flip", "Flip", "idle between the decision to flip it and the control plane knowing of its new role"),
     Account("lost", "Lost", "of an instance that died with requests: since the last thing that it could record"),
     Account("memory", "Waiting for KV memory", "idle, and somebody who is there waits for KV blocks"),
+    Account("untold", "Not told", "of an opaque instance, such as a server of others, between start-up and shut-down"),
     Account("work", "Waiting for work", "idle, and nothing is there to do"),
 )
 """Each second of an instance is in one of them; `<name>_s` in tables."""

@@ -47,7 +47,10 @@ class Tables:
 
 @dataclass(frozen=True, slots=True)
 class ResourceMetric:
-    """One number of a system; `name` is its key, unit included. NaN where it is undefined."""
+    """One number of a system; `name` is its key, unit included. NaN where it is undefined.
+
+    `is_inside` says that only the instances themselves can tell it: NaN where one of them is opaque.
+    """
 
     name: str
     title: str
@@ -55,6 +58,7 @@ class ResourceMetric:
     better: Better
     formula: str
     value: Callable[[Tables], float]
+    is_inside: bool = False
 
 
 def ratio(numerator: float, denominator: float) -> float:
@@ -168,6 +172,7 @@ RESOURCE_METRICS = (
         _LOWER,
         "sum over instances of (its last work - first arrived); an instance counts once whatever its devices",
         _resource_time,
+        is_inside=True,
     ),
     ResourceMetric(
         "device_seconds",
@@ -184,6 +189,7 @@ RESOURCE_METRICS = (
         _LOWER,
         "sum over iterations of (ended - started)",
         lambda tables: float(tables.iteration_s.sum()),
+        is_inside=True,
     ),
     ResourceMetric(
         "utilisation",
@@ -192,6 +198,7 @@ RESOURCE_METRICS = (
         _HIGHER,
         "busy time inside the makespan / (number of instances x makespan)",
         _utilisation,
+        is_inside=True,
     ),
     ResourceMetric(
         "request_throughput_per_s",
@@ -248,6 +255,7 @@ RESOURCE_METRICS = (
         _LOWER,
         "mean over iterations, weighted by their time, of used blocks / blocks of the instance",
         _kv_mean,
+        is_inside=True,
     ),
     ResourceMetric(
         "kv_occupancy_max",
@@ -256,6 +264,7 @@ RESOURCE_METRICS = (
         _LOWER,
         "max over iterations of used blocks / blocks of the instance",
         lambda tables: float(_kv_share(tables).max()),
+        is_inside=True,
     ),
     ResourceMetric(
         "num_preemptions",
@@ -264,6 +273,7 @@ RESOURCE_METRICS = (
         _LOWER,
         "number of preempted events",
         lambda tables: float(tables.requests["num_preemptions"].sum()),
+        is_inside=True,
     ),
     ResourceMetric(
         "num_retries",
@@ -291,6 +301,7 @@ RESOURCE_METRICS = (
         _LOWER,
         "number of preempted events whose KV went to host memory",
         lambda tables: float(tables.requests["num_swaps"].sum()),
+        is_inside=True,
     ),
     ResourceMetric(
         "num_recomputations",
@@ -299,6 +310,7 @@ RESOURCE_METRICS = (
         _LOWER,
         "number of preempted events whose KV was dropped",
         lambda tables: float((tables.requests["num_preemptions"] - tables.requests["num_swaps"]).sum()),
+        is_inside=True,
     ),
     ResourceMetric(
         "num_recomputed_tokens",
@@ -307,6 +319,7 @@ RESOURCE_METRICS = (
         _LOWER,
         "sum of tokens over preempted events whose KV was dropped",
         lambda tables: float(tables.requests["num_recomputed_tokens"].sum()),
+        is_inside=True,
     ),
     ResourceMetric(
         "swapped_bytes",
@@ -315,6 +328,7 @@ RESOURCE_METRICS = (
         _LOWER,
         "sum over iterations of bytes swapped out and in",
         lambda tables: float(tables.iterations["num_swapped_bytes"].sum()),
+        is_inside=True,
     ),
     ResourceMetric(
         "prediction_accuracy",
@@ -323,8 +337,17 @@ RESOURCE_METRICS = (
         _HIGHER,
         "finished requests whose response has at least low and fewer than high tokens / finished requests predicted",
         _prediction_accuracy,
+        is_inside=True,
     ),
-    ResourceMetric("transfer_bytes", "KV bytes sent", "bytes", _LOWER, "sum of bytes over transfers", _transfer_bytes),
+    ResourceMetric(
+        "transfer_bytes",
+        "KV bytes sent",
+        "bytes",
+        _LOWER,
+        "sum of bytes over transfers",
+        _transfer_bytes,
+        is_inside=True,
+    ),
     ResourceMetric(
         "transfer_bandwidth_bytes_per_s",
         "Effective KV bandwidth",
@@ -332,13 +355,17 @@ RESOURCE_METRICS = (
         _HIGHER,
         "sum of bytes over transfers / sum over transfers of (ended - started)",
         _bandwidth,
+        is_inside=True,
     ),
 )
 
 
 def resource_metrics(tables: Tables) -> dict[str, float]:
     """Every resource metric by name, and `busy_<role>_instances_s`, busy time by the role at the time."""
-    metrics = {metric.name: metric.value(tables) for metric in RESOURCE_METRICS}
+    is_opaque = bool(tables.instances["is_opaque"].any())
+    metrics = {
+        metric.name: np.nan if is_opaque and metric.is_inside else metric.value(tables) for metric in RESOURCE_METRICS
+    }
     roles = role_at_work(tables.iterations, tables.instances, tables.changes)
     for role, busy_s in tables.iteration_s.groupby(roles).sum().items():
         metrics[f"busy_{role}_instances_s"] = float(busy_s)

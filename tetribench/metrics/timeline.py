@@ -275,7 +275,7 @@ def instance_table(events: Iterable[Event], iterations: pd.DataFrame, transfers:
 
     Facts are floats, NaN (None for text) for an instance that never got ready; `num_devices` is 1 if nothing says more,
     and its part of those that it shares.
-    A transfer is work of the instance that sends.
+    A transfer is work of the instance that sends. The work of an opaque instance, such as a server of others, is NaN.
     """
     by_kind = EventsByKind.of(events)
     kinds = (EventKind.INSTANCE_STARTED, EventKind.INSTANCE_READY, EventKind.INSTANCE_STOPPED)
@@ -293,7 +293,10 @@ def instance_table(events: Iterable[Event], iterations: pd.DataFrame, transfers:
     columns |= {fact: _floats([each.get(fact, np.nan) for each in facts]) for fact in ("num_blocks", "block_size")}
     columns |= {fact: _texts([each.get(fact) for each in facts]) for fact in ("device", "device_uuid", "dtype")}
     columns["num_devices"] = _floats([each.get("num_devices", 1) / each.get("num_sharing", 1) for each in facts])
-    table = pd.DataFrame(columns).set_index(index).join(_work(iterations, transfers, index))
+    is_opaque = np.array([each.get("is_opaque", False) for each in facts], np.bool_)
+    work = _work(iterations, transfers, index)
+    work = work.mask(np.broadcast_to(is_opaque[:, None], work.shape)) if is_opaque.any() else work
+    table = pd.DataFrame(columns).set_index(index).assign(is_opaque=is_opaque).join(work)
     return table.assign(kv_capacity_tokens=table["num_blocks"] * table["block_size"])
 
 

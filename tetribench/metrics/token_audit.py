@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, isnan
 from operator import itemgetter
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -30,7 +31,8 @@ class TokenAudit:
     num_requests: int
     prompt_asked: int
     prompt_sent: int | None
-    prompt_computed: int
+    prompt_computed: int | None
+    """None where instances are opaque and do not say it. One that counts itself counts all requests."""
     output_asked: int
     output_delivered: int
     may_stop: bool
@@ -42,7 +44,7 @@ class TokenAudit:
     """The first few of them, in words."""
     all_computed: int | None
     """Tokens of responses that the instances have computed for all requests; None where one was begun again, and
-    some of them were computed twice."""
+    some of them were computed twice, or where instances are opaque and do not say it."""
     all_delivered: int
     """Tokens that reached the client, of all requests."""
     num_unaccounted: int
@@ -53,6 +55,7 @@ class TokenAudit:
 def token_audit(log: EventsByKind, requests: pd.DataFrame, times: TokenTimes, asked: Sequence[Request]) -> TokenAudit:
     """`requests` is the request table of the log, `times` its tokens; every request in it is one of `asked`."""
     chunks, recomputed = _chunks(log), _recomputed(log)
+    opaque = _opaque(log)
     by_id = {request.id: request for request in asked}
     is_whole = is_finished(requests) & (requests["num_retries"] == 0)
     sent = log.columns(EventKind.SENT)
@@ -62,7 +65,9 @@ def token_audit(log: EventsByKind, requests: pd.DataFrame, times: TokenTimes, as
         _Counts(
             request=(request := by_id[id]),
             prompt_sent=None if isnan(num_sent[id]) else int(num_sent[id]),
-            prompt_computed=_num_computed(request.num_prompt_tokens, chunks[id], bool(recomputed[id])),
+            prompt_computed=(
+                None if opaque else _num_computed(request.num_prompt_tokens, chunks[id], bool(recomputed[id]))
+            ),
             output_delivered=len(times.get(id, ())),
             output_said=num_said[id],
         )
@@ -71,16 +76,24 @@ def token_audit(log: EventsByKind, requests: pd.DataFrame, times: TokenTimes, as
     wrong = [row for row in rows if row.is_wrong]
     has_ids = any(row.prompt_sent is not None for row in rows)
     all_delivered, all_computed = len(times.times_s), None
-    num_unaccounted = 0
+    num_unaccounted, counted = 0, _counted(log, opaque)
     if not requests["num_retries"].any():
-        all_computed = _num_output_tokens(log, by_id, chunks, recomputed)
+        if opaque:
+            all_computed = None if counted is None else counted.num_output_tokens
+        else:
+            all_computed = _num_output_tokens(log, by_id, chunks, recomputed)
+    if all_computed is not None:
         num_undelivered = all_computed - all_delivered
         num_unaccounted = abs(num_undelivered) if is_whole.all() else max(-num_undelivered, 0)
     return TokenAudit(
         num_requests=len(rows),
         prompt_asked=sum(row.request.num_prompt_tokens for row in rows),
         prompt_sent=sum(row.prompt_sent or 0 for row in rows) if has_ids else None,
-        prompt_computed=sum(row.prompt_computed for row in rows),
+        prompt_computed=(
+            (None if counted is None else counted.num_prompt_tokens)
+            if opaque
+            else sum(row.prompt_computed or 0 for row in rows)
+        ),
         output_asked=sum(row.request.max_output_tokens for row in rows),
         output_delivered=sum(row.output_delivered for row in rows),
         may_stop=any(request.natural_stop for request in asked),
@@ -99,7 +112,7 @@ class _Counts:
 
     request: Request
     prompt_sent: int | None
-    prompt_computed: int
+    prompt_computed: int | None
     output_delivered: int
     output_said: int
 
@@ -110,17 +123,38 @@ class _Counts:
     @property
     def is_wrong(self) -> bool:
         num_prompt = self.request.num_prompt_tokens
-        is_prompt_right = self.prompt_sent in (num_prompt, None) and self.prompt_computed == num_prompt
+        is_prompt_right = self.prompt_sent in (num_prompt, None) and self.prompt_computed in (num_prompt, None)
         is_long_enough = self.is_stopped or self.output_delivered == self.request.max_output_tokens
         return not (is_prompt_right and is_long_enough and self.output_said == self.output_delivered)
 
     def in_words(self) -> str:
         sent = "" if self.prompt_sent is None else f", {self.prompt_sent} sent"
+        computed = "" if self.prompt_computed is None else f", {self.prompt_computed} computed"
         return (
-            f"request {self.request.id}: prompt of {self.request.num_prompt_tokens} tokens{sent}, "
-            f"{self.prompt_computed} computed; response of {self.request.max_output_tokens}, "
+            f"request {self.request.id}: prompt of {self.request.num_prompt_tokens} tokens{sent}{computed}; "
+            f"response of {self.request.max_output_tokens}, "
             f"{self.output_delivered} delivered, {self.output_said} reported"
         )
+
+
+class _Counted(NamedTuple):
+    """What opaque instances say that they have computed."""
+
+    num_prompt_tokens: int
+    num_output_tokens: int
+
+
+def _opaque(log: EventsByKind) -> set[str]:
+    """Instances that do not tell of their iterations."""
+    return {event.source for event in log[EventKind.INSTANCE_READY] if event.details.get("is_opaque")}
+
+
+def _counted(log: EventsByKind, opaque: set[str]) -> _Counted | None:
+    """By all of them together; None where one has not said it."""
+    found = {event.source: event.details for event in log[EventKind.COUNTED]}
+    if not opaque or not opaque <= found.keys():
+        return None
+    return _Counted(*(sum(found[name][field] for name in opaque) for field in _Counted._fields))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,11 @@
 """Whether the arms were equal: what the running systems said of themselves where they differ, above any result."""
 
 from dataclasses import replace
+from math import isnan
 from typing import Any, NamedTuple
 
 from tetribench.report.arms import NOT_SET, difference_table, plain_text
+from tetribench.report.quantities import DASH
 from tetribench.report.runs import Run
 from tetribench.report.tables import Cell, Row, Table
 
@@ -33,7 +35,8 @@ def arm_tables(run: Run) -> ArmTables:
     table = Table("How the arms differ", ("what",), tuple(run.systems))
     sizes = sizes_of(run)
     table.rows.append(Row(("devices",), tuple(Cell(f"{devices:g}") for devices, _ in sizes.values())))
-    table.rows.append(Row(("KV memory (tokens)",), tuple(Cell(f"{tokens:,.0f}") for _, tokens in sizes.values())))
+    kv_tokens = (DASH if isnan(tokens) else f"{tokens:,.0f}" for _, tokens in sizes.values())
+    table.rows.append(Row(("KV memory (tokens)",), tuple(map(Cell, kv_tokens))))
     facts = {system: _facts(run, system) for system in run.systems}
     for name in dict.fromkeys(name for own_facts in facts.values() for name in own_facts):
         texts = [own_facts.get(name, "not said") for own_facts in facts.values()]
@@ -55,11 +58,11 @@ def _facts(run: Run, system: str) -> dict[str, str]:
 
 
 def sizes_of(run: Run) -> dict[str, tuple[float, float]]:
-    """By system its devices and the tokens that its KV memory holds."""
+    """By system its devices and the tokens that its KV memory holds, NaN where an instance does not say it."""
     return {
         result.system: (
             float(result.instances["num_devices"].sum()),
-            float(result.instances["kv_capacity_tokens"].sum()),
+            float(result.instances["kv_capacity_tokens"].sum(skipna=False)),
         )
         for result in run.results
     }

@@ -13,7 +13,7 @@ from matplotlib.transforms import blended_transform_factory
 from pandas.api.types import union_categoricals
 
 from tetribench.metrics.compare import SystemResult
-from tetribench.report.quantities import three_digits
+from tetribench.report.quantities import DASH, three_digits
 from tetribench.report.style import MUTED, ROLES, WIDTH_IN, Margins, label, legend, new_figure, room_for, shorten
 
 COMPUTING = ("prefill", "decode", "mixed")
@@ -76,13 +76,17 @@ def merge_spans(spans: pd.DataFrame, gap_s: float) -> pd.DataFrame:
 
 
 def resource_bars(results: Sequence[SystemResult], subtitle: str) -> Figure:
-    """A bar for each system, as long as its resource usage time, split by what its instances computed."""
+    """A bar for each system, as long as its resource usage time, split by what its instances computed.
+
+    A system of opaque instances has no bar.
+    """
     parts = {result.system: _resource_parts(result) for result in results}
     longest_s = max(sum(each.values()) for each in parts.values()) or 1.0
     margins = Margins(left=room_for(parts), right=0.85, top=0.82)
     title = "What the resource usage time was spent on"
     figure, [[axes]] = new_figure(title, subtitle, 0.5 * len(results), margins=margins)
-    for place, each in enumerate(parts.values()):
+    opaque = {result.system for result in results if result.instances["is_opaque"].any()}
+    for place, (system, each) in enumerate(parts.items()):
         left_s = 0.0
         for kind, seconds in each.items():
             look = ROLES[kind]
@@ -94,7 +98,8 @@ def resource_bars(results: Sequence[SystemResult], subtitle: str) -> Figure:
                 box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "linewidth": 0}
                 axes.text(left_s + seconds / 2, place, share, ha="center", va="center", fontsize=8.5, bbox=box)
             left_s += seconds
-        axes.text(left_s, place, f"  {three_digits(left_s)} s", va="center", weight="bold")
+        total = f"{DASH} (not told)" if system in opaque else f"{three_digits(left_s)} s"
+        axes.text(left_s, place, f"  {total}", va="center", weight="bold")
     axes.set_xlim(0, longest_s)
     named_rows(axes, len(results) - 0.45, -0.55, range(len(results)), parts)
     label(axes, x="seconds, summed over instances, from the first arrival to the last work of each")
@@ -124,7 +129,10 @@ def timeline(results: Sequence[SystemResult], subtitle: str) -> Figure:
     row_in = min(max(_HEIGHT_IN / height, _ROW_IN[0]), _ROW_IN[1])
     figure, [[axes]] = new_figure("What each instance did, and when", subtitle, row_in * height, margins=margins)
     spans = {result.system: work_spans(result) for result in results}
-    end_s = max((float(each["ended_s"].max()) for each in spans.values() if len(each)), default=1.0)
+    ends_s = [float(each["ended_s"].max()) for each in spans.values() if len(each)]
+    opaque = [result for result in results if result.instances["is_opaque"].any()]
+    ends_s += [result.summary["resources"]["makespan_s"] or 0.0 for result in opaque]
+    end_s = max(ends_s, default=0.0) or 1.0
     place, ticks, labels = 0.0, list[float](), list[str]()
     for result in results:
         at = blended_transform_factory(figure.transFigure, axes.transData)
@@ -136,7 +144,9 @@ def timeline(results: Sequence[SystemResult], subtitle: str) -> Figure:
         for instance in ordered(result.instances):
             life_s = [float(result.instances[edge][instance]) - origin_s for edge in ("started_s", "stopped_s")]
             first_s, last_s = max(0.0, life_s[0]), min(end_s, life_s[1])  # in this order, NaN counts for nothing
-            axes.broken_barh([(first_s, last_s - first_s)], (place, 0.8), facecolor=ROLES["idle"].colour, linewidth=0)
+            look = ROLES["not told" if result.instances["is_opaque"][instance] else "idle"]
+            hatch: dict[str, Any] = {"hatch": look.hatch, "edgecolor": "#8a8a8a"} if look.hatch else {}
+            axes.broken_barh([(first_s, last_s - first_s)], (place, 0.8), facecolor=look.colour, linewidth=0, **hatch)
             _instance_row(axes, place, own[own["instance"] == instance], end_s)
             changes = result.changes[result.changes["instance"] == instance]
             for what, mark in MARKS.items():
@@ -153,7 +163,8 @@ def timeline(results: Sequence[SystemResult], subtitle: str) -> Figure:
     happened = {what for result in results for what in result.changes["what"]}
     marks = [_mark(what) for what in MARKS if what in happened]
     patches = [_patch(kind) for kind in (*COMPUTING, "transfer") if kind in used]
-    legend(figure, [*patches, _patch("idle", hatch=""), *marks])
+    untold = [_patch("not told")] if opaque else []
+    legend(figure, [*patches, _patch("idle", hatch=""), *untold, *marks])
     return figure
 
 

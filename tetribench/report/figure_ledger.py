@@ -35,6 +35,7 @@ LOOKS = {
     "flip": Look("#D55E00", hatch="xxxx"),
     "lost": Look("#000000"),
     "memory": Look("#F0E442", hatch="----"),
+    "untold": Look("#CC79A7", hatch="...."),
     "work": ROLES["idle"],
 }
 """By account; each has a colour or a hatch that no other has."""

@@ -85,6 +85,7 @@ ROLES = {
     "mixed": Look("#009E73", hatch="////"),
     "transfer": Look("#CC79A7"),
     "idle": Look("#e4e4e4"),
+    "not told": Look("#f4f4f4", hatch="...."),
 }
 
 SYSTEMS = (

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, isnan
 from typing import Any
 
 from tetribench.metrics.compare import SystemResult
@@ -202,7 +202,7 @@ def _size_cautions(run: Run) -> Iterable[str]:
     if len(sizes) > 1:
         each = [
             f"{listed(systems)} {'has' if len(systems) == 1 else 'have'} {devices:g} device{'s' * (devices != 1)} "
-            f"and KV memory for {tokens:,.0f} tokens"
+            f"and KV memory {'of unknown size' if isnan(tokens) else f'for {tokens:,.0f} tokens'}"
             for (devices, tokens), systems in sizes.items()
         ]
         yield f"The systems differ in size: {'; '.join(each)}. Latencies do not pay for that, device-seconds do."

@@ -8,17 +8,17 @@ from typing import Any, Protocol
 from tetribench.control.churn import Step
 from tetribench.control.flip import FlipPolicy, NoFlip
 from tetribench.control.route import Router
-from tetribench.core.messages import TokenOutput, TokenRun
+from tetribench.core.messages import Ended, TokenOutput, TokenRun
 from tetribench.core.request import Request
 from tetribench.core.roles import Role
 from tetribench.engine.base import EngineFactory, PredictorFactory
-from tetribench.instance.launch import InstanceSpec
+from tetribench.instance.launch import InstanceSpec, LauncherFactory
 from tetribench.instance.scheduler import SchedulerFactory
 from tetribench.kv.links import Medium
 
-Deliver = Callable[[SequenceOf[TokenOutput], SequenceOf[TokenRun]], None]
+Deliver = Callable[[SequenceOf[TokenOutput], SequenceOf[TokenRun], SequenceOf[Ended]], None]
 """Called with the tokens that reach the client together; in virtual time also with runs of them, which did so over
-some time."""
+some time; then with the responses that end without another token, most often because they have failed."""
 
 Fail = Callable[[Exception], None]
 """Called when the system cannot go on; the first call counts."""
@@ -58,6 +58,8 @@ class Plan:
     flip: FlipPolicy = field(default_factory=NoFlip)
     churn: SequenceOf[Step] = ()
     share_device: bool = False
+    launch: LauncherFactory | None = None
+    """Starts its instances where the runtime does not, because they are servers of others in real time."""
 
     @property
     def num_devices(self) -> int:

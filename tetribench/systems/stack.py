@@ -30,7 +30,7 @@ class Stack:
         self._num_started: Counter[Role] = Counter()
         self._running: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
-        self._deliver: Deliver = lambda outputs, runs: None
+        self._deliver: Deliver = lambda outputs, runs, ended: None
         self._fail: Fail = lambda error: None
 
     async def start(self, deliver: Deliver, fail: Fail) -> dict[str, dict[str, Any]]:
@@ -52,7 +52,7 @@ class Stack:
     def _ready(self, spec: InstanceSpec, ready: Ready) -> dict[str, Any]:
         facts = {"role": spec.role.value, **ready.facts}
         self._record(EventKind.INSTANCE_READY, spec.name, **facts)
-        num_tokens = ready.facts["num_blocks"] * ready.facts["block_size"]
+        num_tokens = ready.facts.get("num_blocks", 0) * ready.facts.get("block_size", 0)  # a server may not say
         now_s = self._clock.now()
         empty = InstanceLoad(time_s=now_s, num_total_tokens=num_tokens, num_free_tokens=num_tokens)
         self._control.join(spec.name, spec.role, empty, now_s)
@@ -125,10 +125,11 @@ class Stack:
             for event in events:
                 if event.kind is EventKind.INSTANCE_LOST:
                     self._stopped(event.source)
-        if outbox.outputs or outbox.runs:
+        if outbox.outputs or outbox.runs or outbox.ended:
             outputs, outbox.outputs = outbox.outputs, []
             runs, outbox.runs = outbox.runs, []
-            self._deliver(outputs, runs)
+            ended, outbox.ended = outbox.ended, []
+            self._deliver(outputs, runs, ended)
         if outbox.messages:
             for to, message in outbox.messages:
                 self._launcher.send(to, message)

@@ -13,7 +13,7 @@ from tetribench.colocated.prefill_first import PrefillFirstPolicies
 from tetribench.control.route import RoundRobin
 from tetribench.core.clock import Clock
 from tetribench.core.events import EventLog
-from tetribench.core.messages import TokenOutput, TokenRun
+from tetribench.core.messages import Ended, TokenOutput, TokenRun
 from tetribench.core.request import Request
 from tetribench.drive.progress import progress
 from tetribench.experiment import Composed, Prepared, Setup, prepare
@@ -109,8 +109,8 @@ class _Writer:
         self._ended = asyncio.Event()
         self._error: Exception | None = None
 
-    def deliver(self, outputs: Sequence[TokenOutput], runs: Sequence[TokenRun]) -> None:
-        assert not runs, "lengths are collected in real time"
+    def deliver(self, outputs: Sequence[TokenOutput], runs: Sequence[TokenRun], ends: Sequence[Ended]) -> None:
+        assert not runs and not ends, "lengths are collected in real time, on instances of our own"
         ended = []
         for output in outputs:
             self._num_tokens[output.request_id] += 1

@@ -1,0 +1,73 @@
+"""Nothing that a server started outlives the one that started it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tetribench.servers import guard
+
+FAMILY = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+open(sys.argv[1], "w").write(str(child.pid))
+if sys.argv[2] == "ends":
+    sys.exit(3)
+time.sleep(60)
+"""
+"""A command with a process of its own, whose id it writes down."""
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def until(condition: Callable[[], object]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never came to that")
+
+
+def start(pid_file: Path, how: str) -> "subprocess.Popen[bytes]":
+    core = min(os.sched_getaffinity(0))
+    command = [sys.executable, guard.__file__, str(core), sys.executable, "-c", FAMILY, str(pid_file), how]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE)
+    until(lambda: pid_file.is_file() and pid_file.read_text())
+    return process
+
+
+def test_the_whole_group_ends_with_stdin(tmp_path: Path) -> None:
+    process = start(tmp_path / "pid", "stays")
+    child = int((tmp_path / "pid").read_text())
+    assert is_alive(child) and os.sched_getaffinity(child) == {min(os.sched_getaffinity(0))}
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(30.0) == 1
+    until(lambda: not is_alive(child))
+
+
+def test_what_a_command_leaves_behind_is_ended_and_its_code_is_told(tmp_path: Path) -> None:
+    process = start(tmp_path / "pid", "ends")
+    assert process.wait(30.0) == 3
+    until(lambda: not is_alive(int((tmp_path / "pid").read_text())))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_command_ends_with_its_guard(tmp_path: Path, number: int) -> None:
+    process = start(tmp_path / "pid", "stays")
+    child = int((tmp_path / "pid").read_text())
+    command = int(Path(f"/proc/{child}/stat").read_text().split()[3])
+    process.send_signal(number)
+    process.wait(30.0)
+    until(lambda: not is_alive(command))
+    os.kill(child, signal.SIGKILL)  # its parent's death is not its own; vLLM's processes look after that themselves
