@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Sequence as SequenceOf
 
+import pytest
 import torch
 from transformers import PreTrainedModel
 
@@ -11,6 +12,7 @@ from tetribench.core.request import Request
 from tetribench.core.sequence import LengthRange, Sequence
 from tetribench.core.units import GIB, MIB, ceil_div
 from tetribench.engine.base import Batch, OnLayer, PrefillChunk
+from tetribench.engine.hf.graphs import DecodeGraphs, Run
 from tetribench.engine.hf.runner import HFRunner
 from tetribench.engine.hf.schema import Device, HFEngine
 from tetribench.engine.model import Architecture, Model
@@ -106,3 +108,24 @@ def generate(loaded: PreTrainedModel, prompt: SequenceOf[int], num_new: int) -> 
     )
     tokens: list[int] = out[0, len(prompt) :].tolist()
     return tokens
+
+
+def graphs_of(driver: Driver) -> DecodeGraphs:
+    assert driver.runner._graphs is not None
+    return driver.runner._graphs
+
+
+def spy_on_replays(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The bucket of each replay from now on."""
+    seen: list[int] = []
+
+    def counted(size: int, replay: Run) -> Run:
+        def run() -> None:
+            seen.append(size)
+            replay()
+
+        return run
+
+    graphs = graphs_of(driver)
+    monkeypatch.setattr(graphs, "_replay", {size: counted(size, replay) for size, replay in graphs._replay.items()})
+    return seen

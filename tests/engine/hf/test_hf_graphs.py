@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.engine.hf.driver import MODELS, Driver
+from tests.engine.hf.driver import MODELS, Driver, graphs_of, spy_on_replays
 from tetribench.core.sequence import Sequence
 from tetribench.core.units import GIB, MIB
 from tetribench.engine.base import Batch, PrefillChunk
@@ -30,33 +30,12 @@ def replaying(model: Model, make_driver: MakeDriver) -> Driver:
     )
 
 
-def graphs_of(driver: Driver) -> DecodeGraphs:
-    assert driver.runner._graphs is not None
-    return driver.runner._graphs
-
-
 def sequences_of(driver: Driver, num_sequences: int, num_new: int) -> list[Sequence]:
     """Prompts of 1 to 90 tokens, the same for every driver."""
     rng = random.Random(5)
     lengths = [1, 16, 90, *(rng.randrange(1, 90) for _ in range(num_sequences))][:num_sequences]
     prompts = [[rng.randrange(512) for _ in range(length)] for length in lengths]
     return [driver.sequence(i, prompt, num_new) for i, prompt in enumerate(prompts)]
-
-
-def spy_on_replays(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The bucket of each replay from now on."""
-    seen: list[int] = []
-
-    def counted(size: int, replay: Run) -> Run:
-        def run() -> None:
-            seen.append(size)
-            replay()
-
-        return run
-
-    graphs = graphs_of(driver)
-    monkeypatch.setattr(graphs, "_replay", {size: counted(size, replay) for size, replay in graphs._replay.items()})
-    return seen
 
 
 @given(st.integers(1, 600))

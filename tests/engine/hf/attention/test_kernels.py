@@ -1,7 +1,11 @@
 """Triton kernels against torch's own attention in float64: compiled where there is a GPU, else interpreted."""
 
+import os
 import random
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -216,3 +220,21 @@ def test_tokens_are_stored_in_their_slots_and_nowhere_else(head_size: int, block
 def test_few_sequences_are_split_and_many_are_not() -> None:
     assert [num_splits(rows, 40) for rows in (1, 2, 4, 7, 128)] == [8, 4, 2, 1, 1]
     assert num_splits(1, 1) == SPLIT_COUNTS[-1]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="triton brings its assembler on Linux only")
+def test_all_kernels_compile_for_a_hopper_gpu_and_two_programs_fit_a_multiprocessor(tmp_path: Path) -> None:
+    """In another process: what was imported for the interpreter cannot be compiled."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    compiled = subprocess.run(
+        [sys.executable, "-m", "tests.engine.hf.attention.compile_for_hopper"],
+        env=environment | {"TRITON_CACHE_DIR": str(tmp_path)},
+        cwd=Path(__file__).parents[4],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert compiled.returncode == 0, compiled.stderr
+    rows = [line.split() for line in compiled.stdout.splitlines()]
+    assert {name for name, _, _ in rows} == {"_store", "_attend_to_split", "_combine", "_attend_causally"}
+    assert max(int(shared) for _, _, shared in rows) <= 227 * 1024 // 2
