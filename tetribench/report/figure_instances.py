@@ -145,8 +145,9 @@ def timeline(results: Sequence[SystemResult], subtitle: str) -> Figure:
             life_s = [float(result.instances[edge][instance]) - origin_s for edge in ("started_s", "stopped_s")]
             first_s, last_s = max(0.0, life_s[0]), min(end_s, life_s[1])  # in this order, NaN counts for nothing
             look = ROLES["not told" if result.instances["is_opaque"][instance] else "idle"]
-            hatch: dict[str, Any] = {"hatch": look.hatch, "edgecolor": "#8a8a8a"} if look.hatch else {}
-            axes.broken_barh([(first_s, last_s - first_s)], (place, 0.8), facecolor=look.colour, linewidth=0, **hatch)
+            drawn = axes.broken_barh([(first_s, last_s - first_s)], (place, 0.8), facecolor=look.colour, linewidth=0)
+            if look.hatch:
+                drawn.set(hatch=look.hatch, edgecolor=ROLES["idle"].colour)
             _instance_row(axes, place, own[own["instance"] == instance], end_s)
             changes = result.changes[result.changes["instance"] == instance]
             for what, mark in MARKS.items():
