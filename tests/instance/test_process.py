@@ -18,7 +18,8 @@ from transformers import OPTConfig, PreTrainedTokenizerFast
 from tests.support import tetri
 from tests.systems.test_run_ahead import Machine
 from tetribench.core.clock import WallClock
-from tetribench.instance.process import ProcessLauncher, cores_of
+from tetribench.instance.child import cores_of
+from tetribench.instance.process import ProcessLauncher
 
 SLOW = [
     "+workload=lphd",

@@ -13,8 +13,8 @@ from typing import Any
 from tetribench.calibrate.steps import Step
 from tetribench.engine.base import EngineFactory
 from tetribench.engine.cost_model import CostModel
+from tetribench.instance.child import cores_of
 from tetribench.instance.launch import InstanceFailed
-from tetribench.instance.process import cores_of
 
 UNDISTURBED_SHARE = 0.95
 """On the CPU, a step that had less of its core than this shared it with another program."""

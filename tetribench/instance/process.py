@@ -11,13 +11,11 @@ from pathlib import Path
 
 from tetribench.core.clock import WallClock
 from tetribench.core.messages import Broken, Message, Peers, Ready, Stop
+from tetribench.instance.child import cores_of, log_tail
 from tetribench.instance.launch import InstanceFailed, InstanceSpec
 from tetribench.instance.mail import Mail
 from tetribench.instance.post import CONTROL
 from tetribench.instance.worker import Assignment
-
-NUM_LOG_LINES = 5
-"""Of a dead instance's log, this many last lines go into the message."""
 
 
 class ProcessLauncher:
@@ -183,19 +181,3 @@ class ProcessLauncher:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._mail.close()
         shutil.rmtree(self._mail_folder, ignore_errors=True)
-
-
-def log_tail(path: Path) -> str:
-    """The last lines of a log, each on a line of its own; nothing where there is no log."""
-    if not path.exists():
-        return ""
-    lines = path.read_text(errors="replace").strip().splitlines()[-NUM_LOG_LINES:]
-    return "".join(f"\n  {path.name}: {line}" for line in lines)
-
-
-def cores_of(index: int, num_instances: int, cores: list[int]) -> list[int]:
-    """The share of `cores` that an instance is pinned to: disjoint while there are enough, else one core in turn."""
-    if len(cores) < num_instances:
-        return [cores[index % len(cores)]]
-    share = len(cores) // num_instances
-    return cores[index * share : (index + 1) * share]

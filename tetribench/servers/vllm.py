@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tetribench.engine.hf.schema import Device, HFEngine
+from tetribench.instance.child import cores_of, log_tail
 from tetribench.instance.launch import InstanceFailed, InstanceSpec
-from tetribench.instance.process import cores_of, log_tail
 from tetribench.servers import guard
 from tetribench.servers.api import MODEL
 from tetribench.servers.fleet import OnDeath
