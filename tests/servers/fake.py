@@ -68,6 +68,7 @@ class FakeServer:
             return
         self.num_tokens[0] += len(body["prompt"])
         if not body["stream"]:
+            self.num_tokens[1] += 1
             handed = {} if fault == "keeps its KV" else {"kv_transfer_params": {"remote_port": 7}}
             self._answer(writer, 200, json.dumps({"choices": [{"token_ids": [100]}], **handed}))
             return

@@ -198,13 +198,16 @@ def test_a_server_that_is_not_there_fails_each_request() -> None:
 
 def test_prefill_and_decode_apart() -> None:
     servers = [FakeServer(), FakeServer(), FakeServer()]
-    run = served(servers, [prompt(id) for id in range(6)], roles={Role.prefill: 1, Role.decode: 2})
+    run = served(servers, [prompt(id) for id in range(6)], roles={Role.prefill: 1, Role.decode: 2}, num_warm_up=1)
     assert run.outputs == {id: list(range(100, 106)) for id in range(6)}
     prefill, *decodes = servers
+    counted = [event.details for event in run.of(EventKind.COUNTED)]
+    assert sum(one["num_prompt_tokens"] for one in counted) == 6 * 3, "each prompt once, where it was computed"
+    assert sum(one["num_output_tokens"] for one in counted) == 6 * 6, "without the one that prefill must yield"
     assert {(body["max_tokens"], body["stream"]) for body in prefill.bodies} == {(1, False)}
     assert all(body["kv_transfer_params"]["do_remote_decode"] for body in prefill.bodies)
     assert all(body["kv_transfer_params"] == {"remote_port": 7} for one in decodes for body in one.bodies)
-    assert [len(one.bodies) for one in decodes] != [6, 0] and sum(len(one.bodies) for one in decodes) == 6
+    assert [len(one.bodies) for one in decodes] != [7, 0] and sum(len(one.bodies) for one in decodes) == 7
 
 
 def test_kv_that_is_not_handed_over_is_a_failure() -> None:

@@ -76,6 +76,8 @@ class ServerLauncher:
         self._roles: dict[str, Role] = {}
         self._decoding: Counter[str] = Counter()
         self._before: dict[str, Counts] = {}
+        self._num_thrown_away: Counter[str] = Counter()
+        """By prefill server its tokens since then: it must yield one, and the decode server yields it again."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._on_message: Callable[[Message], None] = lambda message: None
         self._is_stopping = False
@@ -90,6 +92,7 @@ class ServerLauncher:
         entries = [name for name, role in self._roles.items() if role.takes_requests]
         await asyncio.gather(*(self._warm_up(name) for name in entries))
         ready = {spec.name: Ready(spec.name, await self._facts(spec), b"") for spec in specs}
+        self._num_thrown_away.clear()
         for name in self._urls:
             counts = await self._counts(name)
             if counts is not None:
@@ -194,6 +197,7 @@ class ServerLauncher:
             return
         first = body | {"max_tokens": 1, "stream": False, "kv_transfer_params": HAND_OVER}
         answer = await self._http.post(f"{self._urls[name]}/v1/completions", first, label)
+        self._num_thrown_away[name] += 1
         handed = answer.get("kv_transfer_params")
         if not handed:
             raise Refused(f"{name} prefilled it and did not say where its KV is")
@@ -226,7 +230,11 @@ class ServerLauncher:
         for name, before in self._before.items():
             counts = await self._counts(name)
             if counts is not None:
-                event = Event(self._clock.now(), EventKind.COUNTED, name, (), counts.since(before))
+                said = counts.since(before)
+                said["num_output_tokens"] -= self._num_thrown_away[name]
+                if self._roles[name] is Role.decode:
+                    said["num_prompt_tokens"] = 0  # those that it counts were computed where they came from
+                event = Event(self._clock.now(), EventKind.COUNTED, name, (), said)
                 self._on_message(Progress(name, events=[event]))
         await self._fleet.stop()
         if self._http is not None:
