@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -8,7 +8,7 @@ import pytest
 from tests.support import Bench, BoundedClock, CheckingFactory, info, request, sarathi_like, tetri, vllm_like
 from tetribench.control.route import RoundRobin
 from tetribench.core.clock import run_virtual
-from tetribench.core.events import EventKind, EventLog
+from tetribench.core.events import Event, EventKind, EventLog
 from tetribench.core.messages import Message, Progress, Ready, Stop, TokenOutput
 from tetribench.core.request import Request
 from tetribench.drive.loadgen import Client, ClosedLoop, OpenLoop
@@ -261,8 +261,8 @@ def test_an_error_in_taking_a_message_in_fails_the_run_and_is_not_left_to_asynci
     """A full disk under the event log, or anything else that goes wrong in the control plane."""
     bench = Bench(tetri(), CheckingFactory(), clock=BoundedClock(limit_s=5000.0))
 
-    def full_disk(event: Any) -> None:
-        if event.kind is EventKind.ITERATION:
+    def full_disk(events: Iterable[Event]) -> None:
+        if any(event.kind is EventKind.ITERATION for event in events):
             raise OSError("no space left on device")
 
     bench.log.sink = full_disk
