@@ -21,8 +21,7 @@ Kind = type[OpenAIServer] | type[VllmServer] | type[VllmPD]
 
 @pytest.fixture(autouse=True)
 def _client(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(served, "check_http", lambda option: None)
-    for module in ("openai_server", "vllm_server", "vllm_pd"):
+    for module in ("openai_server", "vllm"):
         monkeypatch.setattr(f"tetribench.systems.{module}.check_http", lambda option: None)
 
 
@@ -82,6 +81,12 @@ def test_a_key_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         system.plan(ENGINE)
     monkeypatch.setenv("NO_SUCH_KEY", "secret")
     assert system.plan(ENGINE).launch is not None
+
+
+def test_without_an_http_client_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(served.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"^system\.x: needs the package aiohttp \(pip install"):
+        served.check_http("system.x")
 
 
 def test_options_of_vllm_are_its_own() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tetribench.core.clock import WallClock
 from tetribench.core.messages import Broken, Message, Peers, Ready, Stop
-from tetribench.instance.child import cores_of, log_tail
+from tetribench.instance.child import cores_of, log_tail, start_child
 from tetribench.instance.launch import InstanceFailed, InstanceSpec
 from tetribench.instance.mail import Mail
 from tetribench.instance.post import CONTROL
@@ -90,15 +90,8 @@ class ProcessLauncher:
         self._starting[spec.name] = asyncio.get_running_loop().create_future()
         self._starting[spec.name].add_done_callback(lambda ready: ready.cancelled() or ready.exception())
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-        with (self._log_folder / f"{spec.name}.log").open("wb") as log:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "tetribench.instance.worker"),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                start_new_session=True,  # the terminal's Ctrl-C reaches the launcher only
-            )
+        command = [sys.executable, "-m", "tetribench.instance.worker"]
+        process = await start_child(command, self._log_folder / f"{spec.name}.log", environment)
         self._processes[spec.name] = process
         assert process.stdin is not None
         process.stdin.write(pickle.dumps(Assignment(spec, self._mail_folder, self._clock.origin_s, cores)))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tetribench.engine.hf.schema import Device, HFEngine
-from tetribench.instance.child import cores_of, log_tail
+from tetribench.instance.child import cores_of, log_tail, start_child
 from tetribench.instance.launch import InstanceFailed, InstanceSpec
 from tetribench.servers import guard
 from tetribench.servers.api import MODEL
@@ -102,18 +102,12 @@ class VllmFleet:
         if engine.model.path is not None and engine.model.gguf_file is None:
             return engine.model.location()
         folder, log = self._folder / "model", self._log_folder / "export.log"
-        with log.open("wb") as file:
-            exporting = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "tetribench.engine.hf.export", str(folder)),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=file,
-                stderr=file,
-            )
-            try:
-                await exporting.communicate(pickle.dumps(engine))
-            finally:
-                if exporting.returncode is None:
-                    exporting.kill()
+        exporting = await start_child([sys.executable, "-m", "tetribench.engine.hf.export", str(folder)], log)
+        try:
+            await exporting.communicate(pickle.dumps(engine))
+        finally:
+            if exporting.returncode is None:
+                exporting.kill()
         if exporting.returncode:
             raise InstanceFailed(f"the weights could not be saved for vLLM{log_tail(log)}")
         return str(folder)
@@ -129,15 +123,8 @@ class VllmFleet:
         if is_apart:
             environment |= {"VLLM_NIXL_SIDE_CHANNEL_HOST": HOST, "VLLM_NIXL_SIDE_CHANNEL_PORT": str(_free_port())}
         command = self._command(model, port, is_cuda=is_cuda, is_apart=is_apart)
-        with (self._log_folder / f"{spec.name}.log").open("wb") as log:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, guard.__file__, ",".join(map(str, cores)), *command),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                start_new_session=True,  # the terminal's Ctrl-C reaches the launcher only
-            )
+        guarded = [sys.executable, guard.__file__, ",".join(map(str, cores)), *command]
+        process = await start_child(guarded, self._log_folder / f"{spec.name}.log", environment)
         self._running[spec.name] = _Server(process, port, cores)
 
     def _command(self, model: str, port: int, *, is_cuda: bool, is_apart: bool) -> list[str]:

@@ -8,7 +8,7 @@ from tetribench.engine.base import EngineFactory
 from tetribench.servers.api import MODEL, Api
 from tetribench.servers.fleet import Elsewhere
 from tetribench.systems.base import Plan
-from tetribench.systems.served import check_http, check_positive, real_engine, sampling_of, served_plan
+from tetribench.systems.served import check_http, check_positive, check_warm_up, real_engine, sampling_of, served_plan
 
 OPTION = "system.openai_server"
 
@@ -37,8 +37,7 @@ class OpenAIServer:
         if not base_url.startswith(("http://", "https://")) or not base_url.rstrip("/").endswith("/v1"):
             raise ValueError(f"{OPTION}.base_url={base_url}: must be http://HOST/v1 or https://HOST/v1")
         check_positive(OPTION, num_devices=num_devices, connect_timeout_s=connect_timeout_s, timeout_s=timeout_s)
-        if num_warm_up < 0:
-            raise ValueError(f"{OPTION}.num_warm_up={num_warm_up}: must be at least 0")
+        check_warm_up(OPTION, num_warm_up)
         self.route = route
         self.address = base_url.rstrip("/").removesuffix("/v1")
         self.model = model

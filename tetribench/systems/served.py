@@ -38,6 +38,12 @@ def check_positive(option: str, **values: float) -> None:
             raise ValueError(f"{option}.{name}={value}: must be positive")
 
 
+def check_warm_up(option: str, num_warm_up: int) -> None:
+    """Raises ValueError for a number of requests that there cannot be."""
+    if num_warm_up < 0:
+        raise ValueError(f"{option}.num_warm_up={num_warm_up}: must be at least 0")
+
+
 def sampling_of(engine: HFEngine) -> dict[str, Any]:
     """As our engine draws its tokens; `seed` makes draws repeatable, not equal to ours."""
     if engine.temperature == 0:
