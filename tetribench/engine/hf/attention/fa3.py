@@ -1,30 +1,20 @@
 """FlashAttention 3 with paged keys, by the operators of a vLLM wheel's library file: vLLM's own kernels on Hopper."""
 
-from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from tetribench.core.sequence import Sequence
-from tetribench.engine.base import PrefillChunk
-from tetribench.engine.hf.attention.backend import AttentionPlan, ReplayableBackend
-from tetribench.engine.hf.attention.kernels.store import store
+from tetribench.engine.hf.attention.by_tables import StoringPlan, TablesBackend
 from tetribench.engine.hf.attention.tables import Tables
 from tetribench.engine.hf.cache import TorchKVPool
 
 
 @dataclass(frozen=True, slots=True)
-class Fa3Plan(AttentionPlan):
-    """One call serves decodes and chunks; `num_used` rows are before the padding."""
+class Fa3Plan(StoringPlan):
+    """One call serves decodes and chunks."""
 
-    pool: TorchKVPool
-    slots: Tensor
     tables: Tables
-    num_used: int
-
-    def write(self, layer: int, keys: Tensor, values: Tensor) -> None:
-        store(keys.contiguous(), values.contiguous(), *self.pool.layers[layer], self.slots)
 
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
         rows = query[: self.num_used].contiguous()
@@ -33,22 +23,17 @@ class Fa3Plan(AttentionPlan):
         return out
 
 
-class Fa3Backend(ReplayableBackend):
+class Fa3Backend(TablesBackend):
     """Raises OSError where `library` was built for another torch."""
 
     name = "fa3"
 
     def __init__(self, pool: TorchKVPool, library: str) -> None:
         torch.ops.load_library(library)  # type: ignore[no-untyped-call]
-        self._pool = pool
+        super().__init__(pool)
 
-    def plan(self, slots: Tensor, decode: SequenceOf[Sequence], prefill: SequenceOf[PrefillChunk]) -> Fa3Plan:
-        tables = Tables.of(decode, prefill, self._pool.block_size, self._pool.memory.device)
-        num_used = len(decode) + sum(chunk.num_tokens for chunk in prefill)
-        return Fa3Plan(self._pool, slots, tables, num_used)
-
-    def plan_fixed(self, slots: Tensor, tables: Tables) -> Fa3Plan:
-        return Fa3Plan(self._pool, slots, tables, tables.num_decode)
+    def _plan(self, slots: Tensor, tables: Tables, num_used: int) -> Fa3Plan:
+        return Fa3Plan(self._pool, slots, num_used, tables)
 
 
 def _forward(

@@ -12,8 +12,8 @@ from torch import Tensor
 from tetribench.core.sequence import Sequence
 from tetribench.core.units import MIB, ceil_div
 from tetribench.engine.base import PrefillChunk
-from tetribench.engine.hf.attention.backend import AttentionBackend, AttentionPlan
-from tetribench.engine.hf.attention.kernels.store import store
+from tetribench.engine.hf.attention.backend import AttentionBackend
+from tetribench.engine.hf.attention.by_tables import StoringPlan
 from tetribench.engine.hf.cache import TorchKVPool
 
 _WORKSPACE_BYTES = 128 * MIB
@@ -21,16 +21,10 @@ _WORKSPACE_BYTES = 128 * MIB
 
 
 @dataclass(frozen=True, slots=True)
-class FlashInferPlan(AttentionPlan):
-    """`wrapper` is planned for this pass, until the next one; `num_used` rows are before the padding."""
+class FlashInferPlan(StoringPlan):
+    """`wrapper` is planned for this pass, until the next one."""
 
-    pool: TorchKVPool
-    slots: Tensor
     wrapper: Any
-    num_used: int
-
-    def write(self, layer: int, keys: Tensor, values: Tensor) -> None:
-        store(keys.contiguous(), values.contiguous(), *self.pool.layers[layer], self.slots)
 
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
         """The scale goes into the queries: it would have to be known when the pass is planned."""
@@ -74,7 +68,7 @@ class FlashInferBackend(AttentionBackend):
                 q_data_type=memory.dtype,
                 kv_data_type=memory.dtype,
             )
-        return FlashInferPlan(self._pool, slots, self._wrapper, sum(rows))
+        return FlashInferPlan(self._pool, slots, sum(rows), self._wrapper)
 
 
 def _ints(values: SequenceOf[int]) -> Tensor:

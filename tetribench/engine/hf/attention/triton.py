@@ -1,32 +1,22 @@
 """Attention by kernels of our own, which follow the block tables on the device."""
 
-from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from tetribench.core.sequence import Sequence
-from tetribench.engine.base import PrefillChunk
-from tetribench.engine.hf.attention.backend import AttentionPlan, ReplayableBackend
+from tetribench.engine.hf.attention.by_tables import StoringPlan, TablesBackend
 from tetribench.engine.hf.attention.kernels.decode import SPLIT_COUNTS, num_splits, paged_decode
 from tetribench.engine.hf.attention.kernels.prefill import paged_prefill
-from tetribench.engine.hf.attention.kernels.store import store
 from tetribench.engine.hf.attention.tables import Tables
 from tetribench.engine.hf.cache import TorchKVPool
 
 
 @dataclass(frozen=True, slots=True)
-class TritonPlan(AttentionPlan):
-    """`num_used` rows are before the padding."""
+class TritonPlan(StoringPlan):
+    """Decodes and chunks have a kernel each."""
 
-    pool: TorchKVPool
-    slots: Tensor
     tables: Tables
-    num_used: int
-
-    def write(self, layer: int, keys: Tensor, values: Tensor) -> None:
-        store(keys.contiguous(), values.contiguous(), *self.pool.layers[layer], self.slots)
 
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
         blocks, tables, num_decode = self.pool.layers[layer], self.tables, self.tables.num_decode
@@ -52,22 +42,17 @@ class TritonPlan(AttentionPlan):
         return out
 
 
-class TritonBackend(ReplayableBackend):
+class TritonBackend(TablesBackend):
     """Plans for one pool and a model of `num_heads` query heads."""
 
     name = "triton"
 
     def __init__(self, pool: TorchKVPool, num_heads: int) -> None:
-        self._pool = pool
+        super().__init__(pool)
         self._compile_all_splits(num_heads)
 
-    def plan(self, slots: Tensor, decode: SequenceOf[Sequence], prefill: SequenceOf[PrefillChunk]) -> TritonPlan:
-        tables = Tables.of(decode, prefill, self._pool.block_size, self._pool.memory.device)
-        num_used = len(decode) + sum(chunk.num_tokens for chunk in prefill)
-        return TritonPlan(self._pool, slots, tables, num_used)
-
-    def plan_fixed(self, slots: Tensor, tables: Tables) -> TritonPlan:
-        return TritonPlan(self._pool, slots, tables, tables.num_decode)
+    def _plan(self, slots: Tensor, tables: Tables, num_used: int) -> TritonPlan:
+        return TritonPlan(self._pool, slots, num_used, tables)
 
     def _compile_all_splits(self, num_heads: int) -> None:
         """One warm-up pass meets one split count only; a batch of another size must not wait for the compiler."""

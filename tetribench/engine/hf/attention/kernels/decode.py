@@ -11,6 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from tetribench.engine.hf.attention.kernels.tile import add_tile, load_tile
+
 SPLIT_COUNTS = (1, 2, 4, 8, 16)
 
 _ENOUGH_PROGRAMS = 2 * 132
@@ -125,20 +127,23 @@ def _attend_to_split(
     for start in range(first_key, last_key, TILE):
         position = start + tl.arange(0, TILE)
         is_there = position < last_key
-        block = tl.load(block_table + row * table_width + position // BLOCK_SIZE, mask=is_there, other=0)
-        vector = block.to(tl.int64) * block_stride + (position % BLOCK_SIZE * num_kv_heads + kv_head) * HEAD_SIZE
-        loaded = is_there[:, None] & in_head[None, :]
-        keys = tl.load(key_blocks + vector[:, None] + column[None, :], mask=loaded, other=0.0)
-        values = tl.load(value_blocks + vector[:, None] + column[None, :], mask=loaded, other=0.0)
-
+        keys, values = load_tile(
+            key_blocks,
+            value_blocks,
+            block_table + row * table_width,
+            position,
+            is_there,
+            in_head,
+            kv_head,
+            num_kv_heads,
+            block_stride,
+            HEAD_SIZE,
+            BLOCK_SIZE,
+            HEAD_PADDED,
+        )
         scores = tl.dot(queries, tl.trans(keys), input_precision="ieee") * scale
         scores = tl.where(is_there[None, :], scores, float("-inf"))
-        new_best = tl.maximum(best, tl.max(scores, 1))
-        weights = tl.exp2(scores - new_best[:, None])
-        decay = tl.exp2(best - new_best)
-        total = total * decay + tl.sum(weights, 1)
-        summed = summed * decay[:, None] + tl.dot(weights.to(values.dtype), values, input_precision="ieee")
-        best = new_best
+        best, total, summed = add_tile(scores, values, best, total, summed)
 
     has_keys = total > 0.0
     divisor = tl.where(has_keys, total, 1.0)

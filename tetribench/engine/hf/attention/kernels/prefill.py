@@ -6,6 +6,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from tetribench.engine.hf.attention.kernels.tile import add_tile, load_tile
+
 _TILE_ROWS = 128
 _TILE_KEYS = 64
 """A product of 128 rows fills the tensor cores of two warp groups. With heads of 128 values of 2 bytes, a program takes
@@ -108,20 +110,23 @@ def _attend_causally(
     for start in range(0, seen, TILE_KEYS):
         position = start + tl.arange(0, TILE_KEYS)
         is_there = position < seen
-        block = tl.load(block_table + chunk * table_width + position // BLOCK_SIZE, mask=is_there, other=0)
-        vector = block.to(tl.int64) * block_stride + (position % BLOCK_SIZE * num_kv_heads + kv_head) * HEAD_SIZE
-        loaded = is_there[:, None] & in_head[None, :]
-        keys = tl.load(key_blocks + vector[:, None] + column[None, :], mask=loaded, other=0.0)
-        values = tl.load(value_blocks + vector[:, None] + column[None, :], mask=loaded, other=0.0)
-
+        keys, values = load_tile(
+            key_blocks,
+            value_blocks,
+            block_table + chunk * table_width,
+            position,
+            is_there,
+            in_head,
+            kv_head,
+            num_kv_heads,
+            block_stride,
+            HEAD_SIZE,
+            BLOCK_SIZE,
+            HEAD_PADDED,
+        )
         scores = tl.dot(queries, tl.trans(keys), input_precision="ieee") * scale
         scores = tl.where(position[None, :] <= own_position[:, None], scores, float("-inf"))
-        new_best = tl.maximum(best, tl.max(scores, 1))
-        weights = tl.exp2(scores - new_best[:, None])
-        decay = tl.exp2(best - new_best)
-        total = total * decay + tl.sum(weights, 1)
-        summed = summed * decay[:, None] + tl.dot(weights.to(values.dtype), values, input_precision="ieee")
-        best = new_best
+        best, total, summed = add_tile(scores, values, best, total, summed)
 
     divisor = tl.where(total > 0.0, total, 1.0)  # rows after the chunk's last have seen nothing
     tl.store(out + offset, (summed / divisor[:, None]).to(out.dtype.element_ty), mask=is_mine)
