@@ -60,7 +60,8 @@ class EventKind(StrEnum):
     INSTANCE_READY = "instance_ready"  # for the instance; role and the engine's facts (`EngineInfo`)
     INSTANCE_LOST = "instance_lost"  # for the instance; reason, num_restarted
     COUNTED = "counted"  # server, before it is stopped; what it says itself to have served since it was ready:
-    # num_prompt_tokens, num_output_tokens, num_preemptions, kv_used_share (now)
+    # num_prompt_tokens, num_output_tokens (each once where prefill and decode are apart), num_preemptions,
+    # kv_used_share (now)
     INSTANCE_STOPPED = "instance_stopped"  # for the instance; provisioned to here
     FLIP_STARTED = "flip_started"  # for the instance; role, to, reason, load_age_s
     FLIP_REFUSED = "flip_refused"  # for the instance; reason
