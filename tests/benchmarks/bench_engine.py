@@ -14,14 +14,19 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+from hydra import compose, initialize_config_dir
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from tests.benchmarks.offline.cases import CASES, Case
+from tests.peers import NO_VLLM, VLLM_PYTHON
+from tetribench.composition import Composition
+from tetribench.config import conf_folder, register
+from tetribench.engine.hf.export import export
+from tetribench.engine.hf.schema import HFEngine
 
 NUM_ROUNDS = 5
 OFFLINE = Path(__file__).parent / "offline"
 ROOT = Path(__file__).parents[2]
-VLLM_PYTHON = Path(os.environ.get("TETRIBENCH_VLLM_PYTHON", ROOT / ".venv-vllm" / "bin" / "python"))
 Rate = Callable[[Case], float]
 
 
@@ -65,8 +70,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 
     def saved(model: str) -> Path:
         if not (folder / model).is_dir():
-            command = [sys.executable, "-m", "tests.benchmarks.offline.save", model, str(folder / model)]
-            subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+            register()
+            with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+                engine = Composition(compose("config", ["+workload=lpld", f"model={model}"]), "").setup().engine
+            assert isinstance(engine, HFEngine)
+            export(engine, folder / model)
         return folder / model
 
     return saved
@@ -81,7 +89,7 @@ def test_tokens_per_second(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     if not VLLM_PYTHON.is_file():
-        pytest.skip(f"not run: {VLLM_PYTHON} is missing; `make peers` makes it")
+        pytest.skip(NO_VLLM)
     budget = str(case.budget)
     theirs = [str(VLLM_PYTHON), str(OFFLINE / "vllm_engine.py"), str(checkpoint(case.model)), budget]
     ours = [sys.executable, str(OFFLINE / "own.py"), case.model, budget]

@@ -1,6 +1,5 @@
 """The real vLLM, where its environment is: its tokens are those of `model.generate` on our weights."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import pytest
 
 pytest.importorskip("aiohttp", reason="the HTTP client is not installed (pip install 'tetribench[openai]')")
 
+from tests.peers import NO_VLLM, VLLM_PYTHON
 from tests.support import request
 from tetribench.control.route import LeastRequests
 from tetribench.core.events import EventKind, EventLog
@@ -21,13 +21,10 @@ from tetribench.systems.base import System
 from tetribench.systems.vllm_pd import VllmPD
 from tetribench.systems.vllm_server import VllmServer
 
-PYTHON = os.environ.get("TETRIBENCH_VLLM_PYTHON", str(Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python"))
 ENGINE = HFEngine(model=Model(name="tiny"), device=Device.cpu)
 LENGTHS = (3, 40, 300, 33, 128, 5)
 
-pytestmark = pytest.mark.skipif(
-    not Path(PYTHON).is_file(), reason=f"there is no vLLM ({PYTHON}); `make peers`, or set TETRIBENCH_VLLM_PYTHON"
-)
+pytestmark = pytest.mark.skipif(not VLLM_PYTHON.is_file(), reason=NO_VLLM)
 
 
 def prompt(id: int) -> Request:
@@ -52,7 +49,10 @@ def generated(requests: list[Request]) -> dict[int, list[int]]:
 
 @pytest.mark.parametrize(
     "system",
-    [VllmServer(route=LeastRequests(), python=PYTHON), VllmPD(route=LeastRequests(), python=PYTHON)],
+    [
+        VllmServer(route=LeastRequests(), python=str(VLLM_PYTHON)),
+        VllmPD(route=LeastRequests(), python=str(VLLM_PYTHON)),
+    ],
     ids=lambda system: type(system).__name__,
 )
 def test_tokens_are_those_of_generate(system: System, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 
 from tests.benchmarks.offline.answering import Seconds, answer
+from tests.benchmarks.offline.cases import prompt_ids
 from tetribench.composition import Composition
 from tetribench.config import conf_folder, register
 from tetribench.core.events import EventKind, EventLog
@@ -37,7 +38,7 @@ def start(model: str, budget: int) -> Seconds:
                 id=id,
                 arrival_s=0.0,
                 num_prompt_tokens=num_prompt_tokens,
-                prompt_ids=tuple((7 * id + position) % 1000 + 4 for position in range(num_prompt_tokens)),
+                prompt_ids=tuple(prompt_ids(id, num_prompt_tokens)),
                 max_output_tokens=num_output_tokens,
             )
             for id in range(batch)

@@ -5,6 +5,7 @@ import sys
 import time
 
 from tests.benchmarks.offline.answering import CORE, Seconds, answer
+from tests.benchmarks.offline.cases import prompt_ids
 
 
 def start(model_folder: str, budget: int) -> Seconds:
@@ -31,10 +32,7 @@ def start(model_folder: str, budget: int) -> Seconds:
     )
 
     def seconds(batch: int, num_prompt_tokens: int, num_output_tokens: int) -> float:
-        prompts = [
-            {"prompt_token_ids": [(7 * id + position) % 1000 + 4 for position in range(num_prompt_tokens)]}
-            for id in range(batch)
-        ]
+        prompts = [{"prompt_token_ids": prompt_ids(id, num_prompt_tokens)} for id in range(batch)]
         sampling = SamplingParams(temperature=0.0, max_tokens=num_output_tokens, ignore_eos=True, detokenize=False)
         started_s = time.perf_counter()
         outputs = engine.generate(prompts, sampling, use_tqdm=False)
