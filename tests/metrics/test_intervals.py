@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tetribench.metrics.intervals import clustered_interval, mean_interval, ratio_interval
+from tetribench.metrics.intervals import clustered_interval, mean_interval, ratio_interval, repeated_interval
 
 positive = st.floats(0.1, 100.0)
 
@@ -60,3 +60,8 @@ def test_intervals_of_clusters_of_unequal_sizes_cover() -> None:
         found = clustered_interval(clusters)
         num_hits += found.low <= 10.0 <= found.high
     assert 930 <= num_hits <= 980
+
+
+def test_what_was_measured_twice_in_a_repeat_counts_once() -> None:
+    assert repeated_interval([(0, 1.0), (1, 5.0), (0, 3.0)]) == pytest.approx(mean_interval([2.0, 5.0]))
+    assert math.isnan(repeated_interval([(0, 1.0), (1, math.nan)]).low)

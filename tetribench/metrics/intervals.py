@@ -1,6 +1,6 @@
 """How sure a number is that was measured with several seeds: 95 % intervals after Student."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import exp, log, nan
 from typing import NamedTuple
 
@@ -29,6 +29,14 @@ def mean_interval(samples: Sequence[float]) -> Interval:
 
     half = float(t.ppf((1 + CONFIDENCE) / 2, len(samples) - 1)) * float(np.std(samples, ddof=1)) / len(samples) ** 0.5
     return Interval(mean, mean - half, mean + half)
+
+
+def repeated_interval(values: Iterable[tuple[int, float]]) -> Interval:
+    """Of the mean over repeats of `values`, each with the number of its repeat: those of one repeat count as one."""
+    by_repeat: dict[int, list[float]] = {}
+    for repeat, value in values:
+        by_repeat.setdefault(repeat, []).append(value)
+    return mean_interval([float(np.mean(own)) for own in by_repeat.values()])
 
 
 def clustered_interval(clusters: Sequence[npt.NDArray[np.float64]]) -> Interval:

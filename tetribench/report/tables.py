@@ -137,7 +137,7 @@ def comparison_table(
     return table.transposed("system") if run.has_many_systems else table
 
 
-def outcome(test: dict[str, Any], ratio: float | None, better: str) -> str:
+def outcome(test: Mapping[Any, Any], ratio: float | None, better: str) -> str:
     """What is known of a ratio; of a single repeat which way it points, if it leaves the A/A band."""
     return str(test["outcome"]) or ("undecided" if test["is_inside_band"] else verdict(ratio, better))
 
