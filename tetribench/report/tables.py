@@ -8,10 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from tetribench.metrics.compare import HEADLINE_PERCENT, OVERALL, Summary
+from tetribench.metrics.compare import HEADLINE_PERCENT, HEADLINES, OVERALL, Summary
 from tetribench.metrics.cost import COST_METRICS, SYSTEM_METRICS
 from tetribench.metrics.latency import CRITICAL_PATH, METRICS, PERCENTILES, Better, num_samples_needed
 from tetribench.metrics.paired import Served
+from tetribench.metrics.steady import VALUES
 from tetribench.report.frames import STATISTICS, class_names, metric_of
 from tetribench.report.quantities import DASH, Scale, ratio_text, scale_for, scale_for_all
 from tetribench.report.runs import MAX_ABREAST, Run
@@ -255,15 +256,9 @@ def resource_table(pooled: Mapping[str, Summary]) -> Table:
     return table
 
 
-STEADY = {
-    "mean_ttft_s": ("Mean TTFT", "s"),
-    "p95_ttft_s": ("p95 TTFT", "s"),
-    "mean_tpot_s": ("Mean TPOT", "s"),
-    "mean_jct_s": ("Mean JCT", "s"),
-    "p95_jct_s": ("p95 JCT", "s"),
-    "request_throughput_per_s": ("Request throughput", "requests/s"),
-    "output_throughput_tokens_per_s": ("Output throughput", "tokens/s"),
-}
+_TITLES = {metric.name: (metric.title, metric.unit) for metric in (*SYSTEM_METRICS, *HEADLINES)}
+
+STEADY = {name: _TITLES[name] for name in VALUES}
 """Title and unit of what is known of a steady state."""
 
 
