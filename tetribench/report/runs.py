@@ -18,8 +18,6 @@ from tetribench.report.servings import measure_run
 MAX_ABREAST = 3
 """So many systems fit beside each other as columns of a table of values and ratios."""
 
-VIRTUAL_RUNTIMES = frozenset({"sim"})
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
@@ -94,12 +92,11 @@ class Run:
 
     @property
     def is_virtual(self) -> bool:
-        return self.facts.runtime in VIRTUAL_RUNTIMES
+        return self.facts.is_virtual
 
     @property
     def time_kind(self) -> str:
-        """What the run's seconds are, in words."""
-        return "virtual time (cost model)" if self.is_virtual else f"real time ({self.facts.runtime})"
+        return self.facts.time_kind
 
     @property
     def others(self) -> list[str]:
@@ -143,7 +140,7 @@ def load_run(path: Path, *, allow_partial: bool = False) -> Run:
         baseline=baseline,
         rule=facts.verdict,
         limits=facts.limits,
-        is_virtual=facts.runtime in VIRTUAL_RUNTIMES,
+        is_virtual=facts.is_virtual,
     )
     return Run(
         path=path,

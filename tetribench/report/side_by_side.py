@@ -8,12 +8,13 @@ from typing import Any
 import pandas as pd
 
 from tetribench.metrics.intervals import Interval, repeated_interval
-from tetribench.report.figure_pareto import AXES, pareto_curves, serving_points
+from tetribench.report.digest import Digest
+from tetribench.report.figure_pareto import AXES, pareto_curves
 from tetribench.report.figure_ratios import RATIO_METRICS, ratio_bars, ratio_dots
 from tetribench.report.figures import Drawn, keep
 from tetribench.report.html import render
 from tetribench.report.quantities import ratio_text, scale_for
-from tetribench.report.runs import MAX_ABREAST, Run
+from tetribench.report.runs import MAX_ABREAST
 from tetribench.report.style import SYSTEMS, drawing, system_looks
 from tetribench.report.tables import Cell, Row, Table, outcome, verdict
 from tetribench.report.wording import NO_INTERVAL, RATIO_NOTE, VIRTUAL_TIME, compared_systems, listed
@@ -57,7 +58,7 @@ NO_TEST = {"low": None, "high": None, "outcome": "", "is_inside_band": False}
 """What is known of the ratio of the baseline to itself."""
 
 
-def ratio_frame(runs: Sequence[Run]) -> pd.DataFrame:
+def ratio_frame(runs: Sequence[Digest]) -> pd.DataFrame:
     """A row for each run, headline metric and system: `value` in `unit`, and `ratio`, NaN for the baseline itself.
 
     Each has the bounds of its 95 % interval over the repeats of the run, NaN without any; the ratio also has the
@@ -79,11 +80,10 @@ def ratio_frame(runs: Sequence[Run]) -> pd.DataFrame:
         facts = run.facts
         name = facts.workload if workloads.count(facts.workload) == 1 else facts.name
         about = {"workload": name, "run": facts.name, "runtime": facts.runtime, "seed": facts.seed}
-        document = run.document
-        for row in document["comparison"]:
+        for row in run.comparison:
             what = {key: row[key] for key in ("metric", "title", "unit", "better")}
             for system, value in row["values"].items():
-                interval = _value_interval(document["servings"], row["metric"], system)
+                interval = _value_interval(run.servings, row["metric"], system)
                 test = row["tests"].get(system, NO_TEST)
                 numbers = {"system": system, "value": value, "value_low": interval.low, "value_high": interval.high}
                 numbers |= {"ratio": row["ratios"].get(system), **{name: test[name] for name in NO_TEST}}
@@ -98,17 +98,17 @@ def _value_interval(servings: Sequence[dict[str, Any]], metric: str, system: str
     return repeated_interval((repeat, nan if value is None else value) for repeat, value in values)
 
 
-def pareto_frame(runs: Sequence[Run]) -> pd.DataFrame:
+def pareto_frame(runs: Sequence[Digest]) -> pd.DataFrame:
     """A row for each run, numbered from 1, and system: the means over its servings, as `serving_points` has them."""
-    means = [serving_points(run).groupby("system", sort=False)[AXES].mean() for run in runs]
+    means = [run.points.groupby("system", sort=False)[AXES].mean() for run in runs]
     return pd.concat(means, keys=range(1, len(runs) + 1), names=["run"]).reset_index()
 
 
-def draw(runs: Sequence[Run], frame: pd.DataFrame, folder: Path) -> list[Drawn]:
+def draw(runs: Sequence[Digest], frame: pd.DataFrame, folder: Path) -> list[Drawn]:
     """The ratios, and of as many systems as can be told apart what a device delivers; into `folder`."""
     baseline = runs[0].baseline
     looks = system_looks(list(frame["system"].unique()), baseline)
-    kinds = sorted({run.time_kind for run in runs})
+    kinds = sorted({run.facts.time_kind for run in runs})
     subtitle = f"{len(runs)} runs · {sum(run.facts.num_requests for run in runs):,} requests · {listed(kinds)}"
     with drawing():
         if len(looks) > len(SYSTEMS):
@@ -118,7 +118,7 @@ def draw(runs: Sequence[Run], frame: pd.DataFrame, folder: Path) -> list[Drawn]:
         return drawn if curves is None else [*drawn, keep(curves, folder, "pareto", PARETO)]
 
 
-def page(runs: Sequence[Run], frame: pd.DataFrame, figures: Sequence[Drawn]) -> str:
+def page(runs: Sequence[Digest], frame: pd.DataFrame, figures: Sequence[Drawn]) -> str:
     """The page, self-contained as the report of one run is."""
     baseline, others = runs[0].baseline, [name for name in frame["system"].unique() if name != runs[0].baseline]
     workloads = {run.facts.workload for run in runs}
@@ -126,9 +126,9 @@ def page(runs: Sequence[Run], frame: pd.DataFrame, figures: Sequence[Drawn]) -> 
     cautions = [RANGE if is_repeated else NO_INTERVAL]
     if any(run.num_repeats > 1 for run in runs):
         cautions = [RANGE, INTERVALS] if is_repeated else [INTERVALS]
-    if any(run.is_virtual for run in runs):
+    if any(run.facts.is_virtual for run in runs):
         cautions.insert(0, VIRTUAL_TIME)
-    if len({run.time_kind for run in runs}) > 1:
+    if len({run.facts.time_kind for run in runs}) > 1:
         cautions.append("Some runs are in virtual and some in real time; their seconds do not compare.")
     where = listed(sorted(workloads)) if is_repeated else f"{frame['workload'].nunique()} workloads"
     return render(
@@ -224,16 +224,16 @@ def _value_cell(row: dict[Hashable, Any]) -> Cell:
     return Cell(scale.text_with_unit(row["value"]), row["value"], below=below)
 
 
-def _run_table(runs: Sequence[Run]) -> Table:
+def _run_table(runs: Sequence[Digest]) -> Table:
     table = Table("Runs", ("run",), ("workload", "time", "requests", "cut", "seed", "fingerprint", "folder"))
     for run in runs:
         facts = run.facts
-        texts = (facts.workload, run.time_kind, f"{facts.num_requests:,}", f"{facts.num_cut:,}", _seeds(run))
+        texts = (facts.workload, run.facts.time_kind, f"{facts.num_requests:,}", f"{facts.num_cut:,}", _seeds(run))
         cells = (*texts, facts.repeats[0].fingerprint[:12], run.path.name)
         table.rows.append(Row((facts.name,), tuple(map(Cell, cells))))
     return table
 
 
-def _seeds(run: Run) -> str:
+def _seeds(run: Digest) -> str:
     first, last = run.facts.repeats[0].seed, run.facts.repeats[-1].seed
     return str(first) if first == last else f"{first} to {last}"
