@@ -120,6 +120,7 @@ EXPERIMENTS = {
     "task/interference": "tetribench.study.interference.InterferenceStudy",
     "figure/interference": "tetribench.beyond.interference.Interference",
     "task/regret": "tetribench.study.regret.RegretStudy",
+    "task/run_regret": "tetribench.fidelity.regret.RunRegret",
     "figure/winners": "tetribench.beyond.winners.Winners",
     "figure/rates": "tetribench.beyond.rates.Rates",
     "figure/equal_hardware": "tetribench.beyond.equal_hardware.EqualHardware",

@@ -39,14 +39,15 @@ class Run:
         for sentence in verdict_sentences(finished):
             console.print(sentence, highlight=False)
         console.print(f"{folder / 'report.html'}", soft_wrap=True)
+        pooled = finished.pooled
         tables = {
             "comparison": comparison_frame(finished),
-            "classes": class_frame(finished.results),
-            "resources": resource_frame(finished.results),
-            "ledger": ledger_frame(finished.results),
+            "classes": class_frame(pooled),
+            "resources": resource_frame(pooled),
+            "ledger": ledger_frame(pooled),
             "ratios": ratio_frame(finished),
-            "ttft_curves": curve_frame(finished.results, "ttft_s"),
-            "jct_curves": curve_frame(finished.results, "jct_s"),
+            "ttft_curves": curve_frame(finished.requests, "ttft_s"),
+            "jct_curves": curve_frame(finished.requests, "jct_s"),
             "servings": serving_points(finished),
         }
         built.track.publish(folder, built.resolved().options, tables)
