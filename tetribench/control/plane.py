@@ -87,13 +87,14 @@ class ControlPlane:
 
     def receive(self, message: Message, now_s: float) -> None:
         """From an instance; raises InstanceFailed when the system cannot go on without one that is gone."""
-        match message:
+        match message:  # the most frequent first, and their fields not by patterns, which take twice as long
+            case Progress():
+                if message.instance in self.monitor.members:  # else what it had has begun again elsewhere
+                    self._progress(message, now_s)
+            case LoadReport():
+                self.monitor.report(message.instance, message.load)
             case Broken(instance, reason):
                 self._lose(instance, reason, now_s)
-            case LoadReport(instance, load):
-                self.monitor.report(instance, load)
-            case Progress(instance) if instance in self.monitor.members:
-                self._progress(message, now_s)
             case Ended(instance) if instance in self.monitor.members:
                 if self.scheduler.end(message):
                     self.outbox.ended.append(message)
@@ -104,8 +105,8 @@ class ControlPlane:
                         self._restart(request_id, f"{instance} cannot go on with it", now_s)
             case Drained(instance) if instance in self.monitor.members:
                 self._drained(message, now_s)
-            case Progress() | Ended() | Orphaned() | Drained():
-                pass  # from an instance that is gone: what it had has begun again elsewhere
+            case Ended() | Orphaned() | Drained():
+                pass  # likewise from an instance that is gone
             case _:
                 raise AssertionError(f"the control plane got {message}")
 

@@ -113,8 +113,8 @@ class PrefillScheduler(DecodesNothing):
             case Submit():
                 if self._predictions.submit(message):
                     self._raw.append(message)
-            case LoadBroadcast(loads):
-                self._handovers.update_loads(loads, now_s)
+            case LoadBroadcast():
+                self._handovers.update_loads(message.loads, now_s)
             case Granted(ticket, block_ids):
                 self._handovers.granted(ticket, block_ids)
             case Lost(instance):
