@@ -89,11 +89,10 @@ class RunningBatch:
         also where an earlier attempt of the same request, which was dropped, was in the iteration; nor have those whose
         prompt is not done.
         """
-        outputs, staying = [], []
+        outputs, ended = list[TokenOutput](), set[Sequence]()
         for member in self.members:
             token_id = tokens.get(member.request.id) if member in ran else None
             if token_id is None:
-                staying.append(member)
                 continue
             request, index = member.request, len(member.output_ids)
             member.num_computed = request.num_prompt_tokens + index
@@ -101,7 +100,7 @@ class RunningBatch:
             outputs.append(TokenOutput(request.id, member.attempt, index, token_id, is_last))
             if is_last:
                 self._kv.release(member)
-            else:
-                staying.append(member)
-        self.members = staying
+                ended.add(member)
+        if ended:
+            self.members = [member for member in self.members if member not in ended]
         return outputs
