@@ -37,6 +37,8 @@ class ControlOutbox:
     """What the control plane wants done, in the order of the fields."""
 
     events: list[Event] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    """Instances that are gone."""
     outputs: list[TokenOutput] = field(default_factory=list)
     runs: list[TokenRun] = field(default_factory=list)
     ended: list[Ended] = field(default_factory=list)
@@ -142,6 +144,7 @@ class ControlPlane:
         self.scheduler.remove_entry(name)
         held = self.scheduler.held_by(name)
         self._event(now_s, EventKind.INSTANCE_LOST, name, reason=reason, num_restarted=len(held))
+        self.outbox.lost.append(name)
         restarted = {request_id: self.scheduler.table[request_id].attempt + 1 for request_id in held}
         self._tell_all(Lost(name, restarted))
         for request_id in held:

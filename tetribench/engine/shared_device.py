@@ -100,7 +100,7 @@ class _Jobs:
     def _plan(self) -> None:
         """How slow each job is now, and when it ends if nothing else begins: one after the other, the rest then
         faster."""
-        if len(self.running) < 2:  # by far the most frequent, and without all that follows
+        if len(self.running) < 2:  # by far the most frequent
             for job in self.running:
                 job.slowness, job.ends_s = 1.0, max(self._updated_s + job.left_s, job.ends_s)
             return
@@ -120,6 +120,8 @@ class _Jobs:
 
 def _slowness(jobs: Collection[_Job]) -> dict[_Job, float]:
     """How many times as long each takes while all of them run."""
+    if len(jobs) < 2:
+        return dict.fromkeys(jobs, 1.0)
     num_jobs: dict[SharedDevice, int] = {}
     for job in jobs:
         num_jobs[job.holder] = num_jobs.get(job.holder, 0) + 1
