@@ -1,12 +1,15 @@
 """Connections to servers: each carries one request at a time, and is kept for the next one."""
 
 import asyncio
+import errno
+import os
+import socket
 import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
@@ -14,6 +17,9 @@ from tetribench.servers.refused import Refused
 
 KEEP_ALIVE_S = 2.0
 """Servers close idle connections after five seconds; a request on one that is just being closed would be lost."""
+
+Place = tuple[Any, ...]
+"""Of the socket module: an IP address, a port and what else its family has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +85,7 @@ class Connection(asyncio.Protocol):
 
 
 class Inbox:
-    """Takes in what all sockets have before any of it is read, so that no stream's chunk waits for another's to be read.
+    """Takes in what all sockets have before any of it is read: no chunk waits until those before it have been read.
 
     `after` is called when what has come at once has been read.
     """
@@ -107,14 +113,54 @@ class Inbox:
         self._after()
 
 
+class Dial:
+    """A connection in the making: the request goes out the moment it is there, before anybody can read from it.
+
+    `connected` is done then, or has the error; `unsent` is what did not fit.
+    """
+
+    def __init__(self, family: int, place: Place, request: bytes) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.connected: asyncio.Future[None] = self._loop.create_future()
+        self.unsent = request
+        self.socket = socket.socket(family, socket.SOCK_STREAM)
+        self.socket.setblocking(False)
+        code = self.socket.connect_ex(place)
+        if code == errno.EINPROGRESS:
+            self._loop.add_writer(self.socket, self._decided)
+        else:
+            self._send(code)
+
+    def _decided(self) -> None:
+        self._loop.remove_writer(self.socket)
+        self._send(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+
+    def _send(self, code: int) -> None:
+        try:
+            if code:
+                raise OSError(code, os.strerror(code))
+            self.unsent = self.unsent[self.socket.send(self.unsent) :]
+        except OSError as error:
+            self.connected.set_exception(error)
+        else:
+            self.connected.set_result(None)
+
+    def close(self) -> None:
+        if self.socket.fileno() >= 0:
+            self._loop.remove_writer(self.socket)
+            self.socket.close()
+
+
 class Pool:
-    """Connections by address. A request on an idle one goes out at once."""
+    """Connections by address. A request on an idle one goes out at once, on a new one as soon as can be."""
 
     def __init__(self, inbox: Inbox, connect_timeout_s: float) -> None:
         self._inbox = inbox
         self._connect_timeout_s = connect_timeout_s
         self._idle: dict[Address, list[Connection]] = {}
         self._all: WeakSet[Connection] = WeakSet()
+        self._places: dict[Address, tuple[int, Place]] = {}
+        """Where addresses have turned out to be; to look a name up takes a thread."""
 
     def idle(self, address: Address) -> Connection | None:
         """One that was used a moment ago, if there is one."""
@@ -126,21 +172,44 @@ class Pool:
             connection.abort()
         return None
 
-    async def connect(self, address: Address) -> Connection:
+    def dial(self, address: Address, request: bytes) -> Dial | None:
+        """Where that can be done at once: not for the first time, and not for TLS, which has much to say before."""
+        if address.is_secure or address not in self._places:
+            return None
+        return Dial(*self._places[address], request)
+
+    async def connect(self, address: Address, dial: Dial | None) -> Connection:
         """Raises Refused."""
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: Connection(self._inbox),
-                    address.host,
-                    address.port,
-                    ssl=self._security if address.is_secure else None,
-                )
+                connection = await (self._reach(address) if dial is None else self._attach(dial))
         except TimeoutError:
             raise Refused(f"no connection within {self._connect_timeout_s:g} s") from None
         except OSError as error:  # errors of TLS among them
             raise Refused(f"cannot connect: {error}") from None
         self._all.add(connection)
+        return connection
+
+    async def _reach(self, address: Address) -> Connection:
+        transport, connection = await asyncio.get_running_loop().create_connection(
+            lambda: Connection(self._inbox),
+            address.host,
+            address.port,
+            ssl=self._security if address.is_secure else None,
+        )
+        reached = transport.get_extra_info("socket")
+        self._places[address] = reached.family, reached.getpeername()
+        return connection
+
+    async def _attach(self, dial: Dial) -> Connection:
+        try:
+            await dial.connected
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: Connection(self._inbox), sock=dial.socket
+            )
+        except BaseException:
+            dial.close()
+            raise
         return connection
 
     @cached_property

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVarTuple
 import msgspec
 
 from tetribench.servers.api import Api
-from tetribench.servers.connection import Address, Connection, Inbox, Pool
+from tetribench.servers.connection import Address, Connection, Dial, Inbox, Pool
 from tetribench.servers.refused import Refused
 from tetribench.servers.response import Response
 
@@ -70,15 +70,16 @@ class _Exchange:
         if connection is not None:
             self._send(connection, request)
         else:
-            self._connecting = asyncio.get_running_loop().create_task(self._connect(request))
+            dial = self._http.pool.dial(self._address, request)
+            self._connecting = asyncio.get_running_loop().create_task(self._connect(dial, request))
 
-    async def _connect(self, request: bytes) -> None:
+    async def _connect(self, dial: Dial | None, request: bytes) -> None:
         try:
-            connection = await self._http.pool.connect(self._address)
+            connection = await self._http.pool.connect(self._address, dial)
         except Refused as refused:
             self._fail(refused)
         else:
-            self._send(connection, request)
+            self._send(connection, request if dial is None else dial.unsent)
 
     def _send(self, connection: Connection, request: bytes) -> None:
         self._connection = connection

@@ -167,7 +167,7 @@ class NullHttp:
         heapq.heappush(self._due, (due_s, self._order, connection))
 
     def _write(self, connection: _Connection) -> None:
-        """The time is taken before: what the system takes to carry the chunk over is the network's, not the server's."""
+        """The time is taken before: what it takes to carry the chunk over is not the server's."""
         index = len(connection.written_s)
         is_last = index + 1 == connection.num_tokens
         data = (_LAST if is_last else _MIDDLE)[connection.has_ids]
