@@ -126,24 +126,24 @@ class Dial:
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         self.socket.setblocking(False)
         code = self.socket.connect_ex(place)
-        if code == errno.EINPROGRESS:
-            self._loop.add_writer(self.socket, self._decided)
-        else:
-            self._send(code)
-
-    def _decided(self) -> None:
-        self._loop.remove_writer(self.socket)
-        self._send(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        self._send(0 if code == errno.EINPROGRESS else code)
 
     def _send(self, code: int) -> None:
+        """On this machine a connection is there when `connect` returns, though it says that it is in progress."""
         try:
             if code:
                 raise OSError(code, os.strerror(code))
             self.unsent = self.unsent[self.socket.send(self.unsent) :]
+        except BlockingIOError:
+            self._loop.add_writer(self.socket, self._decided)
         except OSError as error:
             self.connected.set_exception(error)
         else:
             self.connected.set_result(None)
+
+    def _decided(self) -> None:
+        self._loop.remove_writer(self.socket)
+        self._send(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
 
     def close(self) -> None:
         if self.socket.fileno() >= 0:

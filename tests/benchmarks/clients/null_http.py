@@ -25,7 +25,7 @@ _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _MAX_TOKENS = re.compile(rb'"max_(?:completion_)?tokens": *(\d+)')
 _WANTS_USAGE = re.compile(rb'"include_usage": *true')
 _WANTS_IDS = re.compile(rb'"return_token_ids": *true')
-_NUM_PROMPT_IDS = re.compile(rb'"prompt": *\[([\d, ]+)\]')
+_PROMPT = re.compile(rb'"prompt": *(?:\[([\d, ]*)\]|\["([^"]*)"\]|"([^"]*)")')
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -53,6 +53,13 @@ def _usage(num_prompt: int, num_output: int) -> bytes:
     usage = {"prompt_tokens": num_prompt, "completion_tokens": num_output, "total_tokens": num_prompt + num_output}
     event = {"id": "cmpl-0", "object": "text_completion", "model": MODEL, "choices": [], "usage": usage}
     return _chunk(b"data: " + json.dumps(event).encode() + b"\n\n")
+
+
+def _num_prompt(body: bytes) -> int:
+    """Ids, or words."""
+    prompt = _PROMPT.search(body)
+    ids, *texts = prompt.groups() if prompt else (None, None)
+    return sum(len(text.split()) for text in texts if text) if ids is None else ids.count(b",") + 1
 
 
 @dataclass(slots=True, eq=False)
@@ -151,12 +158,9 @@ class NullHttp:
 
     def _begin(self, connection: _Connection, body: bytes, received_s: float) -> None:
         asked = _MAX_TOKENS.search(body)
-        ids = _NUM_PROMPT_IDS.search(body)
         connection.num_tokens = int(asked[1]) if asked else 16
         connection.has_ids = _WANTS_IDS.search(body) is not None
-        usage = (
-            _usage(ids[1].count(b",") + 1 if ids else 1, connection.num_tokens) if _WANTS_USAGE.search(body) else b""
-        )
+        usage = _usage(_num_prompt(body), connection.num_tokens) if _WANTS_USAGE.search(body) else b""
         connection.end = usage + _DONE
         connection.received_s, connection.written_s = received_s, []
         self._plan(connection, received_s + self._ttft_s)
