@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.benchmarks.clients.load import NUM_OUTPUT_TOKENS, Load, Ttft
 from tests.benchmarks.clients.null_http import MODEL
-from tests.peers import AIPERF_PYTHON, GUIDELLM_PYTHON, SGLANG_PYTHON
+from tests.peers import AIPERF_PYTHON, GUIDELLM_PYTHON, NO_AIPERF, NO_GUIDELLM, NO_SGLANG, SGLANG_PYTHON
 
 TIMEOUT_S = 150.0
 NOT_PASSED_ON = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
@@ -33,6 +33,8 @@ class Peer:
 
     name: str
     python: Path
+    missing: str
+    """What is said where there is no such interpreter."""
     command: Callable[[str, Load, Inputs, Path], list[str]]
     read: Callable[[Path], Ttft]
 
@@ -117,9 +119,9 @@ def _read_sglang(folder: Path) -> Ttft:
     return Ttft(result["completed"], result["mean_ttft_ms"], result["p99_ttft_ms"])
 
 
-OWN = Peer("tetribench", Path(sys.executable), _own, _read_own)
+OWN = Peer("tetribench", Path(sys.executable), "", _own, _read_own)
 PEERS = [
-    Peer("GuideLLM", GUIDELLM_PYTHON, _guidellm, _read_guidellm),
-    Peer("AIPerf", AIPERF_PYTHON, _aiperf, _read_aiperf),
-    Peer("SGLang", SGLANG_PYTHON, _sglang, _read_sglang),
+    Peer("GuideLLM", GUIDELLM_PYTHON, NO_GUIDELLM, _guidellm, _read_guidellm),
+    Peer("AIPerf", AIPERF_PYTHON, NO_AIPERF, _aiperf, _read_aiperf),
+    Peer("SGLang", SGLANG_PYTHON, NO_SGLANG, _sglang, _read_sglang),
 ]

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -16,7 +17,8 @@ def save_tokenizer(folder: Path) -> None:
     vocabulary = {"<unk>": 0} | {f"w{number}": number + 1 for number in range(NUM_WORDS)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(folder)
+    made: Any = PreTrainedTokenizerFast
+    made(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(folder)
 
 
 def save_prompts(path: Path, num_requests: int) -> None:
