@@ -4,8 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.benchmarks.clients.load import NUM_OUTPUT_TOKENS, Load, Ttft
@@ -14,7 +14,10 @@ from tests.peers import AIPERF_PYTHON, GUIDELLM_PYTHON, NO_AIPERF, NO_GUIDELLM, 
 
 TIMEOUT_S = 150.0
 NOT_PASSED_ON = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
-"""A peer has an environment of its own; AIPerf, when told to be offline, takes a tokenizer's folder for a name."""
+"""A peer has an environment of its own."""
+
+OFFLINE = {"HF_HUB_OFFLINE": "1"}
+"""Nothing is to be fetched, and it is not tried."""
 
 ROOT = Path(__file__).parents[3]
 
@@ -37,18 +40,17 @@ class Peer:
     """What is said where there is no such interpreter."""
     command: Callable[[str, Load, Inputs, Path], list[str]]
     read: Callable[[Path], Ttft]
+    environment: Mapping[str, str] = field(default_factory=lambda: OFFLINE)
 
     def measure(self, url: str, load: Load, inputs: Inputs, folder: Path) -> Ttft:
         """Raises RuntimeError with the end of what it printed where it fails."""
         folder.mkdir(parents=True)
-        environment = {name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON}
-        if self.python == Path(sys.executable):
-            environment["PYTHONPATH"] = str(ROOT)
+        passed_on = {name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON}
         command = [str(self.python), *self.command(url, load, inputs, folder)]
         ran = subprocess.run(
             command,
             cwd=folder,
-            env=environment,
+            env=passed_on | self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -106,7 +108,7 @@ def _read_aiperf(folder: Path) -> Ttft:
 
 def _sglang(url: str, load: Load, inputs: Inputs, folder: Path) -> list[str]:
     return [
-        *("-m", "sglang.bench_serving", "--backend", "sglang-oai", "--base-url", url, "--model", MODEL),
+        *("-m", "sglang.benchmark.serving", "--backend", "sglang-oai", "--base-url", url, "--model", MODEL),
         *("--tokenizer", str(inputs.tokenizer), "--dataset-name", "custom", "--dataset-path", str(inputs.prompts)),
         *("--sharegpt-output-len", str(NUM_OUTPUT_TOKENS), "--num-prompts", str(load.num_requests)),
         *("--max-concurrency", str(load.num_streams), "--warmup-requests", "0", "--ready-check-timeout-sec", "0"),
@@ -119,9 +121,9 @@ def _read_sglang(folder: Path) -> Ttft:
     return Ttft(result["completed"], result["mean_ttft_ms"], result["p99_ttft_ms"])
 
 
-OWN = Peer("tetribench", Path(sys.executable), "", _own, _read_own)
+OWN = Peer("tetribench", Path(sys.executable), "", _own, _read_own, {"PYTHONPATH": str(ROOT)})
 PEERS = [
     Peer("GuideLLM", GUIDELLM_PYTHON, NO_GUIDELLM, _guidellm, _read_guidellm),
-    Peer("AIPerf", AIPERF_PYTHON, NO_AIPERF, _aiperf, _read_aiperf),
+    Peer("AIPerf", AIPERF_PYTHON, NO_AIPERF, _aiperf, _read_aiperf, {}),  # offline it takes the folder for a hub's id
     Peer("SGLang", SGLANG_PYTHON, NO_SGLANG, _sglang, _read_sglang),
 ]
