@@ -1,6 +1,7 @@
 """Connections: how they are kept, reused and given up. The server is written by hand, byte by byte."""
 
 import asyncio
+import resource
 import shutil
 import ssl
 import subprocess
@@ -8,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tetribench.core.clock import run_real
@@ -122,6 +124,31 @@ def test_requests_at_once_have_a_connection_each() -> None:
 
     server = against(whole, talk)
     assert len(server.requests) == 6 and server.num_connections == 5
+
+
+def test_long_requests_arrive_whole() -> None:
+    """More than a socket takes in at once, on a connection that is open and on those that are just being opened."""
+    body = {"prompt": list(range(1_000_000))}
+
+    async def talk(http: Http, server: Server) -> None:
+        await one(http, server)
+        await asyncio.gather(*(http.stream(server.url, body, "long", lambda piece: None) for _ in range(3)))
+
+    server = against(whole, talk)
+    assert len(server.requests) == 4 and server.num_connections == 3
+    assert all(request.endswith(b"\r\n\r\n" + msgspec.json.encode(body)) for request in server.requests[1:])
+
+
+def test_as_many_files_as_the_system_allows() -> None:
+    async def talk(http: Http, server: Server) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert soft == hard
+
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        against(whole, talk)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_a_response_that_ends_after_it_is_done_leaves_its_connection_to_the_next() -> None:

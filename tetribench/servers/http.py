@@ -5,6 +5,7 @@ has come on many streams at once is all taken in before any of it is looked at.
 """
 
 import asyncio
+import resource
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVarTuple
@@ -210,6 +211,7 @@ class Http:
         self._authorization = "" if api.key is None else f"Authorization: Bearer {api.key}\r\n"
         self._addresses: dict[str, tuple[Address, str]] = {}
         self.pool = Pool(Inbox(after_pieces), api.connect_timeout_s)
+        _allow_files()
 
     async def get(self, url: str) -> bytes:
         """A small document."""
@@ -257,6 +259,12 @@ class Http:
     async def close(self) -> None:
         self.pool.close()
         await asyncio.sleep(0)  # lets transports close their sockets
+
+
+def _allow_files() -> None:
+    """As many as the system lets this process have: each stream is one, and what is set for a start is often 1024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _text_of(error: Any) -> str:

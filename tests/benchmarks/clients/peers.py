@@ -50,7 +50,7 @@ class Peer:
         ran = subprocess.run(
             command,
             cwd=folder,
-            env=passed_on | self.environment,
+            env={**passed_on, **self.environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
