@@ -17,6 +17,8 @@ from tetribench.servers.refused import Refused
 
 KEEP_ALIVE_S = 2.0
 """Servers close idle connections after five seconds; a request on one that is just being closed would be lost."""
+MAX_REASON = 200
+"""Characters of an error's text that go into a reason."""
 
 Place = tuple[Any, ...]
 """Of the socket module: an IP address, a port and what else its family has."""
@@ -186,7 +188,7 @@ class Pool:
         except TimeoutError:
             raise Refused(f"no connection within {self._connect_timeout_s:g} s") from None
         except OSError as error:  # errors of TLS among them
-            raise Refused(f"cannot connect: {error}") from None
+            raise Refused(f"cannot connect: {error}"[:MAX_REASON]) from None
         self._all.add(connection)
         return connection
 

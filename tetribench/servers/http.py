@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVarTuple
 import msgspec
 
 from tetribench.servers.api import Api
-from tetribench.servers.connection import Address, Connection, Dial, Inbox, Pool
+from tetribench.servers.connection import MAX_REASON, Address, Connection, Dial, Inbox, Pool
 from tetribench.servers.refused import Refused
 from tetribench.servers.response import Response
 
@@ -21,9 +21,6 @@ Arguments = TypeVarTuple("Arguments")
 
 DOCUMENT_TIMEOUT_S = 30.0
 """vLLM collects what it says of its machine when it is first asked, which takes seconds."""
-
-MAX_REASON = 200
-"""Characters of an error's text that go into a reason."""
 
 
 class Piece(NamedTuple):
@@ -95,17 +92,26 @@ class _Exchange:
     def lost(self, error: Exception | None) -> None:
         self._connection = None
         if error is not None:
-            self._fail(Refused(f"connection lost: {error}"))
+            self._fail(Refused(f"connection lost: {error}"[:MAX_REASON]))
         else:
             self._read(self._response.close)
 
     def _read(self, step: Callable[[*Arguments], None], *arguments: *Arguments) -> None:
+        """What goes wrong is told to whoever waits, not to the loop that brought the bytes."""
+        if self._has_failed:
+            return
         try:
             step(*arguments)
             if self._response.has_ended:
                 self._finish()
         except Refused as refused:
-            self._fail(refused)
+            self._fail(Refused(str(refused)[:MAX_REASON]))
+        except Exception as error:
+            self._fail(error)
+
+    @property
+    def _has_failed(self) -> bool:
+        return self.ended.cancelled() or (self.ended.done() and self.ended.exception() is not None)
 
     def _take(self, data: bytes) -> None:
         self._body += data
@@ -121,9 +127,9 @@ class _Exchange:
         if not self.ended.done():
             self.ended.set_result(result)
 
-    def _fail(self, refused: Refused) -> None:
+    def _fail(self, error: Exception) -> None:
         if not self.ended.done():
-            self.ended.set_exception(Refused(str(refused)[:MAX_REASON]))
+            self.ended.set_exception(error)
 
     def _check_silence(self) -> None:
         left_s = self._heard_s + self._timeout_s - time.monotonic()
@@ -136,7 +142,7 @@ class _Exchange:
         """What is known before the response has ended in whole waits for its end, to carry the next one."""
         if self._timer is not None:
             self._timer.cancel()
-        if ended.cancelled() or ended.exception() is not None:
+        if self._has_failed:
             if self._connecting is not None:
                 self._connecting.cancel()
             if self._connection is not None:
@@ -189,7 +195,7 @@ class _Stream(_Exchange):
 
     def _read(self, step: Callable[[*Arguments], None], *arguments: *Arguments) -> None:
         super()._read(step, *arguments)
-        if self._is_done:
+        if self._is_done and not self._has_failed:
             self._succeed(b"")
             if self._response.has_ended:
                 self._give_back()
