@@ -17,7 +17,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from tests.benchmarks.clients.load import Load
 from tests.benchmarks.clients.peers import OWN, PEERS, Inputs, Peer
 from tests.benchmarks.clients.prompts import save_prompts, save_tokenizer
-from tests.benchmarks.clients.truth import diary, null_server
+from tests.benchmarks.clients.truth import diary, forget, null_server
 
 NUM_ROUNDS = 5
 MAX_LATE_MS = 2.0
@@ -49,22 +49,32 @@ def error_of(peer: Peer, url: str, load: Load, inputs: Inputs, folder: Path) -> 
 def rounds_of(
     load: Load, peers: Sequence[Peer], num_rounds: int, benchmark: BenchmarkFixture, folder: Path
 ) -> list[Round]:
-    """Those in which the server was in time."""
+    """Those in which the server was in time; a client that fails, as one may on a busy machine, is not in its round."""
     inputs = Inputs(folder / "tokenizer", folder / "prompts.jsonl")
     save_tokenizer(inputs.tokenizer)
     save_prompts(inputs.prompts, load.num_requests)
     found: list[Round] = []
+    failures: list[str] = []
     with null_server() as url:
 
         def one_round() -> None:
             order = peers if len(found) % 2 == 0 else peers[::-1]
-            results = folder / str(len(found))
-            found.append({peer.name: error_of(peer, url, load, inputs, results / peer.name) for peer in order})
+            errors: Round = {}
+            for peer in order:
+                try:
+                    errors[peer.name] = error_of(peer, url, load, inputs, folder / str(len(found)) / peer.name)
+                except RuntimeError as failure:
+                    if peer is OWN:
+                        raise
+                    failures.append(str(failure))
+                    forget(url)
+            found.append(errors)
 
         benchmark.pedantic(one_round, rounds=num_rounds)  # type: ignore[no-untyped-call]
     valid = [one for one in found if max(error.late_ms for error in one.values()) <= MAX_LATE_MS]
     late_ms = [max(error.late_ms for error in one.values()) for one in found]
     benchmark.extra_info["server late, p99 ms"] = late_ms
+    benchmark.extra_info["failures of others"] = failures
     assert valid, f"the server was late in every round: {late_ms} ms"
     return valid
 
@@ -73,10 +83,13 @@ def show(load: Load, rounds: list[Round], benchmark: BenchmarkFixture, capsys: p
     """Median and range of each client."""
     with capsys.disabled():
         print(f"\n{load.num_streams} streams, {len(rounds)} valid rounds; error of TTFT in ms, mean and p99:")
-        for name in rounds[0]:
-            mean_ms, p99_ms = [one[name].mean_ms for one in rounds], [one[name].p99_ms for one in rounds]
+        for name in dict.fromkeys(name for one in rounds for name in one):
+            errors = [one[name] for one in rounds if name in one]
+            mean_ms, p99_ms = [error.mean_ms for error in errors], [error.p99_ms for error in errors]
             benchmark.extra_info[f"{name}, error of mean and p99 ms"] = [mean_ms, p99_ms]
-            print(f"  {name:<10} {_summary(mean_ms)}   {_summary(p99_ms)}")
+            print(f"  {name:<10} {_summary(mean_ms)}   {_summary(p99_ms)}   ({len(errors)} rounds)")
+        for failure in benchmark.extra_info["failures of others"]:
+            print(f"  failed: {failure[-300:]}")
         for text in MISSING:
             print(f"  not run: {text}")
 
@@ -100,8 +113,10 @@ def test_256_streams(benchmark: BenchmarkFixture, tmp_path: Path, capsys: pytest
     if MISSING:
         pytest.skip("; ".join(MISSING))
     rounds = rounds_of(LOADS[256], [OWN, *PEERS], NUM_ROUNDS, benchmark, tmp_path)
-    mean = [one[OWN.name].mean_ms / min(one[peer.name].mean_ms for peer in PEERS) for one in rounds]
-    p99 = [one[OWN.name].p99_ms / min(one[peer.name].p99_ms for peer in PEERS) for one in rounds]
+    whole = [one for one in rounds if len(one) == 1 + len(PEERS)]
+    assert whole, f"no round had all clients: {benchmark.extra_info['failures of others']}"
+    mean = [one[OWN.name].mean_ms / min(one[peer.name].mean_ms for peer in PEERS) for one in whole]
+    p99 = [one[OWN.name].p99_ms / min(one[peer.name].p99_ms for peer in PEERS) for one in whole]
     benchmark.extra_info["marks"] = [
         {"row": "client, 256 streams: error of mean TTFT over the best peer's", "rounds": mean, "unit": "ratio"},
         {"row": "client, 256 streams: error of p99 TTFT over the best peer's", "rounds": p99, "unit": "ratio"},

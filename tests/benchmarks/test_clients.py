@@ -1,6 +1,7 @@
 """The parts of the comparison of load generators: its server tells the truth, and what clients write is read right."""
 
 import json
+import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +11,9 @@ import pytest
 
 from tests.benchmarks.clients import own
 from tests.benchmarks.clients.load import NUM_OUTPUT_TOKENS, NUM_PROMPT_TOKENS, Load, Ttft
-from tests.benchmarks.clients.peers import PEERS, Inputs
+from tests.benchmarks.clients.peers import PEERS, Inputs, Peer
 from tests.benchmarks.clients.prompts import save_prompts, save_tokenizer
-from tests.benchmarks.clients.truth import diary, null_server
+from tests.benchmarks.clients.truth import diary, forget, null_server
 
 TTFT_S = 0.02
 GAP_S = 0.001
@@ -74,6 +75,32 @@ def test_peers_are_given_the_load() -> None:
         command = " ".join(peer.command("http://server", Load(8, 80), inputs, Path("results")))
         for part in ("http://server", "tokenizer", "prompts", "8", "80", str(NUM_OUTPUT_TOKENS)):
             assert part in command, (peer.name, part)
+
+
+def peer_that(runs: str) -> Peer:
+    """A Python program, as a peer that writes what the first one writes."""
+    return Peer("peer", Path(sys.executable), "", lambda url, load, inputs, folder: ["-c", runs, url], PEERS[0].read)
+
+
+def test_a_client_that_fails_says_so_and_leaves_nothing_behind(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs, load = Inputs(tmp_path, tmp_path), Load(1, 1)
+    with pytest.raises(RuntimeError, match=r"^peer ended with code 3:\nno luck"):
+        peer_that("print('no luck'); raise SystemExit(3)").measure(url, load, inputs, tmp_path / "1")
+    monkeypatch.setattr("tests.benchmarks.clients.peers.TIMEOUT_S", 1.0)
+    child = "import subprocess as s, time; open('child', 'w').write(str(s.Popen(['sleep', '60']).pid)); time.sleep(60)"
+    with pytest.raises(RuntimeError, match=r"^peer did not end within 1 s$"):
+        peer_that(child).measure(url, load, inputs, tmp_path / "2")
+    status = Path(f"/proc/{(tmp_path / '2' / 'child').read_text().strip()}/status")
+    assert not status.exists() or "State:\tZ" in status.read_text()
+
+
+def test_what_a_failed_client_was_served_is_forgotten(url: str) -> None:
+    completion(url, prompt=[1], max_tokens=1)
+    forget(url)
+    with pytest.raises(RuntimeError, match="nothing was served"):
+        diary(url)
 
 
 def test_a_word_of_a_prompt_is_a_token(tmp_path: Path) -> None:

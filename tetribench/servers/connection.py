@@ -17,6 +17,7 @@ from tetribench.servers.refused import Refused
 
 KEEP_ALIVE_S = 2.0
 """Servers close idle connections after five seconds; a request on one that is just being closed would be lost."""
+
 MAX_REASON = 200
 """Characters of an error's text that go into a reason."""
 

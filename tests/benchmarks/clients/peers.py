@@ -1,7 +1,9 @@
 """How each client is run, and where it writes what it has measured."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -43,11 +45,11 @@ class Peer:
     environment: Mapping[str, str] = field(default_factory=lambda: OFFLINE)
 
     def measure(self, url: str, load: Load, inputs: Inputs, folder: Path) -> Ttft:
-        """Raises RuntimeError with the end of what it printed where it fails."""
+        """Raises RuntimeError where it fails, with the end of what it printed, or takes too long."""
         folder.mkdir(parents=True)
         passed_on = {name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON}
         command = [str(self.python), *self.command(url, load, inputs, folder)]
-        ran = subprocess.run(
+        with subprocess.Popen(
             command,
             cwd=folder,
             env={**passed_on, **self.environment},
@@ -55,10 +57,17 @@ class Peer:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            timeout=TIMEOUT_S,
-        )
-        if ran.returncode:
-            raise RuntimeError(f"{self.name} ended with code {ran.returncode}:\n{ran.stdout[-2000:]}")
+            start_new_session=True,
+        ) as process:
+            try:
+                said, _ = process.communicate(timeout=TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                raise RuntimeError(f"{self.name} did not end within {TIMEOUT_S:.0f} s") from None
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)  # those that it started, too
+        if process.returncode:
+            raise RuntimeError(f"{self.name} ended with code {process.returncode}:\n{said[-2000:]}")
         return self.read(folder)
 
 
@@ -97,6 +106,7 @@ def _aiperf(url: str, load: Load, inputs: Inputs, folder: Path) -> list[str]:
         *("--custom-dataset-type", "single_turn", "--extra-inputs", f"max_tokens:{NUM_OUTPUT_TOKENS}"),
         *("--concurrency", str(load.num_streams), "--request-count", str(load.num_requests)),
         *("--artifact-dir", str(folder / "result"), "--ui", "none"),
+        *("--no-server-metrics", "--no-gpu-telemetry"),  # there are none, and a busy machine may end those who look
     ]
 
 

@@ -7,6 +7,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -34,10 +35,20 @@ def null_server(ttft_s: float = TTFT_S, gap_s: float = GAP_S) -> Iterator[str]:
             process.kill()
 
 
+def _read(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{url}/diary") as answer:
+        read: dict[str, Any] = json.load(answer)
+    return read
+
+
+def forget(url: str) -> None:
+    """Begin anew after a client that has failed."""
+    _read(url)
+
+
 def diary(url: str) -> Truth:
     """Of what was served since it was last read."""
-    with urllib.request.urlopen(f"{url}/diary") as answer:
-        read = json.load(answer)
+    read = _read(url)
     if not read["responses"]:
         raise RuntimeError("nothing was served")
     ttft_ms = np.array([1e3 * (one["written_s"][0] - one["received_s"]) for one in read["responses"]])
