@@ -33,10 +33,15 @@ bench: .venv/installed  ## speed of single parts, not part of the tests
 gpu-bench: .venv/installed  ## the engine against its GPU's copy bandwidth and matrix rate, into reports/gpu/here
 	$(BIN)/tetribench task=gpu_bench model=opt_13b device=cuda
 
-peers: .venv-vllm/installed  ## vLLM in an environment of its own (2.5 GB), for system=vllm_server and vllm_pd
+# vLLM, for system=vllm_server and vllm_pd (2.5 GB), and load generators, for `make bench` (5.5 GB)
+peers: .venv-vllm/installed .venv-guidellm/installed .venv-aiperf/installed .venv-sglang/installed  ## each by itself
 
 .venv-vllm/installed: peers/vllm.sh peers/vllm.txt
 	peers/vllm.sh $(PYTHON) .venv-vllm
+	touch $@
+
+.venv-guidellm/installed .venv-aiperf/installed .venv-sglang/installed: .venv-%/installed: peers/client.sh peers/%.txt
+	peers/client.sh $(PYTHON) .venv-$* peers/$*.txt
 	touch $@
 
 # torch first and by itself: its CPU build satisfies the pin, and nothing after it asks for another one
@@ -49,4 +54,4 @@ peers: .venv-vllm/installed  ## vLLM in an environment of its own (2.5 GB), for 
 	touch $@
 
 clean:
-	rm -rf .venv .venv-vllm .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

@@ -7,6 +7,7 @@ in virtual time, so they appear only in the launchers and clients of real time.
 import asyncio
 import heapq
 import itertools
+import select
 import selectors
 import time
 from collections import deque
@@ -199,11 +200,20 @@ def run_virtual(clock: VirtualClock, main: Coroutine[Any, Any, Result]) -> Resul
         return runner.run(main)
 
 
+class _ExactSelector(selectors.EpollSelector):
+    """Waits for epoll by `select`, because epoll by itself takes whole milliseconds and rounds up."""
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None or timeout > 0:
+            select.select([self.fileno()], [], [], timeout)
+        return super().select(0)
+
+
 def run_real(main: Coroutine[Any, Any, Result]) -> Result:
     """Run `main` to its end on an event loop whose waits end within microseconds of their time.
 
-    asyncio's own loop waits on epoll, which takes whole milliseconds and rounds up: everything is late by half of one
-    in the mean. `select` has no such step, and these loops watch a handful of files.
+    asyncio's own loop is late by half a millisecond in the mean; one on `select` alone takes the longer the more files
+    it watches, and knows none above 1023.
     """
-    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(_ExactSelector())) as runner:
         return runner.run(main)
