@@ -27,8 +27,8 @@ format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/installed  ## speed of single parts, not part of the tests
-	$(BIN)/python -m pytest tests/benchmarks/bench_*.py --benchmark-columns=median,iqr,min,max,rounds
+bench: .venv/installed  ## speed against its marks, into reports/bench/here; BENCH="bench_links ..." for some of it
+	$(BIN)/python -m tests.benchmarks.run $(BENCH)
 
 gpu-bench: .venv/installed  ## the engine against its GPU's copy bandwidth and matrix rate, into reports/gpu/here
 	$(BIN)/tetribench task=gpu_bench model=opt_13b device=cuda
