@@ -84,6 +84,7 @@ def rehearse(
     engine: HFEngine,
     *,
     num_instances: int,
+    chunk_size: int,
     seconds: float,
     log_folder: Path,
     max_attempts: int,
@@ -93,21 +94,25 @@ def rehearse(
 
     Each again, at most `max_attempts` times in all, where the machine was not quiet as it was in `known`, which grows.
     """
-    systems, sized = _systems(num_instances), engine.sized(num_instances)
+    systems, sized = _systems(num_instances, chunk_size), engine.sized(num_instances)
     return [
         quietest(partial(_serve, name, system, sized, seconds / len(systems), log_folder), max_attempts, known)[0]
         for name, system in systems.items()
     ]
 
 
-def _systems(num_instances: int) -> dict[str, System]:
+def _systems(num_instances: int, chunk_size: int) -> dict[str, System]:
     route = LeastQueuedTokens()
     found: dict[str, System] = {
         "colocated": VllmLike(scheduler=PrefillFirstPolicies(), route=route, num_instances=num_instances)
     }
     if num_instances > 1:
         prefill = PrefillPolicies(
-            order=FCFS(), chunk=Chunker(), predict=NoPrediction(), predict_mode=Parallel(), dispatch=RandomDispatch()
+            order=FCFS(),
+            chunk=Chunker(chunk_size=chunk_size),
+            predict=NoPrediction(),
+            predict_mode=Parallel(),
+            dispatch=RandomDispatch(),
         )
         decode = DecodePolicies(admit=Greedy())
         found["split"] = Tetri(

@@ -12,6 +12,7 @@ PROFILE_FORMAT = 2
 class LocalProfile(Hardware):
     """The constants in the file `path`, which `task=calibrate` wrote.
 
+    Its `chunk_size` is that of the model `model_name` alone; a profile that an earlier version wrote has none.
     `machines` says what the machine did while they were measured, by what was: the fields of `MachineState`.
     """
 
@@ -24,6 +25,6 @@ class LocalProfile(Hardware):
             profile = None
         if not isinstance(profile, dict) or profile.get("format") != PROFILE_FORMAT:
             raise ValueError(f"hardware.path={path}: not a profile of this version; write it anew with task=calibrate")
-        super().__init__(**profile["constants"])
+        super().__init__(**profile["constants"], chunk_size=profile.get("chunk", {}).get("chunk_size"))
         self.model_name: str = profile["model"]
         self.machines: dict[str, dict[str, Any]] = profile["machine"]
