@@ -34,6 +34,9 @@ class Composition:
     def task(self) -> Any:
         return build(self._config.task)
 
+    def overrides(self) -> list[str]:
+        return list(self._overrides)
+
     def axes(self) -> Axes:
         axes: Axes = OmegaConf.to_container(self._config.axes, resolve=False)  # type: ignore[assignment]
         return axes
