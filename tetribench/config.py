@@ -98,6 +98,7 @@ COMPONENTS = {
 
 EXPERIMENTS = {
     "task/calibrate": "tetribench.calibrate.task.Calibrate",
+    "task/marks": "tetribench.calibrate.marks_task.Marks",
     "task/gpu_bench": "tetribench.calibrate.gpu_bench.GpuBench",
     "task/fit": "tetribench.calibrate.task.Fit",
     "task/study": "tetribench.study.systems.SystemStudy",

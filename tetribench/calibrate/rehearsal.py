@@ -89,6 +89,7 @@ def rehearse(
     engine: HFEngine,
     *,
     num_instances: int,
+    chunk_size: int,
     seconds: float,
     log_folder: Path,
     max_attempts: int,
@@ -98,7 +99,7 @@ def rehearse(
 
     Each again, at most `max_attempts` times in all, where the machine was not quiet as it was in `known`, which grows.
     """
-    systems, sized = rehearsed_systems(num_instances), engine.sized(num_instances)
+    systems, sized = rehearsed_systems(num_instances, chunk_size), engine.sized(num_instances)
 
     def serve(name: str) -> Rehearsal:
         return Rehearsal.of(name, *serve_for(systems[name], sized, seconds / len(systems), log_folder))
@@ -106,15 +107,20 @@ def rehearse(
     return [quietest(partial(serve, name), max_attempts, known)[0] for name in systems]
 
 
-def rehearsed_systems(num_instances: int) -> dict[str, System]:
-    """By name: `num_instances` colocated ones, and where there are several, one for prefill and the rest for decode."""
+def rehearsed_systems(num_instances: int, chunk_size: int) -> dict[str, System]:
+    """By name: `num_instances` colocated ones, and where there are several, one for prefill, in chunks of
+    `chunk_size`, and the rest for decode."""
     route = LeastQueuedTokens()
     found: dict[str, System] = {
         "colocated": VllmLike(scheduler=PrefillFirstPolicies(), route=route, num_instances=num_instances)
     }
     if num_instances > 1:
         prefill = PrefillPolicies(
-            order=FCFS(), chunk=Chunker(), predict=NoPrediction(), predict_mode=Parallel(), dispatch=RandomDispatch()
+            order=FCFS(),
+            chunk=Chunker(chunk_size=chunk_size),
+            predict=NoPrediction(),
+            predict_mode=Parallel(),
+            dispatch=RandomDispatch(),
         )
         decode = DecodePolicies(admit=Greedy())
         found["split"] = Tetri(

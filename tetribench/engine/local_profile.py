@@ -12,6 +12,7 @@ PROFILE_FORMAT = 2
 class LocalProfile(Hardware):
     """The constants in the file `path`, which `task=calibrate` wrote.
 
+    Its `chunk_size` is that of the model `model_name` alone; a profile that an earlier version wrote has none.
     `machines` says what the machine did while they were measured, by what was: the fields of `MachineState`. So many
     engines as `num_busy` were at work at once; by itself one has the constants `engine_by_itself`.
     """
@@ -23,7 +24,7 @@ class LocalProfile(Hardware):
             profile = json.loads(Path(path).read_text())
             if profile["format"] != PROFILE_FORMAT:
                 raise ValueError
-            super().__init__(**profile["constants"])
+            super().__init__(**profile["constants"], chunk_size=profile.get("chunk", {}).get("chunk_size"))
             self.model_name: str = profile["model"]
             self.num_busy: int = profile["num_busy"]
             self.engine_by_itself: dict[str, Any] = profile["engine_by_itself"]

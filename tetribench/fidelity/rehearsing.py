@@ -21,6 +21,7 @@ from tetribench.engine.hardware import Hardware
 from tetribench.engine.hf.schema import HFEngine
 from tetribench.engine.local_profile import LocalProfile
 from tetribench.fidelity.recording import Key, Recording, Recordings
+from tetribench.prefill.chunk import DEFAULT_CHUNK_SIZE
 
 
 class Rehearsing:
@@ -44,7 +45,7 @@ class Rehearsing:
 
     def round(self, number: int, is_anew: bool, console: Console) -> list[Recording]:
         """One of each system, with requests drawn for this round: those on disk, unless `is_anew`, or measured now."""
-        systems = rehearsed_systems(self._profile.num_busy)
+        systems = rehearsed_systems(self._profile.num_busy, self._profile.chunk_size or DEFAULT_CHUNK_SIZE)
         found = []
         for name, system in systems.items():
             key, seconds = Key(number, name, 0), self._seconds / len(systems)
