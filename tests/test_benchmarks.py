@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import bench_end_to_end, bench_engine, bench_forward, bench_links, bench_loadgen
+from tests.benchmarks import bench_clients, bench_end_to_end, bench_engine, bench_forward, bench_links, bench_loadgen
 from tests.benchmarks.offline.cases import Case, Course, Work
 from tests.support import environment
 from tetribench.config import conf_folder
@@ -23,6 +23,9 @@ def test_benchmarks_and_marks_have_the_same_rows() -> None:
     rows = {file: {getattr(one, "id", None) for one in parameters} for file, parameters in parametrised.items()}
     rows["bench_forward.py"] = {bench_forward.ROW}
     rows["bench_loadgen.py"] = {bench_loadgen.LATENESS, bench_loadgen.LOST}
+    rows["bench_clients.py"] = {
+        *(bench_clients.MEAN_64, bench_clients.P99_64, bench_clients.MEAN_256, bench_clients.P99_256),
+    }
     rows["bench_end_to_end.py"] = {
         f"end to end, {workload}, {words}"
         for workload in bench_end_to_end.CLASSES
