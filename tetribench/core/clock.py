@@ -15,6 +15,8 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
+from tetribench.core.garbage import young_only
+
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
@@ -213,7 +215,7 @@ def run_real(main: Coroutine[Any, Any, Result]) -> Result:
     """Run `main` to its end on an event loop whose waits end within microseconds of their time.
 
     asyncio's own loop is late by half a millisecond in the mean; one on `select` alone takes the longer the more files
-    it watches, and knows none above 1023.
+    it watches, and knows none above 1023. Nor does the loop stop to look for garbage among all the objects of a run.
     """
-    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(_ExactSelector())) as runner:
+    with young_only(), asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(_ExactSelector())) as runner:
         return runner.run(main)

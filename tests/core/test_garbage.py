@@ -1,0 +1,51 @@
+"""What is looked for when, and that all is as before afterwards."""
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+
+from tetribench.core.clock import run_real
+from tetribench.core.garbage import rarely_collected, young_only
+
+
+@pytest.fixture
+def generations() -> Iterator[list[int]]:
+    """Of each search since."""
+    searched: list[int] = []
+
+    def note(phase: str, info: dict[str, Any]) -> None:
+        if phase == "start":
+            searched.append(info["generation"])
+
+    gc.callbacks.append(note)
+    yield searched
+    gc.callbacks.remove(note)
+
+
+def make_lasting(num_objects: int) -> list[list[int]]:
+    return [[number] for number in range(num_objects)]
+
+
+async def serve_lasting(num_objects: int) -> int:
+    return len(make_lasting(num_objects))
+
+
+def test_real_time_does_not_stop_for_all_objects(generations: list[int]) -> None:
+    kept = [make_lasting(100_000)]
+    assert max(generations) == 2, "as Python does by itself"
+    generations.clear()
+    assert run_real(serve_lasting(100_000)) == 100_000
+    assert set(generations) == {0, 1}
+    assert kept
+
+
+@pytest.mark.parametrize("context", [rarely_collected, young_only])
+def test_all_is_as_before(context: Callable[[], AbstractContextManager[None]]) -> None:
+    before = gc.get_threshold()
+    with pytest.raises(RuntimeError), context():
+        assert gc.get_threshold() != before
+        raise RuntimeError
+    assert gc.get_threshold() == before
