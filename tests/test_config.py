@@ -29,6 +29,7 @@ NEEDS = {
     "prefill/predict/learned": ["prefill.predict.checkpoint={checkpoint}"],
     "task/generate": ["task.out=x"],
     "task/rerun": ["task.run=x"],
+    "task/run_regret": ["task.run=x"],
     "task/fit": ["task.profile=v100_tp2"],
     "experiment/fidelity": ["hardware.path={profile}"],
     **{f"control/flip/{name}": ["system.tetri.num_decode=2"] for name in ("idle", "low_load", "queue_ratio")},

@@ -151,10 +151,11 @@ def test_the_residual_plot_is_the_same_twice(tmp_path: Path) -> None:
 
 def test_the_profile_is_read_as_hardware(tmp_path: Path) -> None:
     path = tmp_path / "profile.json"
-    path.write_text(json.dumps({"format": PROFILE_FORMAT, "model": "opt_tiny", "constants": TRUE, "machine": {}}))
-    profile = LocalProfile(path=str(path))
-    assert isinstance(profile, Hardware)
-    assert (profile.name, profile.kv_bytes_per_s, profile.model_name) == ("a core", 7e9, "opt_tiny")
+    profile = {"format": PROFILE_FORMAT, "model": "opt_tiny", "num_busy": 2, "machine": {}}
+    path.write_text(json.dumps({**profile, "constants": TRUE, "engine_by_itself": TRUE}))
+    hardware = LocalProfile(path=str(path))
+    assert isinstance(hardware, Hardware)
+    assert (hardware.name, hardware.kv_bytes_per_s, hardware.model_name) == ("a core", 7e9, "opt_tiny")
 
 
 def test_no_profile_says_how_to_get_one(tmp_path: Path) -> None:
@@ -162,7 +163,7 @@ def test_no_profile_says_how_to_get_one(tmp_path: Path) -> None:
         LocalProfile(path=str(tmp_path / "none.json"))
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"format": 0}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": 0}', f'{{"format": {PROFILE_FORMAT}, "constants": {{}}}}'])
 def test_a_profile_of_another_kind_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "profile.json"
     path.write_text(text)

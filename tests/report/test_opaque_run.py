@@ -34,7 +34,7 @@ def test_a_report_of_a_silent_system(make_run: Callable[..., Path]) -> None:
     write_report(path)
     run = load_run(path)
     number = run.systems.index("vllm_like")
-    rows = {row.heads[0]: row.cells[number].text for row in resource_table(run.results).rows}
+    rows = {row.heads[0]: row.cells[number].text for row in resource_table(run.pooled).rows}
     assert {text for title, text in rows.items() if title.startswith(("Busy time", "Utilisation", "Preemptions"))} == {
         DASH
     }

@@ -50,7 +50,7 @@ class Batch:
 
     @property
     def num_prefill_tokens(self) -> int:
-        return sum(chunk.num_tokens for chunk in self.prefill)
+        return sum([chunk.num_tokens for chunk in self.prefill])
 
     @property
     def num_swapped_blocks(self) -> int:

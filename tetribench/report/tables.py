@@ -1,14 +1,18 @@
 """The tables of a report, independent of where they are shown: each is rows of cells that know their full value."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from math import isnan
 from typing import Any
 
-from tetribench.metrics.compare import HEADLINE_PERCENT, OVERALL, Summary, SystemResult
+import pandas as pd
+
+from tetribench.metrics.compare import HEADLINE_PERCENT, HEADLINES, OVERALL, Summary
 from tetribench.metrics.cost import COST_METRICS, SYSTEM_METRICS
 from tetribench.metrics.latency import CRITICAL_PATH, METRICS, PERCENTILES, Better, num_samples_needed
+from tetribench.metrics.paired import Served
+from tetribench.metrics.steady import VALUES
 from tetribench.report.frames import STATISTICS, class_names, metric_of
 from tetribench.report.quantities import DASH, Scale, ratio_text, scale_for, scale_for_all
 from tetribench.report.runs import MAX_ABREAST, Run
@@ -134,7 +138,7 @@ def comparison_table(
     return table.transposed("system") if run.has_many_systems else table
 
 
-def outcome(test: dict[str, Any], ratio: float | None, better: str) -> str:
+def outcome(test: Mapping[Any, Any], ratio: float | None, better: str) -> str:
     """What is known of a ratio; of a single repeat which way it points, if it leaves the A/A band."""
     return str(test["outcome"]) or ("undecided" if test["is_inside_band"] else verdict(ratio, better))
 
@@ -167,42 +171,58 @@ def verdict(ratio: float | None, better: str) -> str:
     return "better" if (ratio < 1) == (better == Better.LOWER) else "worse"
 
 
-def class_table(results: Sequence[SystemResult], column: str) -> Table:
+def over_servings(pooled: Mapping[str, Summary], before: str, after: str) -> str:
+    """`before` and `after` around how many servings a system had; nothing where all had one."""
+    fewest, most = (end(summary["num_servings"] for summary in pooled.values()) for end in (min, max))
+    number = str(most) if fewest == most else f"{fewest} to {most}"
+    return "" if most == 1 else f"{before} the {number} servings of a system{after}"
+
+
+def class_table(pooled: Mapping[str, Summary], column: str) -> Table:
     """The distribution of one latency metric: a row for each class and system."""
     found = [
-        (label, result.system, metrics[column])
-        for label in class_names(results)
-        for result in results
-        if (metrics := result.summary["metrics"].get(label)) is not None
+        (label, system, metrics[column])
+        for label in class_names(pooled)
+        for system, summary in pooled.items()
+        if (metrics := summary["metrics"].get(label)) is not None
     ]
     scale = scale_for_all((summary["mean"] for *_, summary in found), "s")
     title = f"{metric_of(column).title}, {scale.unit}"
-    note = _percentile_note((summary["count"] for *_, summary in found), PERCENTILES[-1])
-    table = Table(title, ("class", "system"), STATISTICS, note=note)
+    has_interval = any(summary["low"] is not None for *_, summary in found)
+    below = ", the mean with its 95 % interval over repeats" if has_interval else ""
+    notes = (
+        over_servings(pooled, "Of all samples of", f" together{below}."),
+        _percentile_note((summary["count"] for *_, summary in found), PERCENTILES[-1]),
+    )
+    table = Table(title, ("class", "system"), STATISTICS, note=" ".join(filter(None, notes)))
     for label, system, summary in found:
-        path = ("systems", system, "metrics", label, column)
-        table.rows.append(Row((label or "no class", system), _statistics(scale, summary, path)))
+        path = ("pooled", system, "metrics", label, column)
+        below_mean = _bounds(scale, summary["low"], summary["high"], "[{}, {}]")
+        table.rows.append(Row((label or "no class", system), _statistics(scale, summary, path, below_mean)))
     return table
 
 
-def stage_table(results: Sequence[SystemResult]) -> Table:
+def stage_table(pooled: Mapping[str, Summary]) -> Table:
     """Where requests spent their time: a row for each stage and system; stages that nobody has are left out."""
-    note = (
+    stages = (
         "From send delay to decode the stages follow one another without a gap and sum to the JCT of a request that "
         "has them all; those marked · are not summands: they run inside the prefill queue or the handover, or beside "
         "the prefill."
     )
+    means = ", the mean with the lowest and the highest mean of a single one"
+    note = " ".join(filter(None, (stages, over_servings(pooled, "Of all samples of", f" together{means}."))))
     table = Table("Stages", ("stage", "system"), STATISTICS, note=note)
     titles = {metric.name: metric.title for metric in METRICS}
     for name in _stage_order():
-        summaries = {result.system: result.summary["metrics"][OVERALL][f"{name}_s"] for result in results}
+        summaries = {system: summary["metrics"][OVERALL][f"{name}_s"] for system, summary in pooled.items()}
         if not any(summary["count"] for summary in summaries.values()):
             continue
         scale = scale_for_all((summary["mean"] for summary in summaries.values()), "s")
         title = f"{'· ' * (name not in CRITICAL_PATH)}{titles[name]} ({scale.unit})"
         for system, summary in summaries.items():
-            path = ("systems", system, "metrics", OVERALL, f"{name}_s")
-            table.rows.append(Row((title, system), _statistics(scale, summary, path)))
+            path = ("pooled", system, "metrics", OVERALL, f"{name}_s")
+            below = _range(scale, summary["lowest_mean"], summary["highest_mean"])
+            table.rows.append(Row((title, system), _statistics(scale, summary, path, below)))
     return table
 
 
@@ -212,114 +232,107 @@ def _stage_order() -> Iterable[str]:
         yield from BESIDE.get(name, ())
 
 
-def resource_table(results: Sequence[SystemResult]) -> Table:
+def resource_table(pooled: Mapping[str, Summary]) -> Table:
     """What each system used and delivered, and its busy time by role."""
-    systems = tuple(result.system for result in results)
-    table = Table("Resources and throughput", ("metric",), systems, is_dense=len(systems) > MAX_ABREAST)
+    found = {system: summary["resources"] for system, summary in pooled.items()}
+    note = over_servings(pooled, "Means over", ", with the lowest and the highest.")
+    table = Table("Resources and throughput", ("metric",), tuple(found), note=note, is_dense=len(found) > MAX_ABREAST)
     known = {metric.name: (metric.title, metric.unit) for metric in SYSTEM_METRICS}
-    names = dict.fromkeys(name for result in results for name in result.summary["resources"])
+    names = dict.fromkeys(name for resources in found.values() for name in resources)
     optional = {metric.name for metric in COST_METRICS}
     for name in names:
-        if name in optional and all(result.summary["resources"].get(name) is None for result in results):
+        own = {system: resources[name] for system, resources in found.items() if name in resources}
+        if name in optional and all(value["mean"] is None for value in own.values()):
             continue  # no price was set, or no energy measured, which is said beside the table
         role = name.removeprefix("busy_").removesuffix("_instances_s")
         title, unit = known.get(name, (f"Busy time of {role} instances", "s"))
-        found = {result.system: result.summary["resources"] for result in results}
-        scale = scale_for((resources.get(name) for resources in found.values()), unit)
+        scale = scale_for((value["mean"] for value in own.values()), unit)
         cells = tuple(
-            _cell(scale, resources[name], ("systems", system, "resources", name)) if name in resources else Cell(DASH)
-            for system, resources in found.items()
+            _mean_cell(scale, own[system], ("pooled", system, "resources", name)) if system in own else Cell(DASH)
+            for system in found
         )
         unit_text = "" if unit in SAID_IN_TITLE else f" ({scale.unit})"
         table.rows.append(Row((title + unit_text,), cells))
     return table
 
 
-STEADY = {
-    "mean_ttft_s": ("Mean TTFT", "s", ("metrics", OVERALL, "ttft_s", "mean")),
-    "p95_ttft_s": ("p95 TTFT", "s", ("metrics", OVERALL, "ttft_s", "p95")),
-    "mean_tpot_s": ("Mean TPOT", "s", ("metrics", OVERALL, "tpot_s", "mean")),
-    "mean_jct_s": ("Mean JCT", "s", ("metrics", OVERALL, "jct_s", "mean")),
-    "p95_jct_s": ("p95 JCT", "s", ("metrics", OVERALL, "jct_s", "p95")),
-    "request_throughput_per_s": ("Request throughput", "requests/s", ("resources", "request_throughput_per_s")),
-    "output_throughput_tokens_per_s": (
-        "Output throughput",
-        "tokens/s",
-        ("resources", "output_throughput_tokens_per_s"),
-    ),
-}
-"""Title and unit of what is known of a steady state, and where the same of the whole run stands in a summary."""
+_TITLES = {metric.name: (metric.title, metric.unit) for metric in (*SYSTEM_METRICS, *HEADLINES)}
+
+STEADY = {name: _TITLES[name] for name in VALUES}
+"""Title and unit of what is known of a steady state."""
 
 
-def steady_table(results: Sequence[SystemResult]) -> Table:
+def steady_table(pooled: Mapping[str, Summary]) -> Table:
     """Each system's whole run beside its steady state; of systems without one there is nothing."""
-    table = Table("Steady state", ("metric", "system"), ("whole run", "steady state", "change"))
-    steady = [result for result in results if result.summary["steady_state"]["why_not"] is None]
-    for name, (title, unit, path) in STEADY.items():
-        pairs = [(_at(result.summary, path), _at(result.summary, ("steady_state", name))) for result in steady]
-        scale = scale_for_all((value for pair in pairs for value in pair), unit)
-        for result, (whole, inside) in zip(steady, pairs, strict=True):
-            at = ("systems", result.system)
+    note = over_servings(
+        pooled, "Latencies are of all requests, rates are means over those of", " with a steady state."
+    )
+    table = Table("Steady state", ("metric", "system"), ("whole run", "steady state", "change"), note=note)
+    states = {system: summary["steady_state"] for system, summary in pooled.items()}
+    steady = {system: state for system, state in states.items() if state["num_servings"]}
+    for name, (title, unit) in STEADY.items():
+        values = (state[part][name] for state in steady.values() for part in ("whole", "inside"))
+        scale = scale_for_all(values, unit)
+        for system, state in steady.items():
+            whole, inside = state["whole"][name], state["inside"][name]
+            cells = [
+                _cell(scale, state[part][name], ("pooled", system, "steady_state", part, name))
+                for part in ("whole", "inside")
+            ]
             change = DASH if not whole or inside is None else f"{inside / whole - 1:+.1%}"
-            cells = (
-                _cell(scale, whole, (*at, *path)),
-                _cell(scale, inside, (*at, "steady_state", name)),
-                Cell(change),
-            )
-            table.rows.append(Row((f"{title} ({scale.unit})", result.system), cells))
+            table.rows.append(Row((f"{title} ({scale.unit})", system), (*cells, Cell(change))))
     return table
 
 
-def _at(summary: Summary, path: Sequence[str]) -> float | None:
-    found: Any = summary
-    for name in path:
-        found = found[name]
-    return None if found is None else float(found)
-
-
-def sla_table(results: Sequence[SystemResult]) -> Table:
+def sla_table(pooled: Mapping[str, Summary]) -> Table:
     """SLO attainment of each SLA class; empty where there is one class only, whose is that of all requests."""
     scale = scale_for([1.0], "share")
     columns = ("requests", "attained", f"attained ({scale.unit})")
-    table = Table("SLO attainment by SLA class", ("SLA class", "system"), columns)
-    classes = sorted({name for result in results for name in result.summary["slo"]})
-    found = [(name, result) for name in classes for result in results if name in result.summary["slo"]]
-    for name, result in found if len(classes) > 1 else []:
-        counts, path = result.summary["slo"][name], ("systems", result.system, "slo", name)
+    note = over_servings(pooled, "Requests of all", ".")
+    table = Table("SLO attainment by SLA class", ("SLA class", "system"), columns, note=note)
+    classes = sorted({name for summary in pooled.values() for name in summary["slo"]})
+    found = [(name, system) for name in classes for system in pooled if name in pooled[system]["slo"]]
+    for name, system in found if len(classes) > 1 else []:
+        counts, path = pooled[system]["slo"][name], ("pooled", system, "slo", name)
         numbers = [Cell(f"{counts[key]:,}", counts[key], (*path, key)) for key in ("num_submitted", "num_attained")]
         share = counts["attained_share"]
         cells = (*numbers, _cell(scale, share, (*path, "attained_share")))
-        table.rows.append(Row((name, result.system), cells))
+        table.rows.append(Row((name, system), cells))
     return table
 
 
-def failure_table(results: Sequence[SystemResult]) -> Table:
-    """How many requests of each system failed, by reason."""
+def failure_table(requests: Mapping[str, Sequence[pd.DataFrame]]) -> Table:
+    """How many requests of each system failed, by reason; `requests` are the tables of its servings."""
     table = Table("Failures", ("system", "reason"), ("requests",))
-    for result in results:
-        reasons = result.requests.loc[result.requests["failed_s"].notna(), "reason"]
+    for system, tables in requests.items():
+        reasons = pd.concat([each.loc[each["failed_s"].notna(), "reason"] for each in tables])
         for reason, count in reasons.fillna("unknown").value_counts().items():
-            table.rows.append(Row((result.system, str(reason)), (Cell(f"{count:,}"),)))
+            table.rows.append(Row((system, str(reason)), (Cell(f"{count:,}"),)))
     return table
 
 
-def change_table(results: Sequence[SystemResult]) -> Table:
-    """Flips, losses, arrivals and departures of instances; times count from the first arrival."""
+def change_table(served: Sequence[Served]) -> Table:
+    """Flips, losses, arrivals and departures of instances; times count from the first arrival.
+
+    Of each serving, which is named where there are several of a system.
+    """
     note = (
         "A flip takes the time to drain, in which the instance finishes what it holds, and its overhead: from the "
         "decision until the control plane knows of the new role."
     )
     heads, columns = ("system", "instance"), ("at (s)", "what", "drain (ms)", "overhead (ms)", "why")
-    has_flips = any((result.changes["what"] == "flip").any() for result in results)
+    has_flips = any((one.result.changes["what"] == "flip").any() for one in served)
     table = Table("Changes of instances", heads, columns, note=note if has_flips else "")
-    for result in results:
+    is_again = len(served) > len({one.result.system for one in served})
+    for repeat, slot, result in served:
+        name = f"{result.system} (repeat {repeat}, slot {slot})" if is_again else result.system
         origin_s = float(result.requests["arrived_s"].min())
         for change in result.changes.to_dict("records"):
             what = " ".join(filter(None, (change["what"], change["role"], change["to"] and f"to {change['to']}")))
             durations_s = [change["drain_s"], change["overhead_s"]]
             durations = [DASH if isnan(seconds) else f"{1e3 * seconds:.1f}" for seconds in durations_s]
             texts = (f"{change['time_s'] - origin_s:.2f}", what, *durations, change["reason"] or DASH)
-            table.rows.append(Row((result.system, change["instance"]), tuple(map(Cell, texts))))
+            table.rows.append(Row((name, change["instance"]), tuple(map(Cell, texts))))
     return table
 
 
@@ -334,17 +347,18 @@ DECISIONS = {
 }
 
 
-def decision_table(results: Sequence[SystemResult]) -> Table:
+def decision_table(pooled: Mapping[str, Summary]) -> Table:
     """What dispatchers had to decide, in the systems in which they had a choice; empty where none had."""
-    summaries = {one.system: one.summary["decisions"] for one in results}
+    summaries = {system: summary["decisions"] for system, summary in pooled.items()}
     found = {system: own for system, own in summaries.items() if own["single_share"] not in (None, 1.0)}
-    note = (
+    share = (
         "Interference on an instance is its share of heavy decodes, with the request among them (paper section 3.3.4)."
     )
+    note = " ".join(filter(None, (share, over_servings(pooled, "Decisions of all", "."))))
     table = Table("Dispatch decisions", ("of the dispatches",), tuple(found), note=note)
     for name, (title, unit) in DECISIONS.items() if found else ():
         scale = scale_for((decisions[name] for decisions in found.values()), unit)
-        cells = (_cell(scale, own[name], ("systems", system, "decisions", name)) for system, own in found.items())
+        cells = (_cell(scale, own[name], ("pooled", system, "decisions", name)) for system, own in found.items())
         unit_text = "" if unit in SAID_IN_TITLE else f" ({scale.unit})"
         table.rows.append(Row((title + unit_text,), tuple(cells)))
     return table
@@ -354,9 +368,26 @@ def _cell(scale: Scale, value: float | None, path: tuple[str | int, ...]) -> Cel
     return Cell(scale.text(value), value, path)
 
 
-def _statistics(scale: Scale, summary: dict[str, Any], path: tuple[str | int, ...]) -> tuple[Cell, ...]:
+def _statistics(
+    scale: Scale, summary: dict[str, Any], path: tuple[str | int, ...], below_mean: Cell | None
+) -> tuple[Cell, ...]:
     count = Cell(f"{summary['count']:,}", summary["count"], (*path, "count"))
-    return (count, *(_cell(scale, summary[statistic], (*path, statistic)) for statistic in STATISTICS[1:]))
+    mean, *others = (_cell(scale, summary[statistic], (*path, statistic)) for statistic in STATISTICS[1:])
+    return count, replace(mean, below=below_mean), *others
+
+
+def _mean_cell(scale: Scale, value: dict[str, Any], path: tuple[str | int, ...]) -> Cell:
+    """With its range below it, where there is one."""
+    return replace(_cell(scale, value["mean"], (*path, "mean")), below=_range(scale, value["lowest"], value["highest"]))
+
+
+def _range(scale: Scale, lowest: float | None, highest: float | None) -> Cell | None:
+    return None if lowest == highest else _bounds(scale, lowest, highest, "{} to {}")
+
+
+def _bounds(scale: Scale, low: float | None, high: float | None, form: str) -> Cell | None:
+    """Both ends in `form`; None where they are unknown."""
+    return None if low is None else Cell(form.format(scale.text(low), scale.text(high)), verdict="muted")
 
 
 def percentile_needs() -> str:
