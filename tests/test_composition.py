@@ -1,14 +1,13 @@
 """Variants of a configuration."""
 
-import json
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 
+from tests.profiles import write_profile
 from tetribench.composition import Composition
 from tetribench.config import conf_folder, register
-from tetribench.engine.local_profile import PROFILE_FORMAT
 from tetribench.experiment import Setup
 
 
@@ -41,13 +40,7 @@ def test_links_of_one_experiment_have_a_speed_each() -> None:
 
 
 def profile(folder: Path, model: str) -> str:
-    speeds = dict.fromkeys(("bytes_per_s", "flops_per_s", "copy_bytes_per_s", "host_bytes_per_s"), 1e10)
-    constants = {"name": "local cpu", "source": "y", "memory_bytes": 1e9, "overhead_s": 0.0, **speeds}
-    path, chunk = folder / "profile.json", {"chunk_size": 384}
-    path.write_text(
-        json.dumps({"format": PROFILE_FORMAT, "model": model, "constants": constants, "machine": {}, "chunk": chunk})
-    )
-    return str(path)
+    return write_profile(folder / "profile.json", model=model, chunk_size=384)
 
 
 def chunk_of(setup: Setup) -> tuple[int, str]:

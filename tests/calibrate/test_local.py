@@ -1,6 +1,5 @@
 """What `task=calibrate` makes of what it measured; the measuring itself is in test_measure.py."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.profiles import write_profile
 from tetribench.calibrate.batches import RecordedBatch
 from tetribench.calibrate.figure import draw_residuals
 from tetribench.calibrate.grid import grid
@@ -150,10 +150,7 @@ def test_the_residual_plot_is_the_same_twice(tmp_path: Path) -> None:
 
 
 def test_the_profile_is_read_as_hardware(tmp_path: Path) -> None:
-    path = tmp_path / "profile.json"
-    profile = {"format": PROFILE_FORMAT, "model": "opt_tiny", "num_busy": 2, "machine": {}}
-    path.write_text(json.dumps({**profile, "constants": TRUE, "engine_by_itself": TRUE}))
-    hardware = LocalProfile(path=str(path))
+    hardware = LocalProfile(path=write_profile(tmp_path / "profile.json", TRUE))
     assert isinstance(hardware, Hardware)
     assert (hardware.name, hardware.kv_bytes_per_s, hardware.model_name) == ("a core", 7e9, "opt_tiny")
 

@@ -1,6 +1,5 @@
 """The whole experiment, small, on real processes."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.profiles import write_profile
 from tetribench.calibrate.watch import MachineState
-from tetribench.engine.local_profile import PROFILE_FORMAT, LocalProfile
+from tetribench.engine.local_profile import LocalProfile
 from tetribench.fidelity.recording import Key, Recording
 from tetribench.fidelity.study import Redo
 
@@ -102,16 +102,13 @@ def test_the_real_engine(tetribench: Command, tmp_path: Path) -> None:
     assert (means["measured_s"] > 0).all()
 
 
-def write_profile(path: Path) -> None:
-    """As `task=calibrate` does, of an engine that is slower by far than any."""
-    constants = {
-        "name": "local cpu", "source": "made up", "memory_bytes": 4e9, "kv_memory_gib": 0.5, "bytes_per_s": 6e9,
-        "bytes_per_value": 4, "overhead_s": 0.2, "kv_bytes_per_s": 6e8, "flops_per_s": 8e9,
-        "attention_flops_per_s": 8e9, "per_prompt_s": 0.01, "per_sequence_s": 0.003, "batching_s": 0.05,
-        "saturation_tokens": 20.0, "copy_bytes_per_s": 1e9, "host_bytes_per_s": 1e9,
-    }  # fmt: skip
-    profile = {"format": PROFILE_FORMAT, "model": "opt_tiny", "num_busy": 2, "machine": {}, "steps": []}
-    path.write_text(json.dumps({**profile, "constants": constants, "engine_by_itself": constants}))
+SLOW = {
+    "name": "local cpu", "source": "made up", "memory_bytes": 4e9, "kv_memory_gib": 0.5, "bytes_per_s": 6e9,
+    "bytes_per_value": 4, "overhead_s": 0.2, "kv_bytes_per_s": 6e8, "flops_per_s": 8e9, "attention_flops_per_s": 8e9,
+    "per_prompt_s": 0.01, "per_sequence_s": 0.003, "batching_s": 0.05, "saturation_tokens": 20.0,
+    "copy_bytes_per_s": 1e9, "host_bytes_per_s": 1e9,
+}  # fmt: skip
+"""By far slower than any machine."""
 
 
 def virtual_jct_s(out: Path) -> "pd.Series[float]":
@@ -127,9 +124,9 @@ def test_the_profile_is_fitted_again_on_rehearsals_between_the_runs(
     tetribench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("tetribench.calibrate.rehearsal.CONCURRENCIES", (1, 4))
-    write_profile(tmp_path / "slow.json")
+    slow = write_profile(tmp_path / "slow.json", SLOW)
     arguments = (
-        *("hardware=local", f"hardware.path={tmp_path / 'slow.json'}", "task.rehearsal_s=6", "task.seeds=[0,1]"),
+        *("hardware=local", f"hardware.path={slow}", "task.rehearsal_s=6", "task.seeds=[0,1]"),
         "runtime@task.runtime=inline",
     )
     assert call(tetribench, tmp_path, *arguments) == 0
