@@ -1,6 +1,7 @@
 """The bench: a budget for each part, and parts that fail, are cut or left out without taking others with them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -72,6 +73,16 @@ def test_a_part_without_what_it_needs_is_left_out(tmp_path: Path) -> None:
     assert not (tmp_path / "p.log").exists()
 
 
+def test_a_part_takes_what_it_prefers_where_it_is_there(tmp_path: Path) -> None:
+    profile = tmp_path / "profile.json"
+    part = Part(name="p", arguments=("--help",), weight=1.0, prefers=profile, preferred=("+workload=none_such",))
+    without = run_part(part, 120.0, tmp_path / "p.log")
+    assert (without.state, without.reason) == (State.done, "without profile.json, which an earlier part did not write")
+    profile.touch()
+    with_it = run_part(replace(part, arguments=()), 120.0, tmp_path / "p.log")
+    assert with_it.state is State.failed and "none_such" in with_it.reason
+
+
 def test_every_part_goes_on_when_others_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     states = iter([State.failed, *[State.done] * 50])
 
@@ -95,7 +106,7 @@ def test_every_part_is_a_command_that_composes(tmp_path: Path) -> None:
     typed = ["task=gpu_bench", "task.name=mine", "device=cpu", "engine.graph_sequences=0", "model=opt_1b3"]
     parts = bench(tmp_path, vllm_python="python3").parts(typed)
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        composed = {part.name: compose("config", list(part.arguments)) for part in parts}
+        composed = {part.name: compose("config", [*part.arguments, *part.preferred]) for part in parts}
     assert [part.name for part in parts][-2:] == ["fidelity", "vllm"]
     assert {config.model.name for config in composed.values()} == {"opt_1b3"}
     real = {name: config.task.engine if name == "fidelity" else config.engine for name, config in composed.items()}

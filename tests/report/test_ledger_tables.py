@@ -16,8 +16,8 @@ from tetribench.report.figure_ledger import LOOKS, ledger_bars
 from tetribench.report.frames import ledger_frame
 from tetribench.report.ledger_tables import ALL, class_cost_table, ledger_table
 from tetribench.report.runs import Run, load_run
+from tetribench.report.serving_tables import resource_table
 from tetribench.report.style import drawing
-from tetribench.report.tables import resource_table
 
 
 @pytest.fixture(scope="module")

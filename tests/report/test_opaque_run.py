@@ -11,8 +11,8 @@ from tetribench.report.fairness import arm_tables
 from tetribench.report.figure_instances import resource_bars, timeline
 from tetribench.report.quantities import DASH
 from tetribench.report.runs import load_run
+from tetribench.report.serving_tables import resource_table
 from tetribench.report.style import drawing
-from tetribench.report.tables import resource_table
 from tetribench.report.write import write_report
 
 LIFE = (EventKind.INSTANCE_STARTED, EventKind.INSTANCE_READY, EventKind.INSTANCE_STOPPED)

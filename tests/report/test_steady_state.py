@@ -9,8 +9,8 @@ import pytest
 from tests.report.conftest import serve_again
 from tetribench.report.figure_instances import timeline
 from tetribench.report.runs import Run, load_run
+from tetribench.report.serving_tables import STEADY, steady_table
 from tetribench.report.style import drawing
-from tetribench.report.tables import STEADY, steady_table
 from tetribench.report.wording import steady_states
 from tetribench.report.write import write_report
 

@@ -13,21 +13,17 @@ import pytest
 from tests.report.conftest import add_copies, serve_again
 from tetribench.report.quantities import DASH
 from tetribench.report.runs import Run, load_run
-from tetribench.report.tables import (
-    BAND,
+from tetribench.report.serving_tables import (
     CLASS_METRICS,
-    SMALLEST,
-    Table,
     change_table,
     class_table,
-    comparison_table,
     decision_table,
     failure_table,
     resource_table,
     sla_table,
     stage_table,
-    verdict,
 )
+from tetribench.report.tables import BAND, SMALLEST, Table, comparison_table, verdict
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from tests.report.conftest import serve_again
 from tetribench.report import terminal
 from tetribench.report.arms import difference_table
 from tetribench.report.runs import Run, load_run
-from tetribench.report.tables import class_table
+from tetribench.report.serving_tables import class_table
 
 
 def shown(table: Table, width: int = 80) -> str:

@@ -89,7 +89,7 @@ class GpuBench:
             Part(name="marks", weight=80, arguments=("task=marks", f"task.out={self.folder}", timed, *passed)),
             Part(
                 name="profile",
-                weight=90,
+                weight=150,
                 arguments=("task=calibrate", f"task.out={profile.parent}", timed, "task.attempts=1", *passed),
             ),
         ]
@@ -97,8 +97,8 @@ class GpuBench:
             drawn = (f"+experiment={figure}", "runtime=process", "engine=hf", timed, f"out={self.folder / 'figures'}")
             parts.append(Part(name=figure, weight=25, arguments=(*drawn, *passed)))
         for workload in WORKLOADS:
-            served = (*self._run(workload, "runs"), f"systems={SYSTEMS}", *local)
-            parts.append(Part(name=workload, weight=40, arguments=(*served, *passed), needs=profile))
+            served = (*self._run(workload, "runs"), f"systems={SYSTEMS}", *passed)
+            parts.append(Part(name=workload, weight=40, arguments=served, prefers=profile, preferred=local))
         fidelity = ("+experiment=fidelity", f"out={self.folder / 'fidelity'}", local[1], "task.seeds=[0,1]")
         fewer = (f"workload.num_requests={self.num_requests}", "task.servings=1", "task.rehearsal_s=0")
         kept = f"task.recordings={self.folder / 'runs' / 'fidelity'}"

@@ -11,21 +11,23 @@ from pathlib import Path
 
 from tetribench.instance.child import log_tail
 
-GRACE_S = 10.0
-"""What a part that is cut has for ending its instances and writing what it has."""
+GRACE_S, GRACE_SHARE = 10.0, 0.1
+"""What a part that is cut has to end its instances and write what it has: at most that share of its limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """`arguments` of the command. Of two parts that are left, one with twice the `weight` may take twice as long.
 
-    It is not begun where the file `needs` is not there.
+    It is not begun where the file `needs` is not there. It gets the `preferred` arguments where the file `prefers` is.
     """
 
     name: str
     arguments: tuple[str, ...]
     weight: float
     needs: Path | None = None
+    prefers: Path | None = None
+    preferred: tuple[str, ...] = ()
 
 
 class State(Enum):
@@ -37,7 +39,7 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a part: `seconds` that it took of the `limit_s` that it had, and why it is not done."""
+    """What became of a part: `seconds` of the `limit_s` that it had, and why it is not done, or what it lacked."""
 
     name: str
     state: State
@@ -60,29 +62,31 @@ def run_part(part: Part, limit_s: float, log: Path) -> Outcome:
         return Outcome(
             part.name, State.left_out, reason=f"needs {part.needs.name}, which an earlier part did not write"
         )
-    started_s = time.monotonic()
-    command = [sys.executable, "-m", "tetribench.cli", *part.arguments]
+    has_less = part.prefers is not None and not part.prefers.exists()
+    started_s, grace_s = time.monotonic(), min(GRACE_S, GRACE_SHARE * limit_s)
+    command = [sys.executable, "-m", "tetribench.cli", *part.arguments, *(() if has_less else part.preferred)]
     with log.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL) as child:
         try:
-            code = child.wait(max(limit_s - GRACE_S, GRACE_S))
+            code = child.wait(limit_s - grace_s)
             is_cut = False
         except subprocess.TimeoutExpired:
-            code, is_cut = _end(child), True
+            code, is_cut = _end(child, grace_s), True
         except BaseException:
-            _end(child)
+            _end(child, GRACE_S)
             raise
     seconds = time.monotonic() - started_s
     if is_cut:
         return Outcome(part.name, State.cut, seconds, limit_s, f"its {limit_s:.0f} s were over")
     if code:
         return Outcome(part.name, State.failed, seconds, limit_s, f"exit code {code}{log_tail(log)}")
-    return Outcome(part.name, State.done, seconds, limit_s)
+    reason = f"without {part.prefers.name}, which an earlier part did not write" if part.prefers and has_less else ""
+    return Outcome(part.name, State.done, seconds, limit_s, reason)
 
 
-def _end(child: "subprocess.Popen[bytes]") -> int:
+def _end(child: "subprocess.Popen[bytes]", grace_s: float) -> int:
     child.send_signal(signal.SIGTERM)
     try:
-        return child.wait(GRACE_S)
+        return child.wait(grace_s)
     except subprocess.TimeoutExpired:
         child.kill()
         return child.wait()

@@ -200,8 +200,8 @@ def run_virtual(clock: VirtualClock, main: Coroutine[Any, Any, Result]) -> Resul
         return runner.run(main)
 
 
-class _ExactSelector(selectors.EpollSelector):
-    """Waits for epoll by `select`, because epoll by itself takes whole milliseconds and rounds up."""
+class _ExactSelector(selectors.DefaultSelector):
+    """Waits by `select` for the system's own, because epoll by itself takes whole milliseconds and rounds up."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None or timeout > 0:

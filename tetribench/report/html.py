@@ -17,22 +17,18 @@ from tetribench.report.figures import Drawn
 from tetribench.report.ledger_tables import class_cost_table, ledger_table
 from tetribench.report.quantities import DASH
 from tetribench.report.runs import Run
-from tetribench.report.tables import (
+from tetribench.report.serving_tables import (
     CLASS_METRICS,
-    Cell,
-    Row,
-    Table,
     change_table,
     class_table,
-    comparison_table,
     decision_table,
     failure_table,
-    percentile_needs,
     resource_table,
     sla_table,
     stage_table,
     steady_table,
 )
+from tetribench.report.tables import Cell, Row, Table, comparison_table, percentile_needs
 from tetribench.report.verdict import verdict_sentences
 
 PERF_PER_DOLLAR = {

@@ -8,7 +8,8 @@ from tetribench.metrics.ledger import ACCOUNTS
 from tetribench.report.figure_instances import ordered
 from tetribench.report.frames import class_names
 from tetribench.report.quantities import Scale, scale_for
-from tetribench.report.tables import Cell, Row, Table, over_servings
+from tetribench.report.serving_tables import over_servings
+from tetribench.report.tables import Cell, Row, Table
 
 ALL = "all"
 """The row of a system's instances together."""

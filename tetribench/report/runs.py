@@ -1,6 +1,8 @@
 """From a run folder on disk to everything known about the run, measured."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ MAX_ABREAST = 3
 """So many systems fit beside each other as columns of a table of values and ratios."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """One run. `baseline` and `notes` are those of `facts`, unless the run is partial and lacks a system.
 
@@ -50,7 +52,7 @@ class Run:
         """The request tables of every serving, by system in the order of the run's."""
         return {system: [one.result.requests for one in self._servings(system)] for system in self.systems}
 
-    @property
+    @cached_property
     def pooled(self) -> dict[str, Summary]:
         """By system all its servings as one, as `metrics.pooled` has them."""
         return {system: pool(self._servings(system), self.facts.cost) for system in self.systems}
@@ -156,6 +158,12 @@ def load_run(path: Path, *, allow_partial: bool = False) -> Run:
         client=client,
         validity=validity,
     )
+
+
+def serving_names(served: Sequence[Served]) -> list[str]:
+    """Of each its system, and which of its servings it is where some system has several."""
+    is_again = len(served) > len({one.result.system for one in served})
+    return [f"{one.system} (repeat {repeat}, slot {slot})" if is_again else one.system for repeat, slot, one in served]
 
 
 def _without_outcomes(row: Compared) -> Compared:

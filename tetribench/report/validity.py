@@ -12,7 +12,8 @@ from tetribench.metrics.validity import Code
 from tetribench.report.frames import metric_of
 from tetribench.report.quantities import DASH, three_digits
 from tetribench.report.runs import Run
-from tetribench.report.tables import CLASS_METRICS, Cell, Row, Table
+from tetribench.report.serving_tables import CLASS_METRICS
+from tetribench.report.tables import Cell, Row, Table
 
 MEANINGS = {
     Code.CLIENT_ERROR: "what the client adds, against the difference that is claimed",

@@ -7,12 +7,11 @@ from math import inf, isnan
 from typing import Any
 
 from tetribench.metrics.compare import SystemResult
-from tetribench.metrics.paired import Served
 from tetribench.metrics.slo import Bounds
 from tetribench.report.facts import Manifest
 from tetribench.report.fairness import sizes_of
 from tetribench.report.quantities import ratio_text, scale_for
-from tetribench.report.runs import MAX_ABREAST, Run
+from tetribench.report.runs import MAX_ABREAST, Run, serving_names
 from tetribench.report.tables import Cell, outcome
 
 HEADLINES = ("mean_ttft_s", "mean_jct_s", "resource_time_s", "perf_per_dollar_usual")
@@ -157,8 +156,8 @@ def cautions(run: Run) -> Iterable[str]:
         if any(lost.values()):
             fates = listed([f"{number:,} {fate}" for fate, number in lost.items() if number])
             yield f"{system}: of {counts['submitted']:,} requests {fates}; its latencies describe the rest."
-    for one in run.served:
-        yield from _loss_cautions(run, one)
+    for name, (_, _, result) in zip(serving_names(run.served), run.served, strict=True):
+        yield from _loss_cautions(name, result)
     yield from _size_cautions(run)
     which = " (first serving)" if run.is_served_again else ""
     for result in run.results:
@@ -196,17 +195,11 @@ def _window(result: SystemResult, num_steady: int, num_servings: int) -> str:
     )
 
 
-def _serving_name(run: Run, one: Served) -> str:
-    """The system, and which of its servings where it has several."""
-    return f"{one.result.system} (repeat {one.repeat}, slot {one.slot})" if run.is_served_again else one.result.system
-
-
-def _loss_cautions(run: Run, one: Served) -> Iterable[str]:
-    result = one.result
+def _loss_cautions(name: str, result: SystemResult) -> Iterable[str]:
     for row in result.changes[result.changes["what"] == "lost"].itertuples():
         num_retried = int((result.requests["num_retries"] > 0).sum())
         yield (
-            f"{_serving_name(run, one)} lost {row.instance} during the run ({row.reason}); {num_retried:,} of its "
+            f"{name} lost {row.instance} during the run ({row.reason}); {num_retried:,} of its "
             "requests were begun or sent again, which is in their latencies."
         )
 

@@ -8,7 +8,7 @@ from torch.profiler import ProfilerActivity, profile
 
 
 async def busy_seconds(run: Callable[[], Awaitable[None]]) -> float:
-    """Seconds in which at least one kernel or copy ran while `run` did. Nobody has seen this on a GPU yet."""
+    """Seconds in which at least one kernel or copy ran while `run` did."""
     with profile(activities=[ProfilerActivity.CUDA]) as profiled:
         await run()
         torch.cuda.synchronize()
