@@ -11,6 +11,7 @@ from rich.console import Console
 from tetribench.calibrate.marks import DEVICE_IS_HOST, HOST_SHARE, Mark, handover, host_share, layer_parameters, works
 from tetribench.calibrate.marks_task import Marks
 from tetribench.calibrate.steps import Step
+from tetribench.engine.hf.attention.options import Attention
 from tetribench.engine.hf.schema import Device, HFEngine
 from tetribench.engine.model import Architecture, Model
 from tetribench.experiment import Composed
@@ -69,7 +70,7 @@ def test_the_marks_are_rehearsed_on_the_cpu(tmp_path: Path) -> None:
         name="tiny", num_layers=1, hidden_size=32, ffn_size=64, num_heads=2, num_kv_heads=2, vocab_size=64,
         max_context_tokens=600,
     )  # fmt: skip
-    engine = HFEngine(model=model, device=Device.cpu, kv_memory_gib=0.02)
+    engine = HFEngine(model=model, device=Device.cpu, attention=Attention.sdpa, kv_memory_gib=0.02)
     console = Console(width=200, record=True)
     Marks(engine=engine, out=str(tmp_path / "mine"), seconds=0.1).execute(cast(Composed, None), console)
     said = console.export_text()

@@ -12,6 +12,7 @@ from tetribench.core.request import Request
 from tetribench.core.sequence import LengthRange, Sequence
 from tetribench.core.units import GIB, MIB, ceil_div
 from tetribench.engine.base import Batch, OnLayer, PrefillChunk
+from tetribench.engine.hf.attention.options import Attention
 from tetribench.engine.hf.graphs import DecodeGraphs, Run
 from tetribench.engine.hf.runner import HFRunner
 from tetribench.engine.hf.schema import Device, HFEngine
@@ -32,8 +33,10 @@ MODELS = {
 }
 
 
-def tiny_engine(model: Model, *, temperature: float = 0.0) -> HFEngine:
-    return HFEngine(model=model, device=Device.cpu, kv_memory_gib=16 * MIB / GIB, temperature=temperature)
+def tiny_engine(model: Model, *, temperature: float = 0.0, attention: Attention = Attention.auto) -> HFEngine:
+    return HFEngine(
+        model=model, device=Device.cpu, kv_memory_gib=16 * MIB / GIB, temperature=temperature, attention=attention
+    )
 
 
 class Driver:

@@ -146,7 +146,8 @@ class HFEngine:
         """With the backend that `auto` came to."""
         if self.graph_sequences is not None:
             return self.graph_sequences
-        can_replay = attention not in (Attention.sdpa, Attention.flashinfer) and self.temperature == 0
+        is_replayable = attention not in (Attention.sdpa, Attention.native, Attention.flashinfer)
+        can_replay = is_replayable and self.temperature == 0
         return GPU_GRAPH_SEQUENCES if can_replay and self.resolved_device() is Device.cuda else 0
 
     def _check_attention(self) -> None:

@@ -27,6 +27,7 @@ SHAPE = MODELS["llama"].shape()
 @pytest.fixture
 def everything_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(options, "find_spec", lambda name: object())
+    monkeypatch.setattr(options, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
 
@@ -36,7 +37,8 @@ def test_what_a_gpu_can_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     library = tmp_path / "fa3.so"
     library.touch()
     with_fa3 = replace(ON_GPU, fa3_library=str(library))
-    assert [why_not(attention, with_fa3) for attention in Attention] == [None] * 5
+    refused = {attention for attention in Attention if why_not(attention, with_fa3)}
+    assert refused == {Attention.native}
     reasons = [
         (Attention.fa3, ON_GPU, "engine.fa3_library does not say"),
         (Attention.fa3, replace(ON_GPU, fa3_library="/nowhere"), "engine.fa3_library=/nowhere is no file"),
@@ -52,7 +54,7 @@ def test_what_a_gpu_can_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.usefixtures("everything_installed")
-def test_a_cpu_runs_sdpa_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_runs_sdpa_and_native(monkeypatch: pytest.MonkeyPatch) -> None:
     refused = {attention for attention in Attention if why_not(attention, ON_CPU)}
     assert refused == {Attention.triton, Attention.fa3, Attention.flashinfer}
     monkeypatch.setenv("TRITON_INTERPRET", "1")
@@ -72,10 +74,24 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     assert why_not(Attention.flashinfer, ON_GPU) == "the package flashinfer-python is not installed"
 
 
-def test_auto_says_what_it_passed_over() -> None:
+@pytest.mark.usefixtures("everything_installed")
+def test_what_the_kernel_in_c_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    reasons = [
+        (ON_GPU, "computes on the CPU only"),
+        (replace(ON_CPU, dtype="bfloat16"), "computes in float32 only, not in bfloat16"),
+        (replace(ON_CPU, head_size=72), "takes head sizes that are multiples of 16, not 72"),
+    ]
+    for needs, words in reasons:
+        assert why_not(Attention.native, needs) == words
+    monkeypatch.setattr(options, "which", lambda name: None)
+    assert why_not(Attention.native, ON_CPU) == "finds no C compiler: none of cc, gcc, clang is on the PATH"
+
+
+def test_auto_says_what_it_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(options, "which", lambda name: None)
     chosen = choose_attention(Attention.auto, ON_CPU, SHAPE, 16, CPU)
     assert chosen.attention is Attention.sdpa
-    assert list(chosen.passed_over) == ["fa3", "flashinfer", "triton"]
+    assert list(chosen.passed_over) == ["fa3", "flashinfer", "triton", "native"]
     assert chosen.passed_over["fa3"] == "needs a CUDA device"
 
 

@@ -66,10 +66,16 @@ def _maker(attention: Attention, needs: AttentionNeeds, num_heads: int) -> MakeB
 
         return FlashInferBackend(pool, num_heads)
 
+    def native(pool: TorchKVPool, max_context_tokens: int) -> AttentionBackend:
+        from tetribench.engine.hf.attention.native.backend import NativeBackend
+
+        return NativeBackend(pool, max_context_tokens, num_heads)
+
     makers: dict[Attention, MakeBackend] = {
         Attention.sdpa: SdpaBackend,
         Attention.triton: triton,
         Attention.fa3: fa3,
+        Attention.native: native,
         Attention.flashinfer: flashinfer,
     }
     return makers[attention]

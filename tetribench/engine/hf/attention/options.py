@@ -5,26 +5,31 @@ from dataclasses import dataclass
 from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 
 
 class Attention(Enum):
     """What computes attention; `auto` is the fastest that the device has and that agrees with `sdpa` at start-up.
 
     `sdpa` is torch's own on gathered keys, `triton` kernels of this package, `fa3` FlashAttention 3 with paged keys
-    from a library file (`fa3_library`), `flashinfer` the package of that name.
+    from a library file (`fa3_library`), `flashinfer` the package of that name. `native` is for the CPU: decodes by a
+    kernel in C, which the machine's compiler compiles when an engine starts, the rest as `sdpa`.
     """
 
     auto = "auto"
     sdpa = "sdpa"
     triton = "triton"
+    native = "native"
     fa3 = "fa3"
     flashinfer = "flashinfer"
 
 
-FASTEST_FIRST = (Attention.fa3, Attention.flashinfer, Attention.triton, Attention.sdpa)
+FASTEST_FIRST = (Attention.fa3, Attention.flashinfer, Attention.triton, Attention.native, Attention.sdpa)
 
 _FLASHINFER_HEAD_SIZES = (64, 128, 256)
 _HOPPER = (9, 0)
+_COMPILERS = ("cc", "gcc", "clang")
+_NATIVE_LANES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +47,8 @@ def why_not(attention: Attention, needs: AttentionNeeds) -> str | None:
     match attention:
         case Attention.triton:
             return _why_not_triton(needs)
+        case Attention.native:
+            return _why_not_native(needs)
         case Attention.fa3:
             return _why_not_fa3(needs)
         case Attention.flashinfer:
@@ -70,6 +77,23 @@ def _why_not_triton(needs: AttentionNeeds) -> str | None:
 def is_interpreted() -> bool:
     """Triton runs its kernels in Python, on any device."""
     return os.environ.get("TRITON_INTERPRET", "") == "1"
+
+
+def _why_not_native(needs: AttentionNeeds) -> str | None:
+    if needs.is_cuda:
+        return "computes on the CPU only"
+    if needs.dtype != "float32":
+        return f"computes in float32 only, not in {needs.dtype}"
+    if needs.head_size % _NATIVE_LANES:
+        return f"takes head sizes that are multiples of {_NATIVE_LANES}, not {needs.head_size}"
+    if find_compiler() is None:
+        return f"finds no C compiler: none of {', '.join(_COMPILERS)} is on the PATH"
+    return None
+
+
+def find_compiler() -> str | None:
+    """Where a C compiler is."""
+    return next(filter(None, map(which, _COMPILERS)), None)
 
 
 def _why_not_fa3(needs: AttentionNeeds) -> str | None:
