@@ -32,17 +32,26 @@ SLOW = [
 """Decodes for many seconds on processes that start quickly, because they need no model."""
 
 
-def workers() -> list[int]:
-    """Process ids of all instances on this machine."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                command = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if b"tetribench.instance.worker" in command:
-                found.append(int(entry.name))
+Workers = Callable[[], set[int]]
+
+
+@pytest.fixture
+def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workers:
+    """Process ids of all instances that descend from this test, which they are known by in their environment."""
+    monkeypatch.setenv("TETRIBENCH_TEST_FOLDER", str(tmp_path))
+
+    def found() -> set[int]:
+        ids = set()
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    command, environment = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()
+                except OSError:
+                    continue
+                if b"tetribench.instance.worker" in command and bytes(tmp_path) in environment:
+                    ids.add(int(entry.name))
+        return ids
+
     return found
 
 
@@ -83,18 +92,17 @@ def status(folder: Path) -> dict[str, str]:
 
 
 def test_a_killed_instance_fails_the_run_with_its_name(
-    started: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+    started: Callable[..., "subprocess.Popen[str]"], workers: Workers, tmp_path: Path
 ) -> None:
-    before = set(workers())
     command = started(*SLOW)
     wait_for_tokens(tmp_path / "run")
-    victim = max(set(workers()) - before)
+    victim = max(workers())
     os.kill(victim, signal.SIGKILL)
     _, stderr = command.communicate(timeout=20)
     assert command.returncode == 1
     assert "-0: process ended with code -9" in stderr
     assert "Traceback" not in stderr
-    assert set(workers()) <= before
+    assert not workers()
     assert status(tmp_path / "run")["state"] == "failed"
     events = (first_log(tmp_path / "run")).read_text()
     assert events.count('"failed"') + events.count('"finished"') == events.count('"arrived"')
@@ -102,16 +110,15 @@ def test_a_killed_instance_fails_the_run_with_its_name(
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_everything_and_keeps_the_events(
-    sent: signal.Signals, started: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+    sent: signal.Signals, started: Callable[..., "subprocess.Popen[str]"], workers: Workers, tmp_path: Path
 ) -> None:
-    before = set(workers())
     command = started(*SLOW)
     wait_for_tokens(tmp_path / "run")
     command.send_signal(sent)
     _, stderr = command.communicate(timeout=5)
     assert command.returncode == 130
     assert stderr.count("\n") == 1
-    assert set(workers()) <= before
+    assert not workers()
     assert status(tmp_path / "run")["state"] == "interrupted"
     assert "interrupted" in (first_log(tmp_path / "run")).read_text()
     again = [sys.executable, "-m", "tetribench.cli", "task=report", f"task.runs=[{tmp_path / 'run'}]"]
@@ -120,34 +127,32 @@ def test_an_interrupt_ends_everything_and_keeps_the_events(
 
 
 def test_workers_do_not_outlive_a_killed_launcher(
-    started: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+    started: Callable[..., "subprocess.Popen[str]"], workers: Workers, tmp_path: Path
 ) -> None:
-    before = set(workers())
     command = started(*SLOW)
     wait_for_tokens(tmp_path / "run")
     command.kill()
     command.wait()
     for _ in range(100):
-        if set(workers()) <= before:
+        if not workers():
             return
         time.sleep(0.05)
     raise AssertionError("workers live on without their launcher")
 
 
 def test_an_instance_that_does_not_come_up_in_time_fails_the_run(
-    started: Callable[..., "subprocess.Popen[str]"],
+    started: Callable[..., "subprocess.Popen[str]"], workers: Workers
 ) -> None:
-    before = set(workers())
     command = started(*SLOW, "runtime.start_timeout_s=0.01")
     _, stderr = command.communicate(timeout=20)
     assert command.returncode == 1
     assert "not ready after" in stderr
     assert "Traceback" not in stderr
-    assert set(workers()) <= before
+    assert not workers()
 
 
 def test_a_worker_that_cannot_build_its_engine_says_why(
-    started: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+    started: Callable[..., "subprocess.Popen[str]"], workers: Workers, tmp_path: Path
 ) -> None:
     """Weights that turn out to be missing when the instance loads them, which nothing before it does."""
     folder = tmp_path / "model"
@@ -175,14 +180,13 @@ def test_cores_are_shared_out_without_overlap() -> None:
     assert [cores_of(index, 3, [0, 1]) for index in range(3)] == [[0], [1], [0]]
 
 
-def test_instances_on_one_device_are_pinned_to_one_core(tmp_path: Path) -> None:
+def test_instances_on_one_device_are_pinned_to_one_core(workers: Workers, tmp_path: Path) -> None:
     async def main() -> dict[str, set[int]]:
         launcher = ProcessLauncher(clock=WallClock(), log_folder=tmp_path)
-        before = set(workers())
         plan = tetri(num_prefill=2, num_decode=2, share_device=True).plan(Machine().factory())
         try:
             await launcher.start(plan.instances, lambda message: None)
-            ids = set(workers()) - before
+            ids = workers()
             return {Path(f"/proc/{id}/fd/1").readlink().stem: os.sched_getaffinity(id) for id in ids}  # by log
         finally:
             await launcher.stop()
