@@ -1,7 +1,7 @@
 """Where a decode iteration's time goes: `python -m tests.benchmarks.profile_iteration`.
 
-Each attention that decodes on this CPU computes the same 64 sequences, in turns; a table for each model says how long each
-kind of work took per iteration, by torch's profiler, which itself takes time with each operation: the shares count.
+Each attention that decodes on this CPU computes the same 64 sequences, in turns; a table for each model says how long
+each kind of work took per iteration, by torch's profiler, which itself takes time with each operation: shares count.
 """
 
 import sys
@@ -23,7 +23,7 @@ from tetribench.core.request import Request
 from tetribench.core.sequence import LengthRange, Sequence
 from tetribench.core.units import ceil_div
 from tetribench.engine.base import Batch, PrefillChunk
-from tetribench.engine.hf.attention.native import backend as native
+from tetribench.engine.hf.attention.native.library import paged_decode
 from tetribench.engine.hf.runner import HFRunner
 
 MODELS = ("opt_tiny", "llama_tiny")
@@ -82,13 +82,13 @@ def prefilled(engine: HFRunner) -> Batch:
 @contextmanager
 def kernel_seen() -> Iterator[None]:
     """The kernel in C is no operation of torch's: here it is one."""
-    kernel = native.paged_decode()
+    kernel = paged_decode()
 
     def seen(*arguments: object) -> None:
         with record_function(IN_PLACE):
             kernel(*arguments)
 
-    with mock.patch.object(native, "paged_decode", lambda: seen):
+    with mock.patch("tetribench.engine.hf.attention.native.backend.paged_decode", lambda: seen):
         yield
 
 
