@@ -45,15 +45,15 @@ BAD = {
         "hardware.flops_per_s",
     ),
     "device shared by threads": (
-        ["+workload=lpld", "runtime=inline", "system.tetri.share_device=true"],
-        "system.tetri.share_device=true: two instances share a device in virtual time",
+        ["+workload=lpld", "runtime=inline", "system.tetri.sharing=time_slicing"],
+        "system.tetri.sharing=time_slicing: two instances share a device in virtual time",
     ),
     "device shared by engines that sleep": (
-        ["+workload=lpld", "engine=cost_model", "system.tetri.share_device=true"],
+        ["+workload=lpld", "engine=cost_model", "system.tetri.sharing=time_slicing"],
         "runtime=process with engine=hf",
     ),
     "half of the KV for less than a request": (
-        [*("+workload=lphd", "runtime=sim"), *("engine.kv_memory_gib=0.017", "system.tetri.share_device=true")],
+        [*("+workload=lphd", "runtime=sim"), *("engine.kv_memory_gib=0.017", "system.tetri.sharing=time_slicing")],
         "longest request",
     ),
     "profile of two devices": (

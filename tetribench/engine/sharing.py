@@ -1,0 +1,23 @@
+"""How the instances that have one device together get their turns on it."""
+
+from enum import Enum
+
+
+class Sharing(Enum):
+    """Of the instances on a device; whatever the mode, they have its memory bandwidth together.
+
+    Two instances that share a device come near two devices of half the size, which is not the paper's set-up. No mode
+    has yet run on a GPU.
+    """
+
+    none = "none"
+    """Each instance has a device of its own."""
+    time_slicing = "time_slicing"
+    """One computes at a time: processes on a core or on a GPU as they come, and in virtual time."""
+
+    @property
+    def in_words(self) -> str:
+        """For the record of a run."""
+        if self is Sharing.none:
+            return "none"
+        return f"{self.value.replace('_', ' ')}, memory bandwidth shared"
