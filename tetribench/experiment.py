@@ -185,8 +185,8 @@ def _check_sharing(setup: Setup, plans: Sequence[Plan]) -> None:
     shared = [plan.sharing for plan in plans if plan.sharing is not Sharing.none]
     if shared and not is_real:
         raise ValueError(
-            f"system.tetri.sharing={shared[0].value}: two instances share a device in virtual time, or where both "
-            f"compute in processes; must be none, or runtime=sim, or runtime=process with engine=hf"
+            f"system.tetri.sharing={shared[0].value}: two instances share a device where both compute in processes, or "
+            f"take turns in virtual time; must be none, or runtime=process with engine=hf, or runtime=sim"
         )
 
 

@@ -225,6 +225,11 @@ class CostModelFactory:
         return True
 
     def shared(self, num_instances: int, sharing: Sharing) -> "CostModelFactory":
+        if sharing is not Sharing.time_slicing:
+            raise ValueError(
+                f"system.tetri.sharing={sharing.value}: a cost model takes turns; must be none or time_slicing with "
+                f"engine=cost_model"
+            )
         part = copy(self)
         part.num_sharing = num_instances
         return part

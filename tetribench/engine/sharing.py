@@ -2,6 +2,9 @@
 
 from enum import Enum
 
+MPS_CONTROL = "nvidia-cuda-mps-control"
+"""The program of NVIDIA's driver that starts MPS, and talks to it."""
+
 
 class Sharing(Enum):
     """Of the instances on a device; whatever the mode, they have its memory bandwidth together.
@@ -14,10 +17,13 @@ class Sharing(Enum):
     """Each instance has a device of its own."""
     time_slicing = "time_slicing"
     """One computes at a time: processes on a core or on a GPU as they come, and in virtual time."""
+    mps = "mps"
+    """Processes on a GPU compute at the same time, under a daemon (MPS) that is started and stopped with them."""
 
     @property
     def in_words(self) -> str:
         """For the record of a run."""
         if self is Sharing.none:
             return "none"
-        return f"{self.value.replace('_', ' ')}, memory bandwidth shared"
+        name = "MPS" if self is Sharing.mps else self.value.replace("_", " ")
+        return f"{name}, memory bandwidth shared"

@@ -22,8 +22,9 @@ class Tetri:
 
     With `sharing` prefill-0 and decode-0 are on one device, prefill-1 and decode-1 on another, and so on, each with
     half of the KV memory that an instance alone would have. With `time_slicing` the two take turns in virtual time as
-    `SharedDevice` says, on a CPU both processes are pinned to one core, and on a GPU the driver gives them turns, which
-    nobody has yet seen.
+    `SharedDevice` says, on a CPU both processes are pinned to one core, and on a GPU the driver gives them turns. With
+    `mps` both compute on a GPU at the same time, under a daemon that starts and ends with the run. Neither has yet been
+    seen on a GPU.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from tetribench.core.units import GIB
 from tetribench.engine.hf.attention.options import Attention
 from tetribench.engine.hf.schema import Device, DType, HFEngine
 from tetribench.engine.model import Architecture, Model
-from tetribench.engine.sharing import Sharing
+from tetribench.engine.sharing import MPS_CONTROL, Sharing
 
 OPT = MODELS["opt"]
 LLAMA_CONFIG = {
@@ -142,7 +142,7 @@ def test_more_gpus_than_there_are_is_refused() -> None:
         ValueError, match=r"^device=cuda: instances on 3 GPUs, and this machine has 2; must be "
     ) as refused:
         HFEngine(model=OPT).sized(3)
-    assert "\n" not in str(refused.value) and "system.tetri.sharing=time_slicing" in str(refused.value)
+    assert "\n" not in str(refused.value) and "(system.tetri.sharing=time_slicing, mps)" in str(refused.value)
 
 
 def test_memory_for_less_than_a_block_is_refused() -> None:
@@ -177,6 +177,17 @@ def test_instances_on_one_cpu_core_have_half_of_the_memory_each() -> None:
     alone = HFEngine(model=OPT, device=Device.cpu).sized(2)
     part = alone.shared(2, Sharing.time_slicing)
     assert part.num_blocks() == alone.num_blocks() // 2 and alone.num_sharing == 1
+
+
+def test_mps_is_refused_where_its_program_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "_GPU_FILES", ("/proc",))
+    monkeypatch.setattr(schema, "_torch_sees_cuda", lambda: True)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    refused = r"^system.tetri.sharing=mps: there is no program nvidia-cuda-mps-control here; must be none or time_slic"
+    with pytest.raises(ValueError, match=refused):
+        HFEngine(model=OPT).shared(2, Sharing.mps)
+    (tmp_path / MPS_CONTROL).touch(mode=0o755)
+    assert HFEngine(model=OPT).shared(2, Sharing.mps).num_sharing == 2
 
 
 def test_an_unsupported_checkpoint_is_refused_before_it_is_read(tmp_path: Path) -> None:

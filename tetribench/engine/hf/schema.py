@@ -4,6 +4,7 @@ import json
 from copy import copy
 from enum import Enum
 from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING, Any
 
 from tetribench.core.units import GIB
@@ -11,7 +12,7 @@ from tetribench.engine.hf.attention.options import Attention, AttentionNeeds, wh
 from tetribench.engine.hf.supported import unsupported_reason
 from tetribench.engine.host_memory import check_host_memory, host_blocks
 from tetribench.engine.model import Architecture, Model
-from tetribench.engine.sharing import Sharing
+from tetribench.engine.sharing import MPS_CONTROL, Sharing
 
 if TYPE_CHECKING:
     from tetribench.core.clock import Clock
@@ -217,6 +218,11 @@ class HFEngine:
         return self.resolved_device() is Device.cpu
 
     def shared(self, num_instances: int, sharing: Sharing) -> "HFEngine":
+        said = f"system.tetri.sharing={sharing.value}"
+        if sharing is Sharing.mps and self.resolved_device() is Device.cpu:
+            raise ValueError(f"{said}: MPS is of NVIDIA's GPUs; must be none or time_slicing with device=cpu")
+        if sharing is Sharing.mps and which(MPS_CONTROL) is None:
+            raise ValueError(f"{said}: there is no program {MPS_CONTROL} here; must be none or time_slicing")
         part = copy(self)
         part.num_sharing = num_instances
         return part
@@ -239,8 +245,8 @@ class HFEngine:
         if num_devices > num_gpus:
             raise ValueError(
                 f"device=cuda: instances on {num_devices} GPUs, and this machine has {num_gpus}; must be fewer "
-                f"(system.NAME.num_instances, task.num_busy), or share them (system.tetri.sharing=time_slicing), or "
-                f"device=cpu"
+                f"(system.NAME.num_instances, task.num_busy), or two on each (system.tetri.sharing=time_slicing, mps), "
+                "or device=cpu"
             )
         import torch
 
