@@ -30,6 +30,8 @@ from tetribench.decode.admit import Greedy
 from tetribench.decode.scheduler import DecodePolicies
 from tetribench.drive.loadgen import Client, Loop, OpenLoop
 from tetribench.engine.base import Batch, Engine, EngineInfo, KVPool, OnLayer, Part, Region, Span
+from tetribench.engine.cost_engine import CostModelFactory
+from tetribench.engine.sharing import Sharing
 from tetribench.engine.spans import spans
 from tetribench.instance.inline import InlineLauncher
 from tetribench.kv.links import Link, LinkFailed, LinkSpeed, Medium, Memory
@@ -293,11 +295,12 @@ class CheckingFactory:
         self._stops = stops or {}
 
     is_noisy = True
+    runs_on_a_core = True
 
     def in_slot(self, slot: str) -> "CheckingFactory":
         return self
 
-    def sized(self, num_instances: int) -> "CheckingFactory":
+    def sized(self, num_devices: int, num_sharing: int = 1) -> "CheckingFactory":
         return self
 
     def num_blocks(self) -> int:
@@ -309,10 +312,10 @@ class CheckingFactory:
         swapping.num_host_blocks = self.host_blocks
         return swapping
 
-    def shared(self, num_instances: int) -> "CheckingFactory":
-        sharing = copy(self)
-        sharing._num_blocks //= num_instances
-        return sharing
+    def shared(self, num_instances: int, sharing: Sharing) -> "CheckingFactory":
+        part = copy(self)
+        part._num_blocks //= num_instances
+        return part
 
     def build(self, clock: Clock, device: int | None) -> Engine:
         engine = CheckingEngine(self, clock, len(self.engines))
@@ -324,6 +327,12 @@ class CheckingFactory:
 
     def token(self, request_id: int, position: int) -> int:
         return STOP_TOKEN if self._stops.get(request_id) == position else token(request_id, position)
+
+
+class BesideCores(CostModelFactory):
+    """Has cores beside its device, as on a GPU."""
+
+    runs_on_a_core = False
 
 
 class TroubleFactory(CheckingFactory):

@@ -127,7 +127,7 @@ def test_tokens_are_those_of_generate(
 
 
 def test_tokens_of_two_instances_on_one_core(tetribench: Command, tmp_path: Path) -> None:
-    options = ["workload.num_requests=6", "systems=[tetri]", "system.tetri.share_device=true"]
+    options = ["workload.num_requests=6", "systems=[tetri]", "system.tetri.sharing=time_slicing"]
     assert tetribench(*MIXED, *options) == 0
     check(tmp_path / "run", "opt_tiny")
 

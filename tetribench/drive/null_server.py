@@ -15,6 +15,7 @@ from tetribench.core.sequence import LengthRange, Sequence
 from tetribench.engine.base import Batch, EngineFactory, EngineInfo, KVPool, OnLayer, PrefillChunk
 from tetribench.engine.foreseen import Foreseen
 from tetribench.engine.predictor import NothingToPredict
+from tetribench.engine.sharing import Sharing
 from tetribench.instance.scheduler import DecodesNothing, Outbox, PredictsNothing
 from tetribench.kv.links import Memory
 from tetribench.kv.transfer import Moved
@@ -75,10 +76,12 @@ class NullEngineFactory:
     def __init__(self, step_s: float = STEP_S) -> None:
         self.step_s = step_s
 
-    def sized(self, num_instances: int) -> "NullEngineFactory":
+    runs_on_a_core = True
+
+    def sized(self, num_devices: int, num_sharing: int = 1) -> "NullEngineFactory":
         return self
 
-    def shared(self, num_instances: int) -> "NullEngineFactory":
+    def shared(self, num_instances: int, sharing: Sharing) -> "NullEngineFactory":
         return self
 
     def in_slot(self, slot: str) -> "NullEngineFactory":

@@ -9,6 +9,7 @@ from tetribench.core.clock import Clock
 from tetribench.core.request import Request
 from tetribench.core.sequence import LengthRange, Sequence
 from tetribench.engine.foreseen import Foreseen
+from tetribench.engine.sharing import Sharing
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,8 +222,9 @@ class EngineFactory(Protocol):
 
     block_size: int
 
-    def sized(self, num_instances: int) -> "EngineFactory":
-        """This engine with its sizes settled for `num_instances` of them on this machine.
+    def sized(self, num_devices: int, num_sharing: int = 1) -> "EngineFactory":
+        """This engine with its sizes settled for instances on `num_devices` devices of this machine, at most
+        `num_sharing` on each.
 
         Raises ValueError, naming the option, for what cannot work; nothing has been started by then.
         """
@@ -243,7 +245,11 @@ class EngineFactory(Protocol):
         Raises ValueError, naming the option, where that memory is nothing or more than there is.
         """
 
-    def shared(self, num_instances: int) -> "EngineFactory":
+    @property
+    def runs_on_a_core(self) -> bool:
+        """Its device is a core, which is all that an instance has of the machine; else it has cores beside it."""
+
+    def shared(self, num_instances: int, sharing: Sharing) -> "EngineFactory":
         """This engine as one of `num_instances` on one device, each with its part of what one alone would have for KV.
 
         Raises ValueError where a device cannot be shared so.

@@ -15,6 +15,7 @@ from tetribench.engine.host_memory import check_host_memory, host_blocks
 from tetribench.engine.model import OPT_125M, Model
 from tetribench.engine.noise import Noise
 from tetribench.engine.shared_device import SharedDevice
+from tetribench.engine.sharing import Sharing
 
 MAX_FORESEEN = 64
 """Iterations looked ahead at a time: most runs of a busy instance are shorter, and what is cut off was for nothing."""
@@ -219,12 +220,21 @@ class CostModelFactory:
         swapping.num_host_blocks = host_blocks(self.host_memory_gib, self._block_bytes())
         return swapping
 
-    def shared(self, num_instances: int) -> "CostModelFactory":
-        sharing = copy(self)
-        sharing.num_sharing = num_instances
-        return sharing
+    @property
+    def runs_on_a_core(self) -> bool:
+        return True
 
-    def sized(self, num_instances: int) -> "CostModelFactory":
+    def shared(self, num_instances: int, sharing: Sharing) -> "CostModelFactory":
+        if sharing is not Sharing.time_slicing:
+            raise ValueError(
+                f"system.tetri.sharing={sharing.value}: a cost model takes turns; must be none or time_slicing with "
+                f"engine=cost_model"
+            )
+        part = copy(self)
+        part.num_sharing = num_instances
+        return part
+
+    def sized(self, num_devices: int, num_sharing: int = 1) -> "CostModelFactory":
         self.info()
         return self
 

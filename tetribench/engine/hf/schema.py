@@ -4,13 +4,15 @@ import json
 from copy import copy
 from enum import Enum
 from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING, Any
 
-from tetribench.core.units import GIB, ceil_div
+from tetribench.core.units import GIB
 from tetribench.engine.hf.attention.options import Attention, AttentionNeeds, why_not
 from tetribench.engine.hf.supported import unsupported_reason
 from tetribench.engine.host_memory import check_host_memory, host_blocks
 from tetribench.engine.model import Architecture, Model
+from tetribench.engine.sharing import MPS_CONTROL, Sharing
 
 if TYPE_CHECKING:
     from tetribench.core.clock import Clock
@@ -56,8 +58,8 @@ class DType(Enum):
 class HFEngine:
     """A model on a device, run through transformers with paged attention of our own.
 
-    `kv_memory_gib` is the KV memory of one instance; by default 0.5 GiB on the CPU, and on a GPU what the weights leave
-    of 90 % of its memory (vLLM's rule), shared by the instances on it.
+    `kv_memory_gib` is the KV memory on one device, in equal parts for the instances on it; by default 0.5 GiB on the
+    CPU, and on a GPU what their weights leave of 90 % of its memory (vLLM's rule).
 
     An instance that swaps has `host_memory_gib` of host memory beside that; by default 0.5 GiB on the CPU and 4 GiB on
     a GPU (vLLM's). `temperature=0` decodes greedily; above it, a token's draw depends on `seed`, the request and the
@@ -169,8 +171,8 @@ class HFEngine:
     def in_slot(self, slot: str) -> "HFEngine":
         return self
 
-    def sized(self, num_instances: int) -> "HFEngine":
-        """This engine with its KV memory settled, for `num_instances` of them on this machine.
+    def sized(self, num_devices: int, num_sharing: int = 1) -> "HFEngine":
+        """This engine with its KV memory settled: as much on each device, whether one instance has it or `num_sharing`.
 
         Raises a one-line ValueError for what cannot work; no process has been started by then.
         """
@@ -180,16 +182,17 @@ class HFEngine:
         if reason is not None:
             raise ValueError(f"model={self.model.name}: {reason}")
         self._check_attention()
-        share_bytes, place = self._memory_share(num_instances)
-        weight_bytes = self.model.shape().num_parameters * self.resolved_dtype().num_bytes
-        left_gib = (share_bytes - weight_bytes) / GIB
+        device_bytes, place = self._device_memory(num_devices)
+        weight_bytes = num_sharing * self.model.shape().num_parameters * self.resolved_dtype().num_bytes
+        left_gib = (device_bytes - weight_bytes) / GIB
         by_default = CPU_KV_MEMORY_GIB if self.resolved_device() is Device.cpu else left_gib
         settled = copy(self)
         settled.kv_memory_gib = by_default if self.kv_memory_gib is None else self.kv_memory_gib
         if settled.kv_memory_gib > left_gib:
+            whom = "each" if num_sharing == 1 else f"every {num_sharing}"
             raise ValueError(
-                f"engine.kv_memory_gib={settled.kv_memory_gib:.3g}: {num_instances} instances on {place} leave "
-                f"{left_gib:.3g} GiB to each beside its weights of {weight_bytes / GIB:.3g} GiB; must be at most that"
+                f"engine.kv_memory_gib={settled.kv_memory_gib:.3g}: {num_devices * num_sharing} instances on {place} "
+                f"leave {left_gib:.3g} GiB to {whom} beside weights of {weight_bytes / GIB:.3g} GiB; must be within it"
             )
         if settled.num_blocks() < 1:
             raise ValueError(
@@ -211,25 +214,44 @@ class HFEngine:
         swapping.num_host_blocks = host_blocks(memory_gib, self.kv_bytes_per_block())
         return swapping
 
-    def shared(self, num_instances: int) -> "HFEngine":
-        if self.resolved_device() is Device.cuda:
-            raise ValueError(
-                "system.tetri.share_device=true: on a GPU nothing here sees to it that its instances get equal parts "
-                "of it; must be false with device=cuda"
-            )
-        sharing = copy(self)
-        sharing.num_sharing = num_instances
-        return sharing
+    @property
+    def runs_on_a_core(self) -> bool:
+        return self.resolved_device() is Device.cpu
 
-    def _memory_share(self, num_instances: int) -> tuple[float, str]:
-        """Bytes that each instance may take of the memory that it shares with others, and what that memory is."""
+    def shared(self, num_instances: int, sharing: Sharing) -> "HFEngine":
+        said = f"system.tetri.sharing={sharing.value}"
+        if sharing is Sharing.mps and self.resolved_device() is Device.cpu:
+            raise ValueError(f"{said}: MPS is of NVIDIA's GPUs; must be none or time_slicing with device=cpu")
+        if sharing is Sharing.mps and which(MPS_CONTROL) is None:
+            raise ValueError(f"{said}: there is no program {MPS_CONTROL} here; must be none or time_slicing")
+        part = copy(self)
+        part.num_sharing = num_instances
+        return part
+
+    @property
+    def num_gpus(self) -> int | None:
+        """Of this machine; None where the CPU runs it, which has room for any number."""
         if self.resolved_device() is Device.cpu:
-            return _available_bytes() / num_instances, "this machine"
+            return None
         import torch
 
-        num_devices = torch.cuda.device_count()
-        device_bytes = torch.cuda.get_device_properties(0).total_memory
-        return GPU_MEMORY_SHARE * device_bytes / ceil_div(num_instances, num_devices), f"{num_devices} GPU(s)"
+        return torch.cuda.device_count()
+
+    def _device_memory(self, num_devices: int) -> tuple[float, str]:
+        """Bytes that the instances on one of `num_devices` devices may take, and where that memory is. Raises
+        ValueError where there are fewer GPUs."""
+        num_gpus = self.num_gpus
+        if num_gpus is None:
+            return _available_bytes() / num_devices, "this machine"
+        if num_devices > num_gpus:
+            raise ValueError(
+                f"device=cuda: instances on {num_devices} GPUs, and this machine has {num_gpus}; must be fewer "
+                f"(system.NAME.num_instances, task.num_busy), or two on each (system.tetri.sharing=time_slicing, mps), "
+                "or device=cpu"
+            )
+        import torch
+
+        return GPU_MEMORY_SHARE * torch.cuda.get_device_properties(0).total_memory, f"{num_gpus} GPU(s)"
 
     def build(self, clock: "Clock", device: int | None) -> "HFRunner":
         """Load the model and reserve the KV memory in this process; `device` is the CUDA one, modulo their number."""

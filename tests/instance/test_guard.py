@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tetribench.servers import guard
+from tetribench.instance import guard
 
 FAMILY = """
 import subprocess, sys, time
