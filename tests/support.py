@@ -29,7 +29,7 @@ from tetribench.core.units import ceil_div
 from tetribench.decode.admit import Greedy
 from tetribench.decode.scheduler import DecodePolicies
 from tetribench.drive.loadgen import Client, Loop, OpenLoop
-from tetribench.engine.base import Batch, Engine, EngineInfo, KVPool, OnLayer, Part, Region, Span
+from tetribench.engine.base import Batch, Engine, EngineInfo, KVPool, OnLayer, Part, Region, Span, forever
 from tetribench.engine.spans import spans
 from tetribench.instance.inline import InlineLauncher
 from tetribench.kv.links import Link, LinkFailed, LinkSpeed, Medium, Memory
@@ -200,6 +200,10 @@ class TaggedPool:
                 peer.slots[(target + offset) // size] = list(self.slots[(source + offset) // size])
 
     @property
+    def num_bytes(self) -> int:
+        raise AssertionError("there are no bytes")
+
+    @property
     def region(self) -> Region:
         raise AssertionError("there are no bytes")
 
@@ -257,6 +261,10 @@ class CheckingEngine:
 
     def foresee(self, batch: Batch, num_steady: Callable[[], int]) -> None:
         """Every iteration is checked."""
+
+    async def watch(self) -> None:
+        """It depends on nothing."""
+        await forever()
 
     def _checked(self, one: Sequence, start: int, num_tokens: int) -> list[int]:
         assert start == one.num_computed and num_tokens >= 1 and start + num_tokens <= one.num_tokens

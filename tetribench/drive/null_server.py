@@ -12,7 +12,7 @@ from tetribench.core.load import InstanceLoad
 from tetribench.core.messages import Message, Submit, TokenOutput
 from tetribench.core.roles import Role
 from tetribench.core.sequence import LengthRange, Sequence
-from tetribench.engine.base import Batch, EngineFactory, EngineInfo, KVPool, OnLayer, PrefillChunk
+from tetribench.engine.base import Batch, EngineFactory, EngineInfo, KVPool, OnLayer, PrefillChunk, forever
 from tetribench.engine.foreseen import Foreseen
 from tetribench.engine.predictor import NothingToPredict
 from tetribench.instance.scheduler import DecodesNothing, Outbox, PredictsNothing
@@ -61,6 +61,10 @@ class NullEngine:
     def foresee(self, batch: Batch, num_steady: object) -> Foreseen | None:
         """Each step is waited for."""
         return None
+
+    async def watch(self) -> None:
+        """It depends on nothing."""
+        await forever()
 
     def close(self) -> None:
         """Nothing is held."""

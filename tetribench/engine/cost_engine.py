@@ -7,7 +7,7 @@ from math import inf
 
 from tetribench.core.clock import Clock, VirtualClock
 from tetribench.core.seeds import generator
-from tetribench.engine.base import Batch, EngineInfo, KVPool, OnLayer
+from tetribench.engine.base import Batch, EngineInfo, KVPool, OnLayer, forever
 from tetribench.engine.cost_model import CostModel
 from tetribench.engine.foreseen import Foreseen
 from tetribench.engine.hardware import Hardware
@@ -109,6 +109,10 @@ class CostModelEngine:
         ends_s = list(accumulate(seconds, initial=self._clock.now()))[1:]
         self._foreseen = Foreseen(self._clock, self.device.rank, ends_s)
         return self._foreseen
+
+    async def watch(self) -> None:
+        """It depends on nothing."""
+        await forever()
 
     def close(self) -> None:
         """Nothing is held."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tetribench.core.units import GIB, ceil_div
+from tetribench.engine.base import Engine
 from tetribench.engine.hf.attention.options import Attention, AttentionNeeds, why_not
 from tetribench.engine.hf.supported import unsupported_reason
 from tetribench.engine.host_memory import check_host_memory, host_blocks
@@ -14,7 +15,6 @@ from tetribench.engine.model import Architecture, Model
 
 if TYPE_CHECKING:
     from tetribench.core.clock import Clock
-    from tetribench.engine.hf.runner import HFRunner
 
 CPU_KV_MEMORY_GIB = 0.5
 """Enough for the tiny models' workloads; two instances fit on a laptop."""
@@ -26,6 +26,9 @@ GPU_MEMORY_SHARE = 0.9
 
 GPU_GRAPH_SEQUENCES = 256
 """As many as decode.max_num_seqs lets run by default."""
+
+PARALLEL_FAMILIES = ("opt", "llama")
+"""Whose layers are cut by name."""
 
 _GPU_FILES = ("/dev/nvidia0", "/dev/nvidiactl", "/proc/driver/nvidia", "/dev/dxg")
 _MEMINFO = Path("/proc/meminfo")
@@ -68,6 +71,12 @@ class HFEngine:
 
     Greedy decodes of up to `graph_sequences` sequences are replayed as CUDA graphs; by default 256 on a GPU, but for
     `attention=sdpa`, which would gather every context at full length. On the CPU, 0 by default, a replay is a call.
+
+    With `tensor_parallel` above 1 an instance has as many ranks, each a process with a device of its own (on the CPU a
+    core, where there are enough), a share of every layer and of its KV heads; they add up over NCCL on GPUs, over gloo
+    on the CPU. For OPT and Llama. `kv_memory_gib` is that of all ranks together. A rank loads the whole model before it
+    keeps its share. On GPUs, graphs that hold the ranks' sums and copies between GPUs of two instances are written and
+    have not yet run.
     """
 
     def __init__(
@@ -82,6 +91,7 @@ class HFEngine:
         attention: Attention = Attention.auto,
         fa3_library: str | None = None,
         graph_sequences: int | None = None,
+        tensor_parallel: int = 1,
         temperature: float = 0.0,
         top_k: int | None = None,
         top_p: float = 1.0,
@@ -99,6 +109,8 @@ class HFEngine:
         if top_k is not None and top_k < 1:
             raise ValueError(f"engine.top_k={top_k}: must be at least 1, or null for no limit")
         _check_graphs(graph_sequences, attention, temperature)
+        if tensor_parallel < 1:
+            raise ValueError(f"engine.tensor_parallel={tensor_parallel}: must be at least 1")
         self.model = model
         self.device = device
         self.dtype = dtype
@@ -111,6 +123,7 @@ class HFEngine:
         self.attention = attention
         self.fa3_library = fa3_library
         self.graph_sequences = graph_sequences
+        self.tensor_parallel = tensor_parallel
         self.temperature = temperature
         self.top_k = top_k
         self.top_p = top_p
@@ -179,8 +192,10 @@ class HFEngine:
         if reason is not None:
             raise ValueError(f"model={self.model.name}: {reason}")
         self._check_attention()
+        self._check_ranks()
         share_bytes, place = self._memory_share(num_instances)
-        weight_bytes = self.model.shape().num_parameters * self.resolved_dtype().num_bytes
+        rank_bytes = self.model.shape().share(self.tensor_parallel).num_parameters * self.resolved_dtype().num_bytes
+        weight_bytes = rank_bytes * self.tensor_parallel
         left_gib = (share_bytes - weight_bytes) / GIB
         by_default = CPU_KV_MEMORY_GIB if self.resolved_device() is Device.cpu else left_gib
         settled = copy(self)
@@ -210,7 +225,30 @@ class HFEngine:
         swapping.num_host_blocks = host_blocks(memory_gib, self.kv_bytes_per_block())
         return swapping
 
+    def _check_ranks(self) -> None:
+        num_ranks, shape = self.tensor_parallel, self.model.shape()
+        if num_ranks == 1:
+            return
+        said = f"engine.tensor_parallel={num_ranks}"
+        family = self._local_config().get("model_type", self.model.architecture.value)
+        if family not in PARALLEL_FAMILIES:
+            raise ValueError(f"{said}: cuts models of {' and '.join(PARALLEL_FAMILIES)} only, not {family}; must be 1")
+        for name, number in {
+            "heads": shape.num_heads,
+            "KV heads": shape.num_kv_heads,
+            "feed-forward values": shape.ffn_size,
+        }.items():
+            if number % num_ranks:
+                raise ValueError(f"{said}: must divide the {number} {name} of model={self.model.name}")
+        if self.resolved_device() is Device.cuda and num_ranks > (num_devices := _num_cuda_devices()):
+            raise ValueError(f"{said}: this machine has {num_devices} GPU(s); must be at most that")
+
     def shared(self, num_instances: int) -> "HFEngine":
+        if self.tensor_parallel > 1:
+            raise ValueError(
+                f"system.tetri.share_device=true: an instance with engine.tensor_parallel={self.tensor_parallel} has "
+                f"several devices; must be false, or engine.tensor_parallel=1"
+            )
         if self.resolved_device() is Device.cuda:
             raise ValueError(
                 "system.tetri.share_device=true: on a GPU nothing here sees to it that its instances get equal parts "
@@ -221,17 +259,24 @@ class HFEngine:
         return sharing
 
     def _memory_share(self, num_instances: int) -> tuple[float, str]:
-        """Bytes that each instance may take of the memory that it shares with others, and what that memory is."""
+        """Bytes that an instance, with all its ranks, may take of the memory that it shares with others, and what that
+        memory is."""
         if self.resolved_device() is Device.cpu:
             return _available_bytes() / num_instances, "this machine"
         import torch
 
-        num_devices = torch.cuda.device_count()
+        num_devices, num_ranks = _num_cuda_devices(), self.tensor_parallel
         device_bytes = torch.cuda.get_device_properties(0).total_memory
-        return GPU_MEMORY_SHARE * device_bytes / ceil_div(num_instances, num_devices), f"{num_devices} GPU(s)"
+        rank_bytes = GPU_MEMORY_SHARE * device_bytes / ceil_div(num_instances * num_ranks, num_devices)
+        return rank_bytes * num_ranks, f"{num_devices} GPU(s)"
 
-    def build(self, clock: "Clock", device: int | None) -> "HFRunner":
-        """Load the model and reserve the KV memory in this process; `device` is the CUDA one, modulo their number."""
+    def build(self, clock: "Clock", device: int | None) -> Engine:
+        """Load the model and reserve the KV memory in this process, or this one and those of the other ranks; `device`
+        is the CUDA one, modulo their number, or counts groups of them."""
+        if self.tensor_parallel > 1:
+            from tetribench.engine.hf.parallel.runner import ParallelRunner
+
+            return ParallelRunner(self, device)
         from tetribench.engine.hf.build import build_runner
 
         return build_runner(self, device)
@@ -255,6 +300,12 @@ def _check_graphs(graph_sequences: int | None, attention: Attention, temperature
         raise ValueError(f"{said}: graphs decode greedily; must be 0 or null with engine.temperature={temperature}")
     if attention is Attention.flashinfer:
         raise ValueError(f"{said}: flashinfer plans each pass on the host; must be 0 or null with it")
+
+
+def _num_cuda_devices() -> int:
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def _torch_sees_cuda() -> bool:
