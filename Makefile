@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE ?= 1
 PURE := tetribench/core/*,tetribench/prefill/*,tetribench/decode/*,tetribench/colocated/*,tetribench/control/*,$\
 	tetribench/kv/blocks.py,tetribench/kv/transfer.py,tetribench/engine/spans.py,tetribench/workload/*,tetribench/metrics/*
 
-.PHONY: run test check format bench gpu-bench peers clean
+.PHONY: run test check format bench gpu-bench carried peers clean
 
 run: .venv/installed  ## TetriInfer against the vLLM-like baseline on this machine, with a report
 	$(BIN)/tetribench +workload=heavy_prefill
@@ -27,16 +27,24 @@ format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/installed  ## speed of single parts, not part of the tests
-	$(BIN)/python -m pytest tests/benchmarks/bench_*.py --benchmark-columns=median,iqr,min,max,rounds
+bench: .venv/installed  ## speed against its marks, into reports/bench/here; BENCH="bench_links ..." for some of it
+	$(BIN)/python -m tests.benchmarks.run $(BENCH)
 
-gpu-bench: .venv/installed  ## the engine against its GPU's copy bandwidth and matrix rate, into reports/gpu/here
+gpu-bench: .venv/installed  ## marks, profile, figures, workloads, fidelity: 9 minutes of a GPU, into reports/gpu/here
 	$(BIN)/tetribench task=gpu_bench model=opt_13b device=cuda
 
-peers: .venv-vllm/installed  ## vLLM in an environment of its own (2.5 GB), for system=vllm_server and vllm_pd
+carried:  ## packages for a machine with torch and no package registry, into .carried
+	peers/carried.sh .carried
+
+# vLLM, for system=vllm_server and vllm_pd (2.5 GB), and load generators, for `make bench` (5.5 GB)
+peers: .venv-vllm/installed .venv-guidellm/installed .venv-aiperf/installed .venv-sglang/installed  ## each by itself
 
 .venv-vllm/installed: peers/vllm.sh peers/vllm.txt
 	peers/vllm.sh $(PYTHON) .venv-vllm
+	touch $@
+
+.venv-guidellm/installed .venv-aiperf/installed .venv-sglang/installed: .venv-%/installed: peers/client.sh peers/%.txt
+	peers/client.sh $(PYTHON) .venv-$* peers/$*.txt
 	touch $@
 
 # torch first and by itself: its CPU build satisfies the pin, and nothing after it asks for another one
@@ -49,4 +57,4 @@ peers: .venv-vllm/installed  ## vLLM in an environment of its own (2.5 GB), for 
 	touch $@
 
 clean:
-	rm -rf .venv .venv-vllm .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	rm -rf .venv .venv-* .carried .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

@@ -60,6 +60,7 @@ def sequence(
     """A sequence with `produced` tokens of its response and `num_blocks` blocks, whose ids mean nothing."""
     made = Sequence(request(id, prompt, 10_000), LengthRange(low, high), block_ids=list(range(num_blocks)))
     made.output_ids = [0] * produced
+    made.num_computed = prompt + produced - 1 if produced else 0
     return made
 
 

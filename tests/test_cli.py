@@ -64,6 +64,8 @@ BAD = {
     "calibrating a cost model": (["task=calibrate", "runtime=sim"], "task=calibrate measures a real engine"),
     "calibrating nothing": (["task=calibrate", "task.seconds=0"], "task.seconds=0.0: must be positive"),
     "benching a cost model": (["task=gpu_bench", "runtime=sim"], "task=gpu_bench measures a real engine"),
+    "marks of a cost model": (["task=marks", "runtime=sim"], "task=marks measures a real engine"),
+    "marks in no time": (["task=marks", "task.seconds=0"], "task.seconds=0.0: must be positive"),
     "benching into another folder": (
         ["task=gpu_bench", "task.name=a/b"],
         "task.name=a/b: must be the name of a folder",

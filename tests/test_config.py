@@ -1,6 +1,5 @@
 """Every option under `conf/` composes and builds; schemas follow the classes' signatures."""
 
-import json
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +9,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from tests.profiles import write_profile
 from tests.training import tiny
 from tetribench.config import COMPONENTS, build, conf_folder, load_class, register, schema_of
 from tetribench.config_errors import refuse_added_keys
-from tetribench.engine.local_profile import PROFILE_FORMAT
 
 OPTION_FILES = sorted(
     path.relative_to(conf_folder()).with_suffix("").as_posix() for path in conf_folder().glob("*/**/*.yaml")
@@ -29,6 +28,7 @@ NEEDS = {
     "prefill/predict/learned": ["prefill.predict.checkpoint={checkpoint}"],
     "task/generate": ["task.out=x"],
     "task/rerun": ["task.run=x"],
+    "task/run_regret": ["task.run=x"],
     "task/fit": ["task.profile=v100_tp2"],
     "experiment/fidelity": ["hardware.path={profile}"],
     **{f"control/flip/{name}": ["system.tetri.num_decode=2"] for name in ("idle", "low_load", "queue_ratio")},
@@ -68,12 +68,7 @@ def files(tmp_path: Path) -> dict[str, str]:
     text.write_text("Hello?\n")
     requests = conf_folder().parent / "workloads" / "lpld.jsonl"
     checkpoint = tiny.checkpoint(tmp_path / "checkpoint")
-    profile = tmp_path / "profile.json"
-    speeds = dict.fromkeys(("bytes_per_s", "flops_per_s", "copy_bytes_per_s", "host_bytes_per_s"), 1e10)
-    constants = {"name": "x", "source": "y", "memory_bytes": 1e9, "overhead_s": 0.0, **speeds}
-    profile.write_text(
-        json.dumps({"format": PROFILE_FORMAT, "model": "opt_tiny", "constants": constants, "machine": {}})
-    )
+    profile = write_profile(tmp_path / "profile.json")
     paths = {"trace": trace, "text": text, "requests": requests, "checkpoint": checkpoint, "profile": profile}
     return {name: str(path) for name, path in paths.items()}
 

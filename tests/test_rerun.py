@@ -64,7 +64,6 @@ def test_a_plan_counts_servings_and_starts_nothing(
 def test_servers_of_others_are_planned_and_not_predicted(
     tetribench: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("aiohttp")
     (tmp_path / "python").touch()
     options = ("+workload=lpld", "workload.num_requests=6", f"system.vllm_server.python={tmp_path / 'python'}")
     assert tetribench("task=plan", *options, "systems=[vllm_like,vllm_server]") == 0

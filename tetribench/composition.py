@@ -17,6 +17,7 @@ from tetribench.experiment import Axes, Resolved, Setup
 from tetribench.metrics.price import Price
 from tetribench.metrics.rule import Rule
 from tetribench.metrics.slo import Slo
+from tetribench.prefill.chunk import DEFAULT_CHUNK_SIZE
 from tetribench.repeats import Repeats
 
 _TIMES = re.compile(r"x(\d+(?:\.\d+)?)")
@@ -32,6 +33,9 @@ class Composition:
 
     def task(self) -> Any:
         return build(self._config.task)
+
+    def overrides(self) -> list[str]:
+        return list(self._overrides)
 
     def axes(self) -> Axes:
         axes: Axes = OmegaConf.to_container(self._config.axes, resolve=False)  # type: ignore[assignment]
@@ -58,6 +62,9 @@ class Composition:
     def setup(self) -> Setup:
         config = self._config
         _check(config)
+        chunk_size = _chunk_size(config)
+        if chunk_size:
+            return self.variant(chunk_size).setup()
         systems = {legend: build(config.system[name]) for legend, name in _legends(list(config.systems)).items()}
         engine, runtime = build(config.engine), build(config.runtime)
         if runtime.is_virtual and config.engine._target_ != "tetribench.engine.cost_engine.CostModelFactory":
@@ -117,6 +124,17 @@ def _check(config: DictConfig) -> None:
         )
     if config.stall_timeout_s <= 0:
         raise ValueError(f"stall_timeout_s={config.stall_timeout_s}: must be positive")
+
+
+def _chunk_size(config: DictConfig) -> dict[str, Any]:
+    """The options that settle it where the user has not: the knee that was measured for this model, or the paper's."""
+    if config.prefill.chunk.chunk_size is not None:
+        return {}
+    hardware = build(config.hardware)
+    found, found_from = DEFAULT_CHUNK_SIZE, "the paper: none was measured with this model on this hardware"
+    if hardware.chunk_size is not None and getattr(hardware, "model_name", config.model.name) == config.model.name:
+        found, found_from = hardware.chunk_size, f"the profile {hardware.name}, where throughput stops growing"
+    return {"prefill.chunk.chunk_size": found, "prefill.chunk.chunk_size_from": found_from}
 
 
 def _scaled(config: DictConfig, option: str, value: Any) -> Any:

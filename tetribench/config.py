@@ -98,6 +98,7 @@ COMPONENTS = {
 
 EXPERIMENTS = {
     "task/calibrate": "tetribench.calibrate.task.Calibrate",
+    "task/marks": "tetribench.calibrate.marks_task.Marks",
     "task/gpu_bench": "tetribench.calibrate.gpu_bench.GpuBench",
     "task/fit": "tetribench.calibrate.task.Fit",
     "task/study": "tetribench.study.systems.SystemStudy",
@@ -120,6 +121,7 @@ EXPERIMENTS = {
     "task/interference": "tetribench.study.interference.InterferenceStudy",
     "figure/interference": "tetribench.beyond.interference.Interference",
     "task/regret": "tetribench.study.regret.RegretStudy",
+    "task/run_regret": "tetribench.fidelity.regret.RunRegret",
     "figure/winners": "tetribench.beyond.winners.Winners",
     "figure/rates": "tetribench.beyond.rates.Rates",
     "figure/equal_hardware": "tetribench.beyond.equal_hardware.EqualHardware",

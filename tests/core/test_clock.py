@@ -1,4 +1,7 @@
 import asyncio
+import fcntl
+import os
+import resource
 
 import pytest
 from hypothesis import given
@@ -40,6 +43,31 @@ def test_real_waits_are_not_rounded_to_milliseconds() -> None:
         return waits_s
 
     assert 0.0002 <= min(run_real(main())) < 0.001
+
+
+def test_real_time_knows_files_with_high_numbers() -> None:
+    """`select` by itself takes none above 1023."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 1200:
+        pytest.skip(f"this machine allows {hard} open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
+    reading, writing = os.pipe()
+    high = fcntl.fcntl(reading, fcntl.F_DUPFD, 1100)
+
+    async def main() -> bytes:
+        readable = asyncio.Event()
+        asyncio.get_running_loop().add_reader(high, readable.set)
+        os.write(writing, b"x")
+        await readable.wait()
+        asyncio.get_running_loop().remove_reader(high)
+        return os.read(high, 1)
+
+    try:
+        assert run_real(asyncio.wait_for(main(), 10.0)) == b"x"
+    finally:
+        for number in (reading, writing, high):
+            os.close(number)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @given(st.lists(st.sampled_from([-1.0, 0.0, 0.1, 0.2, 0.3, 1e-9, 7.0]), min_size=1, max_size=30))

@@ -1,10 +1,12 @@
 from collections.abc import Sequence as SequenceOf
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.support import STOP_TOKEN, info, request
 from tetribench.core.events import EventKind
-from tetribench.core.messages import Arrived, Granted, Released, Reserve, Stop, TokenOutput
+from tetribench.core.messages import Arrived, Granted, Lost, Released, Reserve, Stop, TokenOutput
 from tetribench.core.sequence import LengthRange, Sequence
 from tetribench.decode.admit import Admission, Greedy, KVView
 from tetribench.decode.scheduler import DecodePolicies, DecodeScheduler
@@ -41,13 +43,27 @@ def scheduler(
     return policies.build("decode-0", info(num_blocks, 4, (STOP_TOKEN,)))
 
 
-def reserve(made: DecodeScheduler, id: int, prompt: int = 4, output: int = 100, now_s: float = 1.0) -> None:
-    made.receive(Reserve("prefill-0", id, request(id, prompt, output), 1, [], LIGHT), now_s)
+def reserve(
+    made: DecodeScheduler,
+    id: int,
+    prompt: int = 4,
+    output: int = 100,
+    now_s: float = 1.0,
+    predicted: LengthRange = LIGHT,
+) -> None:
+    made.receive(Reserve("prefill-0", id, request(id, prompt, output), 1, [], predicted), now_s)
 
 
-def arrive(made: DecodeScheduler, *ids: int, prompt: int = 4, output: int = 100, now_s: float = 1.0) -> None:
+def arrive(
+    made: DecodeScheduler,
+    *ids: int,
+    prompt: int = 4,
+    output: int = 100,
+    now_s: float = 1.0,
+    predicted: LengthRange = LIGHT,
+) -> None:
     for id in ids:
-        reserve(made, id, prompt, output, now_s)
+        reserve(made, id, prompt, output, now_s, predicted)
         made.receive(Arrived("prefill-0", id, 70 + id), now_s)
 
 
@@ -230,7 +246,7 @@ def test_a_preempted_request_is_recomputed_in_chunks_and_its_next_token_is_the_r
 def test_recomputation_may_yield_the_last_token() -> None:
     made = scheduler(num_blocks=4)
     arrive(made, 0, output=10)
-    arrive(made, 1, output=6)
+    arrive(made, 1, output=6, predicted=HEAVY)
     while made.next_batch(3.0) is not None:
         step(made)
     assert events(made, EventKind.PREEMPTED) == [1]
@@ -293,6 +309,51 @@ def test_load_counts_what_is_promised_and_sorts_by_predicted_length() -> None:
     found = made.load(3.0)
     assert (found.time_s, found.num_total_tokens, found.num_free_tokens) == (3.0, 20, 12 - 6)
     assert (found.num_waiting, found.num_running, found.num_heavy, found.num_light) == (1, 1, 1, 1)
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.booleans(), st.integers(1, 12), st.integers(2, 16)),
+            st.sampled_from(["arrive", "step", "release", "lose"]),
+        ),
+        max_size=40,
+    )
+)
+def test_load_counts_every_request_until_it_ends_or_is_dropped(steps: list[tuple[bool, int, int] | str]) -> None:
+    """On memory so small that most wait, and some are preempted and recomputed."""
+    made = scheduler(num_blocks=7)
+    is_heavy: dict[int, bool] = {}
+    asking: dict[int, bool] = {}
+    """By ticket, whether it has memory: those whose KV is not there."""
+    for number, asked in enumerate(steps):
+        if isinstance(asked, tuple):
+            heavy, prompt, output = asked
+            is_heavy[number], asking[number] = heavy, False
+            wanted = request(number, prompt, output)
+            made.receive(Reserve("prefill-0", number, wanted, 1, [], HEAVY if heavy else LIGHT), 1.0)
+        elif asked == "step" and made.next_batch(2.0) is not None:
+            step(made)
+        elif asked == "lose":
+            made.receive(Lost("prefill-0"), 1.0)
+            for ticket in asking:
+                del is_heavy[ticket]
+            asking.clear()
+        elif asked == "release" and asking:
+            ticket = next(iter(asking))
+            made.receive(Released("prefill-0", ticket), 1.0)
+            del is_heavy[ticket], asking[ticket]
+        elif asked == "arrive" and any(asking.values()):
+            ticket = next(ticket for ticket, has_memory in asking.items() if has_memory)
+            del asking[ticket]
+            made.receive(Arrived("prefill-0", ticket, 70), 1.0)
+        asking.update((ticket, True) for ticket in granted(made) if ticket in asking)
+        for produced in made.outbox.outputs:
+            if produced.is_last:
+                del is_heavy[produced.request_id]
+        made.outbox.outputs.clear()
+        found = made.load(3.0)
+        assert (found.num_heavy, found.num_light) == (sum(is_heavy.values()), len(is_heavy) - sum(is_heavy.values()))
 
 
 def test_load_counts_the_preempted_with_all_that_they_must_recompute() -> None:

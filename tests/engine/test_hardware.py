@@ -15,7 +15,7 @@ def hardware(**changes: Any) -> Hardware:
     return Hardware(**arguments)
 
 
-@pytest.mark.parametrize("option", ["num_devices", *sorted(NUMBERS.keys() - {"overhead_s"})])
+@pytest.mark.parametrize("option", ["num_devices", "chunk_size", *sorted(NUMBERS.keys() - {"overhead_s"})])
 @pytest.mark.parametrize("value", [0, -1])
 def test_hardware_without_speed_or_room_is_refused(option: str, value: int) -> None:
     with pytest.raises(ValueError, match=rf"hardware\.{option}={value}: must be positive"):

@@ -7,7 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.profiles import write_profile
 from tetribench.calibrate.watch import MachineState
+from tetribench.engine.local_profile import LocalProfile
 from tetribench.fidelity.recording import Key, Recording
 from tetribench.fidelity.study import Redo
 
@@ -15,7 +17,7 @@ Command = Callable[..., int]
 
 SMALL = (
     *("+experiment=fidelity", "hardware=cpu_core"),
-    *("task.attempts=1", "task.servings=1"),
+    *("task.servings=1", "task.rehearsal_s=0"),
     *("workload.num_requests=10", "workload.request_rate=20", "workload.length_scale=0.1"),
 )
 EMULATED = "engine@task.engine=cost_model"
@@ -100,11 +102,54 @@ def test_the_real_engine(tetribench: Command, tmp_path: Path) -> None:
     assert (means["measured_s"] > 0).all()
 
 
+SLOW = {
+    "name": "local cpu", "source": "made up", "memory_bytes": 4e9, "kv_memory_gib": 0.5, "bytes_per_s": 6e9,
+    "bytes_per_value": 4, "overhead_s": 0.2, "kv_bytes_per_s": 6e8, "flops_per_s": 8e9, "attention_flops_per_s": 8e9,
+    "per_prompt_s": 0.01, "per_sequence_s": 0.003, "batching_s": 0.05, "saturation_tokens": 20.0,
+    "copy_bytes_per_s": 1e9, "host_bytes_per_s": 1e9,
+}  # fmt: skip
+"""By far slower than any machine."""
+
+
+def virtual_jct_s(out: Path) -> "pd.Series[float]":
+    """Mean JCT of the two systems."""
+    errors = pd.read_csv(out / "fidelity_errors.csv")
+    is_mean = (errors["class"] == "overall") & (errors["statistic"] == "mean") & (errors["metric"] == "jct_s")
+    found: pd.Series[float] = errors[is_mean]["virtual_s"]
+    assert len(found) == 2
+    return found
+
+
+def test_the_profile_is_fitted_again_on_rehearsals_between_the_runs(
+    tetribench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tetribench.calibrate.rehearsal.CONCURRENCIES", (1, 4))
+    slow = write_profile(tmp_path / "slow.json", SLOW)
+    arguments = (
+        *("hardware=local", f"hardware.path={slow}", "task.rehearsal_s=6", "task.seeds=[0,1]"),
+        "runtime@task.runtime=inline",
+    )
+    assert call(tetribench, tmp_path, *arguments) == 0
+    assert "hardware fitted again on 2 rehearsals between the runs" in " ".join(capsys.readouterr().out.split())
+    profile = LocalProfile(path=str(tmp_path / "recordings" / "profile.json"))
+    assert profile.overhead_s < 0.05
+    assert profile.machines.keys() == {"colocated, round 0", "split, round 0"}
+    virtual_s = virtual_jct_s(tmp_path / "out")
+    rows = (tmp_path / "out" / "fidelity_rows.csv").read_bytes()
+    assert call(tetribench, tmp_path, *arguments) == 0
+    assert "rehearsing" not in capsys.readouterr().out
+    assert (tmp_path / "out" / "fidelity_rows.csv").read_bytes() == rows
+    assert call(tetribench, tmp_path, *arguments, "task.rehearsal_s=0") == 0
+    assert (virtual_jct_s(tmp_path / "out") > virtual_s).all()  # the profile as it was
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [
         ("task.attempts=0", "task.attempts=0: must be at least 1"),
         ("task.servings=0", "task.servings=0: must be at least 1"),
+        ("task.rehearsal_s=-1", "task.rehearsal_s=-1: must not be negative"),
+        ("task.rehearsal_s=40", "task.rehearsal_s=40: rehearsals are of task.engine=hf, and hardware=local"),
         ("task.seeds=[0]", "task.seeds=[0]: an interval needs at least 2 different seeds"),
         ("runtime@task.runtime=sim", "runtime and task.runtime: the first must be sim, the second inline or process"),
         ("hardware=local", "hardware.path=reports/local/profile.json: there is no such file; write one with"),

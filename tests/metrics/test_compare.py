@@ -11,6 +11,8 @@ from tetribench.metrics.compare import HEADLINES, SystemResult, measure
 from tetribench.metrics.document import SCHEMA_VERSION, metrics_document
 from tetribench.metrics.latency import ITL, METRICS
 from tetribench.metrics.paired import Served, compare, serving_values
+from tetribench.metrics.pooled import pool
+from tetribench.metrics.price import Price
 from tetribench.metrics.rule import DECIDABLE, Rule
 from tetribench.metrics.slo import Slo
 
@@ -29,9 +31,8 @@ def comparison(results: list[SystemResult], baseline: str) -> pd.DataFrame:
 def document_of(results: list[SystemResult], baseline: str) -> dict[str, Any]:
     served = [Served(0, place, result) for place, result in enumerate(results)]
     rows = compare(served, baseline, Rule(), seed=0)
-    return metrics_document(
-        results, rows, serving_values(served, baseline), baseline=baseline, rule=Rule(), num_repeats=1
-    )
+    values, pooled = serving_values(served, baseline), {one.result.system: pool([one], Price()) for one in served}
+    return metrics_document(results, rows, values, pooled=pooled, baseline=baseline, rule=Rule(), num_repeats=1)
 
 
 def test_the_document_has_the_values_of_every_serving(disaggregated: list[Event], colocated: list[Event]) -> None:

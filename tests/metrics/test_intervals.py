@@ -1,10 +1,11 @@
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tetribench.metrics.intervals import mean_interval, ratio_interval
+from tetribench.metrics.intervals import clustered_interval, mean_interval, ratio_interval, repeated_interval
 
 positive = st.floats(0.1, 100.0)
 
@@ -36,3 +37,31 @@ def test_a_ratio_of_what_is_not_positive_is_undefined() -> None:
     assert math.isnan(ratio_interval([0.0, 1.0], [1.0, 1.0]).value)
     with pytest.raises(ValueError, match="zip"):
         ratio_interval([1.0], [1.0, 2.0])
+
+
+@given(st.lists(st.lists(positive, min_size=3, max_size=3), min_size=2, max_size=8))
+def test_clusters_of_one_size_count_as_their_means(clusters: list[list[float]]) -> None:
+    found = clustered_interval([np.array(each) for each in clusters])
+    known = mean_interval([float(np.mean(each)) for each in clusters])
+    assert found == pytest.approx(known, rel=1e-6, abs=1e-6)
+
+
+def test_one_cluster_has_no_bounds_and_none_no_mean() -> None:
+    value, low, high = clustered_interval([np.array([1.0, 2.0]), np.array([])])
+    assert value == 1.5 and math.isnan(low) and math.isnan(high)
+    assert all(map(math.isnan, clustered_interval([np.array([])])))
+
+
+def test_intervals_of_clusters_of_unequal_sizes_cover() -> None:
+    """Clusters that differ from each other far more than what is in them: samples alone would seem to be sure."""
+    draw, num_hits = np.random.default_rng(3), 0
+    for _ in range(1000):
+        clusters = [draw.normal(draw.normal(10.0, 1.0), 0.3, draw.integers(15, 26)) for _ in range(5)]
+        found = clustered_interval(clusters)
+        num_hits += found.low <= 10.0 <= found.high
+    assert 930 <= num_hits <= 980
+
+
+def test_what_was_measured_twice_in_a_repeat_counts_once() -> None:
+    assert repeated_interval([(0, 1.0), (1, 5.0), (0, 3.0)]) == pytest.approx(mean_interval([2.0, 5.0]))
+    assert math.isnan(repeated_interval([(0, 1.0), (1, math.nan)]).low)

@@ -49,7 +49,11 @@ def result(system: str, jct_s: "Sequence[float] | npt.NDArray[Any]", **resources
     })  # fmt: skip
     summary: dict[str, Any] = {**empty.summary, "metrics": {OVERALL: {}}}
     for column in ("ttft_s", "tpot_s", "jct_s"):
-        found = {"mean": float(np.mean(jct_s)), "p95": float(np.percentile(jct_s, 95))}
+        found = {
+            "mean": float(np.mean(jct_s)),
+            "median": float(np.median(jct_s)),
+            "p95": float(np.percentile(jct_s, 95)),
+        }
         summary["metrics"][OVERALL][column] = found
     usual = {"makespan_s": 10.0, "output_throughput_tokens_per_s": 5.0, "resource_time_s": 8.0, "device_seconds": 20.0}
     summary["resources"] = {**empty.summary["resources"], **usual, **resources}

@@ -77,6 +77,10 @@ def test_a_chunk_of_nothing_is_refused() -> None:
         Chunker(chunk_size=0)
 
 
+def test_by_default_a_chunk_is_the_papers() -> None:
+    assert Chunker().chunk_size == 512
+
+
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=12), st.integers(1, 40))
 def test_the_stream_is_cut_without_loss_into_full_chunks(prompts: list[int], chunk_size: int) -> None:
     kv = BlockAllocator(num_blocks=1000, block_size=4)

@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.report.conftest import serve_again
 from tetribench.metrics.compare import SystemResult
 from tetribench.metrics.paired import Served
 from tetribench.report.figure_instances import _resource_parts, merge_spans, work_spans
 from tetribench.report.figure_latency import latency_by_class, latency_cdfs
+from tetribench.report.figure_ledger import ledger_bars
 from tetribench.report.figure_many import class_rows, latency_grid
-from tetribench.report.figures import draw_run
+from tetribench.report.figures import FIRST, draw_run, run_subtitle
 from tetribench.report.runs import Run, load_run
 from tetribench.report.style import MANY_LOOK, SYSTEMS, drawing, system_looks
 
@@ -29,6 +31,10 @@ def run(reported: Path) -> Run:
 
 def tables_of(results: list[SystemResult]) -> dict[str, list[pd.DataFrame]]:
     return {result.system: [result.requests] for result in results}
+
+
+def merged(run: Run) -> dict[str, pd.DataFrame]:
+    return {system: pd.concat(tables) for system, tables in run.requests.items()}
 
 
 def with_results(run: Run, results: list[SystemResult]) -> Run:
@@ -94,7 +100,7 @@ def test_values_of_many_sizes_get_a_logarithmic_axis(run: Run) -> None:
 
 
 def test_one_class_needs_no_figure_by_class(run: Run) -> None:
-    same = [replace(result, requests=result.requests.assign(label="LPLD")) for result in run.results]
+    same = {system: table.assign(label="LPLD") for system, table in merged(run).items()}
     with drawing():
         assert latency_by_class(same, system_looks(["vllm_like", "tetri"], "vllm_like"), "") is None
 
@@ -172,7 +178,7 @@ def test_many_systems_are_drawn(make_run: Callable[..., Path], run: Run, tmp_pat
 
 def test_each_of_many_systems_has_a_panel_with_its_curve_in_front(many: Run) -> None:
     with drawing():
-        figure = latency_grid(many.results, many.baseline, "")
+        figure = latency_grid(merged(many), many.baseline, "")
     panels = [panel for panel in figure.axes if panel.get_visible()]
     assert [panel.get_title(loc="left") for panel in panels] == 2 * many.others
     for panel in panels:
@@ -185,8 +191,8 @@ def test_each_of_many_systems_has_a_panel_with_its_curve_in_front(many: Run) -> 
 def test_each_of_many_systems_has_a_row_in_the_panel_of_a_class(many: Run) -> None:
     looks = system_looks([result.system for result in many.results], many.baseline)
     with drawing():
-        figure = class_rows(many.results, looks, "")
-        same = [replace(result, requests=result.requests.assign(label="LPLD")) for result in many.results]
+        figure = class_rows(merged(many), looks, "")
+        same = {system: table.assign(label="LPLD") for system, table in merged(many).items()}
         assert class_rows(same, looks, "") is None
     assert figure is not None
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == [result.system for result in many.results]
@@ -207,3 +213,24 @@ def test_iterations_that_mix_are_a_kind_of_their_own(run: Run) -> None:
     assert _resource_parts(mixing)["mixed"] == pytest.approx(
         result.instances["busy_prefill_s"].sum() + result.instances["busy_decode_s"].sum()
     )
+
+
+def test_figures_are_of_all_servings_or_say_that_they_are_not(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    path = make_run(num_requests=20)
+    serve_again(path)
+    run = load_run(path)
+    with drawing():
+        bars, classes = (
+            ledger_bars(run.pooled, ""),
+            latency_by_class(merged(run), system_looks(run.systems, "tetri"), ""),
+        )
+    assert bars.axes[0].get_xlabel().endswith("all servings")
+    assert classes is not None
+    counted = [
+        int(panel.get_title(loc="left").partition("(")[2][:-1]) for panel in classes.axes[: len(classes.axes) // 2]
+    ]
+    assert sum(counted) == 40
+    captions = {drawn.title: drawn.caption for drawn in draw_run(run, tmp_path)}
+    of_first = {title for title, caption in captions.items() if caption.endswith(FIRST)}
+    assert of_first == {"What each instance did, and when", "What the resource usage time was spent on"}
+    assert run_subtitle(run, "first serving").endswith(" · first serving")

@@ -157,7 +157,7 @@ def test_several_sla_classes_are_shown_with_their_bounds(make_classed_run: Calla
     )
     assert "SLO attainment by SLA class" in page.text
     shown = {attributes["data-path"] for attributes, _ in page.data}
-    assert "systems/tetri/slo/interactive/attained_share" in shown
+    assert "pooled/tetri/slo/interactive/attained_share" in shown
     for attributes, _ in page.data:
         assert float(attributes["value"]) == reduce(step, attributes["data-path"].split("/"), document)
 

@@ -11,8 +11,8 @@ from tetribench.report.fairness import arm_tables
 from tetribench.report.figure_instances import resource_bars, timeline
 from tetribench.report.quantities import DASH
 from tetribench.report.runs import load_run
+from tetribench.report.serving_tables import resource_table
 from tetribench.report.style import drawing
-from tetribench.report.tables import resource_table
 from tetribench.report.write import write_report
 
 LIFE = (EventKind.INSTANCE_STARTED, EventKind.INSTANCE_READY, EventKind.INSTANCE_STOPPED)
@@ -34,7 +34,7 @@ def test_a_report_of_a_silent_system(make_run: Callable[..., Path]) -> None:
     write_report(path)
     run = load_run(path)
     number = run.systems.index("vllm_like")
-    rows = {row.heads[0]: row.cells[number].text for row in resource_table(run.results).rows}
+    rows = {row.heads[0]: row.cells[number].text for row in resource_table(run.pooled).rows}
     assert {text for title, text in rows.items() if title.startswith(("Busy time", "Utilisation", "Preemptions"))} == {
         DASH
     }

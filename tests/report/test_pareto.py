@@ -1,7 +1,6 @@
 """Throughput per device against interactivity: where points stand, and which of them are efficient."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tetribench.report.digest import digest
 from tetribench.report.figure_pareto import AXES, efficient, pareto, pareto_curves, serving_points
 from tetribench.report.runs import Run, load_run
 from tetribench.report.side_by_side import pareto_frame
@@ -67,11 +67,11 @@ def test_without_a_point_there_is_no_figure(make_run: MakeRun) -> None:
         one.result.summary["metrics"]["overall"]["tpot_s"]["median"] = None
     with drawing():
         assert pareto(serving_points(run), LOOKS, "") is None
-        assert pareto_curves(pareto_frame([run]), LOOKS, "") is None
+        assert pareto_curves(pareto_frame([digest(run)]), LOOKS, "") is None
 
 
 def test_a_curve_joins_the_runs_of_a_system_and_efficient_points_stand_out(make_run: MakeRun) -> None:
-    runs = [load_run(make_run(name, seed=seed)) for seed, name in enumerate("abc")]
+    runs = [digest(load_run(make_run(name, seed=seed))) for seed, name in enumerate("abc")]
     points = pareto_frame(runs)
     assert points.groupby("system")["run"].apply(list).to_dict() == {"vllm_like": [1, 2, 3], "tetri": [1, 2, 3]}
     with drawing():
@@ -86,8 +86,7 @@ def test_a_curve_joins_the_runs_of_a_system_and_efficient_points_stand_out(make_
 
 def test_a_run_that_is_better_in_both_is_the_only_efficient_one(make_run: MakeRun) -> None:
     run = load_run(make_run())
-    faster = replace(run, served=[one._replace(result=replace(one.result)) for one in run.served])
-    points = pareto_frame([run, faster])
+    points = pareto_frame([digest(run), digest(run)])
     points.loc[0, AXES] = [1e6, 1e6]
     assert efficient(points[AXES].to_numpy()).tolist() == [True, False, False, False]
 

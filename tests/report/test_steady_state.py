@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.report.conftest import serve_again
 from tetribench.report.figure_instances import timeline
 from tetribench.report.runs import Run, load_run
+from tetribench.report.serving_tables import STEADY, steady_table
 from tetribench.report.style import drawing
-from tetribench.report.tables import STEADY, steady_table
 from tetribench.report.wording import steady_states
 from tetribench.report.write import write_report
 
@@ -30,7 +31,7 @@ def steady_systems(run: Run) -> list[str]:
 def test_the_table_has_both_numbers_of_every_value(run: Run) -> None:
     systems = steady_systems(run)
     assert "tetri" in systems
-    table = steady_table(run.results)
+    table = steady_table(run.pooled)
     assert len(table.rows) == len(STEADY) * len(systems)
     (jct,) = [row for row in table.rows if row.heads[0].startswith("Mean JCT") and row.heads[1] == "tetri"]
     summary = next(result.summary for result in run.results if result.system == "tetri")
@@ -56,8 +57,18 @@ def test_the_timeline_shows_the_cuts(run: Run) -> None:
 def test_a_run_that_is_too_short_says_so_and_has_no_numbers(make_run: MakeRun) -> None:
     path = make_run(num_requests=12)
     run = write_report(path)
-    assert steady_systems(run) == [] and steady_table(run.results).rows == []
+    assert steady_systems(run) == [] and steady_table(run.pooled).rows == []
     page = (path / "report.html").read_text()
     for sentence in steady_states(run):
         assert "no steady state; " in sentence and sentence in page
     assert json.loads((path / "metrics.json").read_text())["systems"]["tetri"]["steady_state"]["from_s"] is None
+
+
+def test_of_several_servings_those_with_a_steady_state_are_counted(make_run: MakeRun) -> None:
+    path = make_run(num_requests=150)
+    serve_again(path, 1.0)
+    run = load_run(path)
+    (sentence,) = [text for text in steady_states(run) if text.startswith("tetri")]
+    assert "in 2 of 2 servings, in the first of them from " in sentence
+    assert run.pooled["tetri"]["steady_state"]["num_servings"] == 2
+    assert "of the 2 servings of a system with a steady state" in steady_table(run.pooled).note

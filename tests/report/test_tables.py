@@ -7,25 +7,23 @@ from operator import getitem
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from tests.report.conftest import add_copies, serve_again
 from tetribench.report.quantities import DASH
 from tetribench.report.runs import Run, load_run
-from tetribench.report.tables import (
-    BAND,
+from tetribench.report.serving_tables import (
     CLASS_METRICS,
-    SMALLEST,
-    Table,
+    change_table,
     class_table,
-    comparison_table,
     decision_table,
     failure_table,
     resource_table,
     sla_table,
     stage_table,
-    verdict,
 )
+from tetribench.report.tables import BAND, SMALLEST, Table, comparison_table, verdict
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +41,8 @@ def texts(table: Table) -> dict[tuple[str, ...], list[str]]:
 
 
 def test_every_cell_leads_to_its_value(run: Run, document: dict[str, Any]) -> None:
-    tables = [comparison_table(run), stage_table(run.results), resource_table(run.results), decision_table(run.results)]
-    tables += [class_table(run.results, column) for column in CLASS_METRICS]
+    tables = [comparison_table(run), stage_table(run.pooled), resource_table(run.pooled), decision_table(run.pooled)]
+    tables += [class_table(run.pooled, column) for column in CLASS_METRICS]
     cells = [cell for table in tables for row in table.rows for cell in row.cells]
     assert len(cells) > 300
     for cell in cells:
@@ -179,25 +177,24 @@ def test_too_few_requests_for_a_percentile_are_explained(make_run: Callable[...,
 
 
 def test_classes_start_with_all_requests(run: Run) -> None:
-    rows = class_table(run.results, "ttft_s").rows
+    rows = class_table(run.pooled, "ttft_s").rows
     assert [row.heads for row in rows[:2]] == [("overall", "vllm_like"), ("overall", "tetri")]
     assert sum(row.cells[0].value or 0 for row in rows if row.heads[1] == "tetri") == 2 * 40
 
 
 def test_stages_that_nobody_has_are_left_out(run: Run) -> None:
-    assert any("KV transfer" in row.heads[0] for row in stage_table(run.results).rows)
-    only_colocated = [result for result in run.results if result.system == "vllm_like"]
+    assert any("KV transfer" in row.heads[0] for row in stage_table(run.pooled).rows)
+    only_colocated = {"vllm_like": run.pooled["vllm_like"]}
     assert not any("KV transfer" in row.heads[0] for row in stage_table(only_colocated).rows)
 
 
 def test_failures_are_counted_by_reason(run: Run) -> None:
-    result = run.results[0]
-    assert not failure_table([result]).rows
-    requests = result.requests.copy()
-    requests.loc[[0, 3], "failed_s"] = 1.0
-    requests["reason"] = "too long"
-    failed = type(result)(**{name: getattr(result, name) for name in result.__slots__} | {"requests": requests})
-    assert texts(failure_table([failed])) == {("vllm_like", "too long"): ["2"]}
+    assert not failure_table(run.requests).rows
+    whole = run.requests["vllm_like"][0]
+    failed = whole.copy()
+    failed.loc[[0, 3], "failed_s"] = 1.0
+    failed["reason"] = "too long"
+    assert texts(failure_table({"vllm_like": [failed, whole, failed]})) == {("vllm_like", "too long"): ["4"]}
 
 
 def test_several_sla_classes_have_a_table_with_the_numbers_of_metrics_json(
@@ -205,7 +202,7 @@ def test_several_sla_classes_have_a_table_with_the_numbers_of_metrics_json(
 ) -> None:
     slo = {"ttft_s": 2.0, "tpot_s": 0.1, "classes": {"batch": {"ttft_s": None, "tpot_s": None}}}
     run = load_run(make_classed_run(num_requests=12, slo=slo))
-    table = sla_table(run.results)
+    table = sla_table(run.pooled)
     assert table.columns == ("requests", "attained", "attained (%)")
     rows = {row.heads: row.cells for row in table.rows}
     systems = [result.system for result in run.results]
@@ -221,16 +218,52 @@ def test_several_sla_classes_have_a_table_with_the_numbers_of_metrics_json(
 
 
 def test_one_sla_class_has_no_table(run: Run) -> None:
-    assert not sla_table(run.results).rows
+    assert not sla_table(run.pooled).rows
 
 
 def test_decisions_stand_where_there_was_a_choice(run: Run) -> None:
-    table = decision_table(run.results)
+    table = decision_table(run.pooled)
     assert len(table.columns) == 1, "a colocated system dispatches nothing"
     assert texts(table)[("Candidates with equal interference (%)",)] == ["100"]
     assert texts(table)[("No instance with room, where the policy looks (%)",)] == ["0"]
-    (decided,) = (result for result in run.results if result.system == table.columns[0])
-    alone = replace(
-        decided, summary={**decided.summary, "decisions": {**decided.summary["decisions"], "single_share": 1.0}}
-    )
-    assert decision_table([alone]).rows == []
+    decided = run.pooled[table.columns[0]]
+    alone = decided | {"decisions": decided["decisions"] | {"single_share": 1.0}}
+    assert decision_table({"alone": alone}).rows == []
+
+
+def test_tables_are_of_all_servings(make_repeated: Callable[..., Path]) -> None:
+    """Ten percent slower the second time: what the first servings say is not what the tables show."""
+    run = load_run(make_repeated(1.1))
+    first = {result.system: result.summary for result in run.results}
+    jct = {row.heads: row.cells for row in class_table(run.pooled, "jct_s").rows}["overall", "tetri"]
+    known = first["tetri"]["metrics"]["overall"]["jct_s"]
+    assert jct[0].value == 6 * known["count"] and jct[1].value != known["mean"]
+    tables = run.requests["tetri"]
+    samples = [value for table in tables for value in table["jct_s"]]
+    assert len(tables) == 6 and jct[1].value == pytest.approx(sum(samples) / len(samples))
+    assert jct[1].below is not None and jct[1].below.text.startswith("[")
+    stage = next(row for row in stage_table(run.pooled).rows if row.heads == ("Decode (s)", "tetri"))
+    assert stage.cells[1].below is not None and " to " in stage.cells[1].below.text
+    makespan = next(row for row in resource_table(run.pooled).rows if row.heads[0].startswith("Makespan"))
+    assert all(cell.below is not None and " to " in cell.below.text for cell in makespan.cells)
+    for table in (class_table(run.pooled, "jct_s"), stage_table(run.pooled), resource_table(run.pooled)):
+        assert "the 6 servings of a system" in table.note
+
+
+def test_one_serving_says_nothing_of_servings(run: Run) -> None:
+    for table in (class_table(run.pooled, "jct_s"), stage_table(run.pooled), resource_table(run.pooled)):
+        assert "servings" not in table.note
+        assert all(cell.below is None for row in table.rows for cell in row.cells)
+
+
+def test_changes_of_every_serving_are_named(make_repeated: Callable[..., Path], run: Run) -> None:
+    assert change_table(run.served).rows == []
+    served = load_run(make_repeated(1.1)).served
+    flip = {"time_s": 1.0, "instance": "decode_0", "what": "flip", "role": "decode", "to": "prefill"}
+    flip |= {"drain_s": 0.2, "overhead_s": 0.01, "reason": "idle"}
+    changed = [one._replace(result=replace(one.result, changes=pd.DataFrame([flip]))) for one in served[:2]]
+    assert [row.heads[0] for row in change_table(changed).rows] == [one.result.system for one in changed]
+    named = change_table([*changed, *served[2:]])
+    assert [row.heads[0] for row in named.rows] == [
+        f"{one.result.system} (repeat {one.repeat}, slot {one.slot})" for one in changed
+    ]

@@ -11,7 +11,7 @@ from tests.report.conftest import serve_again
 from tetribench.report import terminal
 from tetribench.report.arms import difference_table
 from tetribench.report.runs import Run, load_run
-from tetribench.report.tables import class_table
+from tetribench.report.serving_tables import class_table
 
 
 def shown(table: Table, width: int = 80) -> str:
@@ -55,7 +55,7 @@ def test_what_lies_inside_the_band_is_dim(make_run: Callable[..., Path]) -> None
 
 def test_other_tables_fit_too(reported: Path) -> None:
     run = load_run(reported)
-    tables = class_table(run.results, "jct_s"), difference_table(run.manifests, run.baseline)
+    tables = class_table(run.pooled, "jct_s"), difference_table(run.manifests, run.baseline)
     for table in map(terminal.to_rich, tables):
         assert max(map(len, shown(table).splitlines())) <= 80
     assert "reserve_dynamic" in shown(terminal.to_rich(difference_table(run.manifests, run.baseline)))

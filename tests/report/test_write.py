@@ -43,11 +43,11 @@ def test_nothing_is_written_for_a_refused_run(run_dir: Path) -> None:
 
 def test_frames_hold_the_numbers_of_metrics_json(reported: Path) -> None:
     run, document = load_run(reported), json.loads((reported / "metrics.json").read_text())
-    classes = class_frame(run.results).set_index(["metric", "class", "system"])
-    known = document["systems"]["tetri"]
+    classes = class_frame(run.pooled).set_index(["metric", "class", "system"])
+    known = document["pooled"]["tetri"]
     assert classes.loc[("jct_s", "overall", "tetri"), "mean"] == known["metrics"]["overall"]["jct_s"]["mean"]
-    resources = resource_frame(run.results).set_index("metric")
-    assert resources.loc["makespan_s", "tetri"] == known["resources"]["makespan_s"]
+    resources = resource_frame(run.pooled).set_index("metric")
+    assert resources.loc["makespan_s", "tetri"] == known["resources"]["makespan_s"]["mean"]
     comparison = comparison_frame(run).set_index("metric")
     row = next(row for row in document["comparison"] if row["metric"] == "mean_ttft_s")
     assert comparison.loc["mean_ttft_s", "tetri/vllm_like"] == row["ratios"]["tetri"]

@@ -1,6 +1,7 @@
 """Nothing that a server started outlives the one that started it."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -21,6 +22,14 @@ if sys.argv[2] == "ends":
 time.sleep(60)
 """
 """A command with a process of its own, whose id it writes down."""
+
+WORKING = r"""
+import subprocess, sys
+work = "import time\nwhile time.process_time() < 0.5: pass\nprint(flush=True)\ntime.sleep(60)"
+child = subprocess.Popen([sys.executable, "-c", work], stdout=subprocess.PIPE)
+child.stdout.readline()
+"""
+"""A command whose process has worked for half a second; it does not wait for it."""
 
 
 def is_alive(pid: int) -> bool:
@@ -60,6 +69,18 @@ def test_what_a_command_leaves_behind_is_ended_and_its_code_is_told(tmp_path: Pa
     process = start(tmp_path / "pid", "ends")
     assert process.wait(30.0) == 3
     until(lambda: not is_alive(int((tmp_path / "pid").read_text())))
+
+
+def test_the_cpu_time_of_what_nobody_waited_for_is_told() -> None:
+    def cpu_s() -> float:
+        use = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return use.ru_utime + use.ru_stime
+
+    before_s = cpu_s()
+    core = min(os.sched_getaffinity(0))
+    command = [sys.executable, guard.__file__, str(core), sys.executable, "-c", WORKING]
+    assert subprocess.Popen(command, stdin=subprocess.PIPE).wait(30.0) == 0
+    assert cpu_s() - before_s >= 0.5
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

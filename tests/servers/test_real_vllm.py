@@ -5,8 +5,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("aiohttp", reason="the HTTP client is not installed (pip install 'tetribench[openai]')")
-
 from tests.peers import NO_VLLM, VLLM_PYTHON
 from tests.support import request
 from tetribench.control.route import LeastRequests

@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("aiohttp", reason="the HTTP client is not installed (pip install 'tetribench[openai]')")
-
 from tests.servers.fake import FakeServer
 from tests.support import request
 from tetribench.control.route import LeastRequests

@@ -19,12 +19,6 @@ ENGINE = HFEngine(model=Model(name="tiny"))
 Kind = type[OpenAIServer] | type[VllmServer] | type[VllmPD]
 
 
-@pytest.fixture(autouse=True)
-def _client(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("openai_server", "vllm"):
-        monkeypatch.setattr(f"tetribench.systems.{module}.check_http", lambda option: None)
-
-
 @pytest.fixture
 def python(tmp_path: Path) -> str:
     (tmp_path / "python").touch()
@@ -81,12 +75,6 @@ def test_a_key_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         system.plan(ENGINE)
     monkeypatch.setenv("NO_SUCH_KEY", "secret")
     assert system.plan(ENGINE).launch is not None
-
-
-def test_without_an_http_client_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"^system\.x: needs the package aiohttp \(pip install"):
-        served.check_http("system.x")
 
 
 def test_options_of_vllm_are_its_own() -> None:

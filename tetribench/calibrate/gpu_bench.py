@@ -1,92 +1,152 @@
-"""`task=gpu_bench`: how near the engine comes to what its device can do. On the CPU it is a rehearsal."""
+"""`task=gpu_bench`: all that a machine with a GPU can say, in one command of bounded time. On the CPU a rehearsal."""
 
-import csv
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from shutil import which
+from time import monotonic
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from tetribench.calibrate.marks import NOT_MEASURED, Mark, handover, works
-from tetribench.calibrate.timer import time_steps
+from tetribench.calibrate.marks import VLLM_MARK, Mark
+from tetribench.calibrate.parts import Outcome, Part, State, limit_of, run_part
 from tetribench.engine.base import EngineFactory
 from tetribench.engine.hf.schema import HFEngine
 from tetribench.experiment import Composed
 from tetribench.provenance import environment
 
+WORKLOADS = ("mixed", "lpld", "lphd", "hpld", "hphd")
+"""The one that says most first: later ones may be cut."""
+SYSTEMS = "[tetri,sarathi_like,vllm_like]"
+DEFAULT_MODEL = "opt_tiny"
+"""That of the primary configuration, where experiments have another."""
+OWN_OPTIONS = ("task", "out=", "name=", "hydra", "+experiment", "+workload")
+
 
 class GpuBench:
-    """Time decode steps, prefill chunks and a KV copy of `engine` against floors that are measured just before.
+    """Marks, a profile with ChunkSize, figures 2 to 5, five workloads on three systems, and the fidelity experiment.
 
-    Writes `out`/`name`/marks.csv and marks.json. `seconds` is how long steps are timed, each at least three times.
+    All go to `out`/`name`, within `budget_s`: each part is a command of its own, which is cut at its share of the time
+    that is left, and one that fails takes nothing from the others. Workloads have `num_requests`; `seconds` is how long
+    the steps of a part are timed. `vllm_python` is an interpreter that has vLLM, for the row that compares with it.
     """
 
     def __init__(
-        self, *, engine: EngineFactory, out: str = "reports/gpu", name: str = "here", seconds: float = 20.0
+        self,
+        *,
+        engine: EngineFactory,
+        out: str = "reports/gpu",
+        name: str = "here",
+        budget_s: float = 540.0,
+        seconds: float = 10.0,
+        num_requests: int = 64,
+        vllm_python: str | None = None,
     ) -> None:
-        if seconds <= 0:
-            raise ValueError(f"task.seconds={seconds}: must be positive")
+        for option, value in {"budget_s": budget_s, "seconds": seconds, "num_requests": num_requests}.items():
+            if value <= 0:
+                raise ValueError(f"task.{option}={value}: must be positive")
         if not name or Path(name).name != name:
             raise ValueError(f"task.name={name}: must be the name of a folder, without slashes")
+        if vllm_python is not None and which(vllm_python) is None:
+            raise ValueError(
+                f"task.vllm_python={vllm_python}: there is no such program; must be a Python that has vLLM"
+            )
         self.engine = engine
         self.folder = Path(out) / name
+        self.budget_s = budget_s
         self.seconds = seconds
+        self.num_requests = num_requests
+        self.vllm_python = vllm_python
 
     def execute(self, composed: Composed, console: Console) -> None:
         if not isinstance(self.engine, HFEngine):
             raise ValueError("task=gpu_bench measures a real engine; it needs engine=hf")
-        engine = self.engine.sized(1)
-        marks, facts = self._measure(engine)
-        self._write(engine, marks, facts)
-        console.print(_table(marks))
-        console.print(f"{facts['engine']['attention']} on {facts['engine']['device']}, {engine.model.name}")
-        console.print(f"{self.folder / 'marks.csv'}", soft_wrap=True)
+        self.engine.sized(2)  # what cannot work is refused before the first part
+        (self.folder / "logs").mkdir(parents=True, exist_ok=True)
+        ends_s, parts, outcomes = monotonic() + self.budget_s, self.parts(composed.overrides()), list[Outcome]()
+        for index, part in enumerate(parts):
+            limit_s = limit_of(parts[index:], ends_s - monotonic())
+            console.print(f"{part.name}: at most {limit_s:.0f} s", highlight=False)
+            outcomes.append(run_part(part, limit_s, self.folder / "logs" / f"{part.name}.log"))
+            self._write(outcomes)  # each time: what ends the bench ends it with what there is
+        console.print(_table(outcomes))
+        console.print(f"{self.folder / 'summary.json'}", soft_wrap=True)
 
-    def _measure(self, engine: HFEngine) -> tuple[list[Mark], dict[str, Any]]:
-        from tetribench.engine.hf.floors import measure_floors
-
-        floors = measure_floors(engine)
-        speeds = floors.memory_bytes_per_s, floors.flops_per_s
-        bytes_per_value, shape = engine.resolved_dtype().num_bytes, engine.model.shape()
-        asked = works(engine.model, bytes_per_value)
-        reasons = [one.why_not(engine.num_blocks(), engine.block_size, shape.max_context_tokens) for one in asked]
-        steps = [one.step for one, reason in zip(asked, reasons, strict=True) if reason is None]
-        if not steps:
-            raise ValueError(f"task=gpu_bench: model={engine.model.name} can run no step of the table: {reasons[0]}")
-        timings, measured = time_steps(engine, steps, num_busy=1, seconds=self.seconds, log_folder=self.folder / "logs")
-        seconds = iter([timing.seconds for timing in timings])
-        marks = [
-            one.mark(next(seconds), *speeds) if reason is None else Mark(what=one.what, remark=reason)
-            for one, reason in zip(asked, reasons, strict=True)
+    def parts(self, overrides: Sequence[str]) -> list[Part]:
+        """In the order of running; `overrides` are the user's, which every part gets that it can have."""
+        passed = tuple(one for one in overrides if not one.startswith(OWN_OPTIONS))
+        if not any(one.startswith("model=") for one in passed):
+            passed = (*passed, f"model={DEFAULT_MODEL}")
+        # in the fidelity experiment the real engine has another place
+        moved = tuple(f"task.{one}" if one.startswith("engine.") else one for one in passed)
+        profile = self.folder / "profile" / "profile.json"
+        local = ("hardware=local", f"hardware.path={profile}")
+        timed = f"task.seconds={self.seconds}"
+        parts = [
+            Part(name="marks", weight=80, arguments=("task=marks", f"task.out={self.folder}", timed, *passed)),
+            Part(
+                name="profile",
+                weight=150,
+                arguments=("task=calibrate", f"task.out={profile.parent}", timed, "task.attempts=1", *passed),
+            ),
         ]
-        moved = handover(
-            engine.model, bytes_per_value, engine.block_size, measured.copy_bytes_per_s, floors.memory_bytes_per_s
+        for figure in ("fig02", "fig03", "fig04", "fig05"):
+            drawn = (f"+experiment={figure}", "runtime=process", "engine=hf", timed, f"out={self.folder / 'figures'}")
+            parts.append(Part(name=figure, weight=25, arguments=(*drawn, *passed)))
+        for workload in WORKLOADS:
+            served = (*self._run(workload, "runs"), f"systems={SYSTEMS}", *passed)
+            parts.append(Part(name=workload, weight=40, arguments=served, prefers=profile, preferred=local))
+        fidelity = ("+experiment=fidelity", f"out={self.folder / 'fidelity'}", local[1], "task.seeds=[0,1]")
+        fewer = (f"workload.num_requests={self.num_requests}", "task.servings=1", "task.rehearsal_s=0")
+        kept = f"task.recordings={self.folder / 'runs' / 'fidelity'}"
+        parts.append(
+            Part(name="fidelity", weight=90, arguments=(*fidelity, *fewer, kept, *moved), needs=profile),
         )
-        missing = [Mark(what=what, remark=reason) for what, reason in NOT_MEASURED.items()]
-        return [*marks, moved, *missing], {"floors": asdict(floors), "engine": measured.facts}
+        if self.vllm_python is not None:
+            alone = [f"system.{system}.num_instances=1" for system in ("vllm_like", "vllm_server")]
+            beside = (*self._run("mixed", "vllm"), "systems=[vllm_like,vllm_server]", *alone)
+            python = f"system.vllm_server.python={self.vllm_python}"
+            parts.append(Part(name="vllm", weight=90, arguments=(*beside, python, *passed)))
+        return parts
 
-    def _write(self, engine: HFEngine, marks: list[Mark], facts: dict[str, Any]) -> None:
-        rows = [asdict(mark) | {"ratio": mark.ratio, "is_met": mark.is_met} for mark in marks]
-        with (self.folder / "marks.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-        written = {"model": engine.model.name, **facts, "marks": rows, "environment": environment()}
-        (self.folder / "marks.json").write_text(json.dumps(written, indent=1) + "\n")
+    def _run(self, workload: str, folder: str) -> tuple[str, ...]:
+        """Served once; the machine is not judged, as that takes time that the device would stand still."""
+        once = (f"workload.num_requests={self.num_requests}", "aa_band=false", "validity=any_machine", "progress=false")
+        return (f"+workload={workload}", *once, f"out={self.folder / folder}")
+
+    def _write(self, outcomes: Sequence[Outcome]) -> None:
+        parts = [asdict(one) | {"state": one.state.value} for one in outcomes]
+        written = {"budget_s": self.budget_s, "parts": parts, "environment": environment()}
+        written["throughput_against_vllm"] = self._against_vllm().as_row()
+        (self.folder / "summary.json").write_text(json.dumps(written, indent=1) + "\n")
+
+    def _against_vllm(self) -> Mark:
+        """Output tokens a second of our system over those of vLLM itself, on one instance of each."""
+        what = "throughput of vllm_like against vLLM"
+        if self.vllm_python is None:
+            return Mark(what=what, remark="not run: task.vllm_python names no interpreter that has vLLM")
+        found = sorted((self.folder / "vllm").glob("*/metrics.json"))
+        if not found:
+            return Mark(what=what, remark="not run to its end; see the part vllm")
+        ours, theirs = (_throughput(json.loads(found[-1].read_text()), name) for name in ("vllm_like", "vllm_server"))
+        return Mark(
+            what=what, seconds=1.0 / ours, floor_s=1.0 / theirs, at_most=1.0 / VLLM_MARK, remark="s for a token"
+        )
 
 
-def _table(marks: list[Mark]) -> Table:
-    table = Table(title="The engine against what its device can do")
-    for column in ("what", "ms", "floor ms", "ratio", "mark", ""):
+def _throughput(metrics: dict[str, Any], system: str) -> float:
+    (row,) = (one for one in metrics["comparison"] if one["metric"] == "output_throughput_tokens_per_s")
+    return float(row["values"][system])
+
+
+def _table(outcomes: Sequence[Outcome]) -> Table:
+    table = Table(title="What the bench has")
+    for column in ("part", "", "s", "of at most", "why"):
         table.add_column(column)
-    words = {True: "met", False: "not met", None: ""}
-    for mark in marks:
-        numbers = (_number(mark.seconds, 1e3), _number(mark.floor_s, 1e3), _number(mark.ratio), _number(mark.at_most))
-        table.add_row(mark.what, *numbers, words[mark.is_met] or mark.remark)
+    for one in outcomes:
+        numbers = ("", "") if one.state is State.left_out else (f"{one.seconds:.0f}", f"{one.limit_s:.0f}")
+        table.add_row(one.name, one.state.value, *numbers, one.reason)
     return table
-
-
-def _number(value: float | None, scale: float = 1.0) -> str:
-    return "" if value is None else f"{value * scale:.3g}"

@@ -64,21 +64,28 @@ def fit_local(
     """
     shape = model.shape()
     in_grid = [_point(shape, step, timing.seconds) for step, timing in zip(steps, timings, strict=True)]
-    in_runs = [point for one in rehearsals for point in points_of(one, shape)]
     alone = fit(in_grid, _known(model, steps, measured), ENGINE_FREE)
+    constants, in_runs = fit_rehearsed(model, alone, rehearsals)
+    return LocalFit(alone, constants, [*residuals(in_grid, alone), *in_runs])
+
+
+def fit_rehearsed(
+    model: Model, alone: dict[str, Any], rehearsals: Sequence[Rehearsal]
+) -> tuple[dict[str, Any], list[Residual]]:
+    """Constants of the engine in a run, from those that it has `alone`; and how far they are from the rehearsals."""
+    points = [point for one in rehearsals for point in points_of(one, model.shape())]
     free = {name: replace(ENGINE_FREE[name], start=alone[name], stays=True) for name in AGAIN if alone[name] > 0}
     free["wake_s"] = WAKE_FREE
-    if any(point.beside_s for point in in_runs):
+    if any(point.beside_s for point in points):
         free["beside_slowdown"] = BESIDE_FREE
-    there = fit(in_runs, {name: value for name, value in alone.items() if name not in free}, free)
-    found = [*residuals(in_grid, alone), *residuals(in_runs, there)]
+    there = fit(points, {name: value for name, value in alone.items() if name not in free}, free)
     per_iteration_s, per_sequence_s = gaps_between(rehearsals)
     between = {
         "per_iteration_s": _digits(per_iteration_s),
         "per_sequence_s": _digits(there["per_sequence_s"] + per_sequence_s),
         "message_s": _digits(median(messages_s(rehearsals))),
     }
-    return LocalFit(alone, {**there, **between}, found)
+    return {**there, **between}, residuals(points, there)
 
 
 def _digits(value: float) -> float:

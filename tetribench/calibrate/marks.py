@@ -1,6 +1,7 @@
 """What a step takes against the least that it could take: the device's copies and products, and nothing else."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from tetribench.calibrate.steps import Step
 from tetribench.core.units import ceil_div
@@ -15,10 +16,12 @@ CHUNK_MARKS = {512: 1.30, 2048: 1.30}
 
 HANDOVER_MARK = 1.5
 
-NOT_MEASURED = {
-    "host time outside the device per decode iteration": "needs the device's own clock; not measured yet",
-    "throughput of vllm_like against vLLM": "needs vLLM beside it; not measured yet",
-}
+HOST_SHARE = "host time outside the device per decode iteration"
+HOST_SHARE_MARK = 0.03
+DEVICE_IS_HOST = "the device has no clock of its own"
+
+VLLM_MARK = 0.9
+"""At least so much of the throughput of vLLM."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,9 @@ class Mark:
     @property
     def is_met(self) -> bool | None:
         return None if self.ratio is None or self.at_most is None else self.ratio <= self.at_most
+
+    def as_row(self) -> dict[str, Any]:
+        return asdict(self) | {"ratio": self.ratio, "is_met": self.is_met}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +109,17 @@ def handover(
         floor_s=2 * num_bytes / memory_bytes_per_s,
         at_most=HANDOVER_MARK,
         remark="the copy alone; whether it hides behind the last chunk is not measured",
+    )
+
+
+def host_share(step: Step, seconds: float, device_s: float) -> Mark:
+    """What of an iteration's `seconds` nothing ran on the device, which was at work for `device_s` of them."""
+    return Mark(
+        what=f"{HOST_SHARE}, batch {len(step.contexts)}",
+        seconds=max(seconds - device_s, 0.0),
+        floor_s=seconds,
+        at_most=HOST_SHARE_MARK,
+        remark="of the iteration; kernels and copies by the profiler, the iteration without it",
     )
 
 

@@ -23,7 +23,7 @@ from tetribench.colocated.prefill_first import PrefillFirstPolicies
 from tetribench.control.flip import NoFlip
 from tetribench.control.route import LeastQueuedTokens
 from tetribench.core.clock import Clock
-from tetribench.core.events import EventKind, EventLog
+from tetribench.core.events import Event, EventKind, EventLog
 from tetribench.core.request import Request
 from tetribench.decode.admit import Greedy
 from tetribench.decode.scheduler import DecodePolicies
@@ -79,11 +79,17 @@ class Rehearsal:
     routed: dict[int, tuple[str, float]]
     machine: MachineState
 
+    @classmethod
+    def of(cls, name: str, events: Sequence[Event], machine: MachineState) -> "Rehearsal":
+        routed = {one.requests[0]: (one.details["to"], one.time_s) for one in events if one.kind is EventKind.ROUTED}
+        return cls(name, recorded_batches(events), routed, machine)
+
 
 def rehearse(
     engine: HFEngine,
     *,
     num_instances: int,
+    chunk_size: int,
     seconds: float,
     log_folder: Path,
     max_attempts: int,
@@ -93,21 +99,28 @@ def rehearse(
 
     Each again, at most `max_attempts` times in all, where the machine was not quiet as it was in `known`, which grows.
     """
-    systems, sized = _systems(num_instances), engine.sized(num_instances)
-    return [
-        quietest(partial(_serve, name, system, sized, seconds / len(systems), log_folder), max_attempts, known)[0]
-        for name, system in systems.items()
-    ]
+    systems, sized = rehearsed_systems(num_instances, chunk_size), engine.sized(num_instances)
+
+    def serve(name: str) -> Rehearsal:
+        return Rehearsal.of(name, *serve_for(systems[name], sized, seconds / len(systems), log_folder))
+
+    return [quietest(partial(serve, name), max_attempts, known)[0] for name in systems]
 
 
-def _systems(num_instances: int) -> dict[str, System]:
+def rehearsed_systems(num_instances: int, chunk_size: int) -> dict[str, System]:
+    """By name: `num_instances` colocated ones, and where there are several, one for prefill, in chunks of
+    `chunk_size`, and the rest for decode."""
     route = LeastQueuedTokens()
     found: dict[str, System] = {
         "colocated": VllmLike(scheduler=PrefillFirstPolicies(), route=route, num_instances=num_instances)
     }
     if num_instances > 1:
         prefill = PrefillPolicies(
-            order=FCFS(), chunk=Chunker(), predict=NoPrediction(), predict_mode=Parallel(), dispatch=RandomDispatch()
+            order=FCFS(),
+            chunk=Chunker(chunk_size=chunk_size),
+            predict=NoPrediction(),
+            predict_mode=Parallel(),
+            dispatch=RandomDispatch(),
         )
         decode = DecodePolicies(admit=Greedy())
         found["split"] = Tetri(
@@ -116,8 +129,11 @@ def _systems(num_instances: int) -> dict[str, System]:
     return found
 
 
-def _serve(name: str, system: System, engine: HFEngine, seconds: float, log_folder: Path) -> Rehearsal:
-    events, requests = EventLog(), _requests(engine)
+def serve_for(
+    system: System, engine: HFEngine, seconds: float, log_folder: Path, seed: int = 0
+) -> tuple[list[Event], MachineState]:
+    """Requests drawn with `seed` for about `seconds`: what happened, and what is known of the machine meanwhile."""
+    events, requests = EventLog(), _requests(engine, seed)
 
     async def main(clock: Clock, launcher: Launcher) -> None:
         client = Client(clock=clock, log=events, stall_timeout_s=STALL_TIMEOUT_S)
@@ -132,14 +148,13 @@ def _serve(name: str, system: System, engine: HFEngine, seconds: float, log_fold
 
     with watched() as machine:
         Process().run(main, log_folder)
-    routed = {one.requests[0]: (one.details["to"], one.time_s) for one in events.events if one.kind is EventKind.ROUTED}
-    return Rehearsal(name, recorded_batches(events.events), routed, machine)
+    return events.events, machine
 
 
-def _requests(engine: HFEngine) -> Iterator[Request]:
-    """Without end, the same every time, none longer than the model or a quarter of an instance's KV memory holds."""
+def _requests(engine: HFEngine, seed: int) -> Iterator[Request]:
+    """Without end, by `seed`; none longer than the model or a quarter of an instance's KV memory holds."""
     most = min(engine.model.shape().max_context_tokens, engine.num_blocks() * engine.block_size // 4)
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     for id in count():
         num_prompt_tokens, num_output_tokens = (
             max(round(exp(generator.uniform(log(low), log(high)))), 1) for low, high in (PROMPT_TOKENS, OUTPUT_TOKENS)

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from tetribench.calibrate.grid import grid
+from tetribench.calibrate.knee import ENOUGH, SMALLEST_CHUNK, Knee, chunk_sizes, find_knee
 from tetribench.calibrate.local import LocalFit, fit_local
 from tetribench.calibrate.profiles import PROFILES
 from tetribench.calibrate.rehearsal import rehearse
@@ -29,6 +30,9 @@ class Calibrate:
     share the machine's memory and cores. `seconds` is how long the grid of steps is measured, up to
     `max_prefill_tokens` an iteration and `max_sequences` decoding sequences, and then how long runs are rehearsed. A
     rehearsal during which the machine was not quiet is repeated, at most `attempts` times in all.
+
+    With the grid, single prompts of up to `max_chunk_tokens` are timed: the profile's ChunkSize is where their
+    throughput stops growing. The constants are not fitted on them.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class Calibrate:
         seconds: float = 60.0,
         max_prefill_tokens: int = 1024,
         max_sequences: int = 64,
+        max_chunk_tokens: int = 2048,
         attempts: int = 3,
     ) -> None:
         if num_busy < 1:
@@ -51,6 +56,10 @@ class Calibrate:
                 f"task.max_prefill_tokens={max_prefill_tokens}, task.max_sequences={max_sequences}: must be at least "
                 "128 and 4, or there is too little to fit"
             )
+        if max_chunk_tokens < 4 * SMALLEST_CHUNK:
+            raise ValueError(
+                f"task.max_chunk_tokens={max_chunk_tokens}: must be at least {4 * SMALLEST_CHUNK}, or there is no curve"
+            )
         if attempts < 1:
             raise ValueError(f"task.attempts={attempts}: must be at least 1")
         self.engine = engine
@@ -59,22 +68,30 @@ class Calibrate:
         self.seconds = seconds
         self.max_prefill_tokens = max_prefill_tokens
         self.max_sequences = max_sequences
+        self.max_chunk_tokens = max_chunk_tokens
         self.attempts = attempts
 
     def execute(self, composed: Composed, console: Console) -> None:
         if not isinstance(self.engine, HFEngine):
             raise ValueError("task=calibrate measures a real engine; it needs engine=hf")
         engine = self.engine.sized(self.num_busy)
-        steps = self._steps(engine)
-        console.print(f"timing {len(steps)} steps on {self.num_busy} engines for {self.seconds:g} s")
+        steps, chunks = self._steps(engine), self._chunks(engine)
+        every = list(dict.fromkeys([*steps, *chunks.values()]))  # some of the chunks are in the grid
+        console.print(f"timing {len(every)} steps on {self.num_busy} engines for {self.seconds:g} s")
         logs = self.out / "logs"
         with watched() as in_grid:
-            timings, measured = time_steps(engine, steps, num_busy=self.num_busy, seconds=self.seconds, log_folder=logs)
+            timed, measured = time_steps(engine, every, num_busy=self.num_busy, seconds=self.seconds, log_folder=logs)
+        found_timings = dict(zip(every, timed, strict=True))
+        timings = [found_timings[step] for step in steps]
+        sweep = {size: found_timings[step] for size, step in chunks.items()}
+        knee = find_knee({size: timing.seconds for size, timing in sweep.items()})
+        console.print(_in_words(knee), highlight=False)
         console.print(f"rehearsing whole runs for {self.seconds:g} s")
         known = [in_grid]
         rehearsals = rehearse(
             engine,
             num_instances=self.num_busy,
+            chunk_size=knee.chunk_size,
             seconds=self.seconds,
             log_folder=logs,
             max_attempts=self.attempts,
@@ -82,9 +99,10 @@ class Calibrate:
         )
         machines = {"grid": in_grid, **{one.name: one.machine for one in rehearsals}}
         found = fit_local(engine.model, steps, timings, measured, rehearsals)
-        self._write(engine, found, steps, timings, machines)
-        num_disturbed = sum(timing.num_disturbed for timing in timings)
-        num_samples = num_disturbed + sum(timing.num_samples for timing in timings)
+        self._write(engine, found, steps, timings, machines, _chunk(knee, sweep))
+        self._draw(engine, found, sweep, knee)
+        num_disturbed = sum(timing.num_disturbed for timing in timed)
+        num_samples = num_disturbed + sum(timing.num_samples for timing in timed)
         for line in summary(found.residuals):
             console.print(line)
         console.print(f"{num_disturbed / num_samples:.0%} of {num_samples} timed steps left out: disturbed by others")
@@ -106,6 +124,12 @@ class Calibrate:
             block_size=engine.block_size,
         )
 
+    def _chunks(self, engine: HFEngine) -> dict[int, Step]:
+        """By their tokens, whole prompts as far as the model's context and the KV memory hold them."""
+        num_held = engine.num_blocks() * engine.block_size
+        most = min(self.max_chunk_tokens, engine.model.shape().max_context_tokens, num_held)
+        return {size: Step(((0, size),)) for size in chunk_sizes(most)}
+
     def _write(
         self,
         engine: HFEngine,
@@ -113,10 +137,8 @@ class Calibrate:
         steps: list[Step],
         timings: list[Timing],
         machines: dict[str, MachineState],
+        chunk: dict[str, Any],
     ) -> None:
-        from tetribench.calibrate.figure import draw_residuals
-        from tetribench.report.style import drawing, save
-
         self.out.mkdir(parents=True, exist_ok=True)
         profile = {
             "format": PROFILE_FORMAT,
@@ -125,15 +147,40 @@ class Calibrate:
             "machine": {name: asdict(state) for name, state in machines.items()},
             "constants": found.constants,
             "engine_by_itself": found.engine,
+            "chunk": chunk,
             "steps": [_measured_step(step, timing) for step, timing in zip(steps, timings, strict=True)],
             "environment": environment(),
         }
         (self.out / "profile.json").write_text(json.dumps(profile, indent=1) + "\n")
         write_residuals(found.residuals, self.out / "residuals.csv")
+
+    def _draw(self, engine: HFEngine, found: LocalFit, sweep: dict[int, Timing], knee: Knee) -> None:
+        from tetribench.calibrate.figure import draw_residuals, draw_sweep
+        from tetribench.report.style import drawing, save
+
         with drawing():
             title = f"The cost model against {engine.model.name} on this machine"
             subtitle = f"{self.num_busy} engines at once: steps by themselves, and iterations of rehearsed runs"
             save(draw_residuals(found.residuals, title, subtitle), self.out, "residuals")
+            title = f"Where prefill of {engine.model.name} stops growing on this machine"
+            subtitle = f"Single prompts, {self.num_busy} engines at once; the middle half of the samples is shaded"
+            save(draw_sweep(sweep, knee, title, subtitle), self.out, "chunk_size")
+
+
+def _in_words(knee: Knee) -> str:
+    if knee.is_inside:
+        return (
+            f"ChunkSize {knee.chunk_size}: {ENOUGH:.0%} of the best throughput, {knee.best_tokens_per_s:,.0f} tokens/s"
+        )
+    return (
+        f"ChunkSize {knee.chunk_size}, the largest that was timed: throughput still grows there; "
+        "a larger task.max_chunk_tokens may find more, as far as the model's context goes"
+    )
+
+
+def _chunk(knee: Knee, sweep: dict[int, Timing]) -> dict[str, Any]:
+    timed = [{"num_tokens": size, "tokens_per_s": size / one.seconds, **asdict(one)} for size, one in sweep.items()]
+    return {**asdict(knee), "enough": ENOUGH, "sweep": timed}
 
 
 def _measured_step(step: Step, timing: Timing) -> dict[str, Any]:

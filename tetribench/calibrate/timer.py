@@ -5,7 +5,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -59,6 +59,7 @@ class Assignment:
     cores: list[int]
     steps: list[Step]
     seconds: float
+    on_device: list[Step]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ class Measured:
     copy_bytes_per_s: float
     host_bytes_per_s: float
     copy_latency_s: float = 0.0
+    device_s: dict[Step, float] = field(default_factory=dict)
+    """How long the device was at work in a step, of those that were asked for; none where it has no clock."""
 
 
 def predict_steps(cost: CostModel, steps: Sequence[Step]) -> list[Timing]:
@@ -78,7 +81,13 @@ def predict_steps(cost: CostModel, steps: Sequence[Step]) -> list[Timing]:
 
 
 def time_steps(
-    engine: EngineFactory, steps: Sequence[Step], *, num_busy: int, seconds: float, log_folder: Path
+    engine: EngineFactory,
+    steps: Sequence[Step],
+    *,
+    num_busy: int,
+    seconds: float,
+    log_folder: Path,
+    on_device: Sequence[Step] = (),
 ) -> tuple[list[Timing], Measured]:
     """Of `num_busy` copies of the engine that all measure at once, for `seconds`; and what the first of them said.
 
@@ -94,7 +103,7 @@ def time_steps(
         for index in range(num_busy):
             cores = cores_of(index, num_busy, available)
             processes.append(_start(log_folder / f"measure-{index}.log"))
-            _tell(processes[-1], pickle.dumps(Assignment(engine, index, cores, list(steps), seconds)))
+            _tell(processes[-1], pickle.dumps(Assignment(engine, index, cores, list(steps), seconds, list(on_device))))
         for process in processes:
             _hear(process, log_folder)  # it is ready
         for process in processes:

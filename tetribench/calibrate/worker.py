@@ -16,6 +16,9 @@ from tetribench.engine.base import Engine
 NUM_ROUNDS = 3
 """At the least, so that there is a median."""
 
+NUM_PROFILED = 10
+"""Iterations in which the device's own time is taken."""
+
 
 def main() -> None:
     told: Assignment = pickle.load(sys.stdin.buffer)
@@ -42,7 +45,8 @@ async def _measure(told: Assignment, answers: BinaryIO) -> None:
             samples[index].append(await _sample(engine, clock, told.steps[index]))
         num_rounds += 1
     speeds = copy_bytes_per_s(engine, clock), host_bytes_per_s(engine, clock), await copy_latency_s(engine, clock)
-    _say(answers, Measured(samples, engine.info.as_dict(), *speeds))
+    device_s = {step: await _device_seconds(engine, step) for step in told.on_device if engine.info.device != "cpu"}
+    _say(answers, Measured(samples, engine.info.as_dict(), *speeds, device_s))
     engine.close()
 
 
@@ -53,6 +57,17 @@ async def _sample(engine: Engine, clock: WallClock, step: Step) -> Sample:
     await engine.run(batch)
     seconds, cpu_s = clock.now() - started_s, time.process_time() - cpu_started_s
     return Sample(seconds, cpu_s / seconds if engine.info.device == "cpu" else 1.0)
+
+
+async def _device_seconds(engine: Engine, step: Step) -> float:
+    """Of one iteration, the mean of a few."""
+    from tetribench.engine.hf.device_time import busy_seconds
+
+    async def iterate() -> None:
+        for _ in range(NUM_PROFILED):
+            await engine.run(step.batch(engine.info.block_size))
+
+    return await busy_seconds(iterate) / NUM_PROFILED
 
 
 def _say(answers: BinaryIO, answer: object) -> None:

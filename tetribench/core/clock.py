@@ -7,11 +7,12 @@ in virtual time, so they appear only in the launchers and clients of real time.
 import asyncio
 import heapq
 import itertools
+import select
 import selectors
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
-from contextvars import Context, copy_context
+from contextvars import Context
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 Result = TypeVar("Result")
@@ -147,7 +148,8 @@ class _Ticker:
 
 
 class _VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop that knows callbacks and nothing else: no files, no threads, no timers, no handles to cancel.
+    """An event loop that knows callbacks and nothing else: no files, no threads, no timers, no handles to cancel, and
+    no context but a task's.
 
     asyncio's own takes several times as long for a callback, which is most of what a virtual event costs.
     """
@@ -159,12 +161,12 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__()
         clock.run_on(self)
         self._jump = clock.jump
-        self._callbacks: deque[tuple[Callable[..., object], tuple[Any, ...], Context]] = deque()
+        self._callbacks: deque[tuple[Callable[..., object], tuple[Any, ...], Context | None]] = deque()
 
     def call_soon(
         self, callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None
     ) -> Any:
-        self._callbacks.append((callback, args, copy_context() if context is None else context))
+        self._callbacks.append((callback, args, context))
 
     def call_soon_threadsafe(
         self, callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None
@@ -184,7 +186,10 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
                 jump()
             callback, args, context = callbacks.popleft()
             try:
-                context.run(callback, *args)
+                if context is None:
+                    callback(*args)
+                else:
+                    context.run(callback, *args)
             except Exception as error:
                 self.call_exception_handler({"message": f"exception in {callback}", "exception": error})
 
@@ -195,11 +200,20 @@ def run_virtual(clock: VirtualClock, main: Coroutine[Any, Any, Result]) -> Resul
         return runner.run(main)
 
 
+class _ExactSelector(selectors.DefaultSelector):
+    """Waits by `select` for the system's own, because epoll by itself takes whole milliseconds and rounds up."""
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None or timeout > 0:
+            select.select([self.fileno()], [], [], timeout)
+        return super().select(0)
+
+
 def run_real(main: Coroutine[Any, Any, Result]) -> Result:
     """Run `main` to its end on an event loop whose waits end within microseconds of their time.
 
-    asyncio's own loop waits on epoll, which takes whole milliseconds and rounds up: everything is late by half of one
-    in the mean. `select` has no such step, and these loops watch a handful of files.
+    asyncio's own loop is late by half a millisecond in the mean; one on `select` alone takes the longer the more files
+    it watches, and knows none above 1023.
     """
-    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(_ExactSelector())) as runner:
         return runner.run(main)

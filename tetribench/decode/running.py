@@ -37,7 +37,7 @@ class RunningBatch:
         short = [  # without a call for each member: in most iterations most members need nothing
             index
             for index, member in enumerate(self.members)
-            if member.request.num_prompt_tokens + len(member.output_ids) > len(member.block_ids) * block_size
+            if member.num_computed >= len(member.block_ids) * block_size
         ]
         preempted: list[Sequence] = []
         for index in short:
@@ -57,12 +57,7 @@ class RunningBatch:
         block_size, num_free = self._kv.block_size, self._kv.num_free
         if len(self.members) * ceil_div(num_iterations - 1, block_size) <= num_free:
             return num_iterations  # each member needs at most so many
-        num_short = Counter(
-            [
-                len(one.block_ids) * block_size - one.request.num_prompt_tokens - len(one.output_ids)
-                for one in self.members
-            ]
-        )
+        num_short = Counter([len(one.block_ids) * block_size - one.num_computed - 1 for one in self.members])
         for done in range(num_iterations - 1):
             num_free -= num_short[done % block_size]
             if num_free < 0:
@@ -78,14 +73,13 @@ class RunningBatch:
         num_taken = [0] * num_iterations
         num_used = kv.num_used
         for member in self.members:
-            output_ids = member.output_ids
-            num_spare = len(member.block_ids) * block_size - member.request.num_prompt_tokens - len(output_ids)
-            output_ids += token_ids
-            member.num_computed += num_iterations
-            if num_spare < num_iterations:
-                for iteration in range(num_spare, num_iterations, block_size):
+            member.output_ids += token_ids
+            member.num_computed = num_computed = member.num_computed + num_iterations
+            num_spare = len(member.block_ids) * block_size - num_computed - 1
+            if num_spare < 0:
+                for iteration in range(num_spare + num_iterations, num_iterations, block_size):
                     num_taken[iteration] += 1
-                kv.extend(member, member.num_tokens)
+                kv.extend(member, num_computed + 1)
         return [num_used + num for num in accumulate(num_taken)]
 
     def take(self, ran: Set[Sequence], tokens: dict[int, int], stop_token_ids: frozenset[int]) -> list[TokenOutput]:
@@ -95,11 +89,10 @@ class RunningBatch:
         also where an earlier attempt of the same request, which was dropped, was in the iteration; nor have those whose
         prompt is not done.
         """
-        outputs, staying = [], []
+        outputs, ended = list[TokenOutput](), set[Sequence]()
         for member in self.members:
             token_id = tokens.get(member.request.id) if member in ran else None
             if token_id is None:
-                staying.append(member)
                 continue
             request, index = member.request, len(member.output_ids)
             member.num_computed = request.num_prompt_tokens + index
@@ -107,7 +100,7 @@ class RunningBatch:
             outputs.append(TokenOutput(request.id, member.attempt, index, token_id, is_last))
             if is_last:
                 self._kv.release(member)
-            else:
-                staying.append(member)
-        self.members = staying
+                ended.add(member)
+        if ended:
+            self.members = [member for member in self.members if member not in ended]
         return outputs

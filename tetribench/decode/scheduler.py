@@ -2,7 +2,6 @@
 
 from collections import deque
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from tetribench.core.events import EventKind
 from tetribench.core.load import InstanceLoad
@@ -73,15 +72,6 @@ class _Asking:
     ticket: int
 
 
-class _Accepted(NamedTuple):
-    """Of the requests that this instance has or waits for; the waiting ones need memory for their tokens."""
-
-    num_waiting: int
-    num_promised_tokens: int
-    num_heavy: int
-    num_light: int
-
-
 class DecodeScheduler(PredictsNothing):
     """Requests ask for memory (`Reserve`), get it (`Granted`), arrive with their KV (`Arrived`), and decode.
 
@@ -112,8 +102,8 @@ class DecodeScheduler(PredictsNothing):
         self._is_draining = False
         self._awaited: set[str] = set()
         self._closed: set[str] = set()
-        self._accepted: _Accepted | None = None
-        """As last counted; None once that may have changed."""
+        self._heavy: set[Sequence] = set()
+        """Of all that this instance has or that wait for it, those with a long response ahead."""
 
     @property
     def may_have_batch(self) -> bool:
@@ -128,7 +118,6 @@ class DecodeScheduler(PredictsNothing):
         return bool(self._asking or self._preempted)
 
     def receive(self, message: Message, now_s: float) -> None:
-        self._accepted = None
         match message:
             case Reserve():
                 self._ask(message)
@@ -153,9 +142,12 @@ class DecodeScheduler(PredictsNothing):
         self._grant(now_s)
 
     def _ask(self, reserve: Reserve) -> None:
-        self._drop_attempts_before({reserve.request.id: reserve.attempt})
+        if reserve.attempt > 1:  # most often there is no earlier one to look for
+            self._drop_attempts_before({reserve.request.id: reserve.attempt})
         known_ids = list(reserve.output_ids)
         sequence = Sequence(reserve.request, reserve.predicted, output_ids=known_ids, attempt=reserve.attempt)
+        if sequence.predicted.is_heavy:
+            self._heavy.add(sequence)
         self._asking.append(_Asking(sequence, reserve.sender, reserve.ticket))
 
     def _join(self, sender: str, ticket: int, token_id: int, now_s: float) -> None:
@@ -168,10 +160,9 @@ class DecodeScheduler(PredictsNothing):
         self.outbox.event(now_s, EventKind.ADMITTED, sequence.request.id)
 
     def _release(self, sender: str, ticket: int) -> None:
-        sequence = self._receiving.pop((sender, ticket), None)
-        if sequence is not None:
-            self._kv.release(sequence)
-        self._asking = deque(one for one in self._asking if (one.sender, one.ticket) != (sender, ticket))
+        released = [one.sequence for one in self._asking if (one.sender, one.ticket) == (sender, ticket)]
+        sequence = self._receiving.get((sender, ticket))
+        self._drop(released if sequence is None else [sequence])
 
     def _lose(self, instance: str, restarted: dict[int, int]) -> None:
         orphans = [one.sequence for one in self._asking if one.sender == instance]
@@ -192,6 +183,7 @@ class DecodeScheduler(PredictsNothing):
         if not sequences:
             return
         dropped = set(sequences)
+        self._heavy -= dropped
         self._asking = deque(one for one in self._asking if one.sequence not in dropped)
         self._receiving = {key: one for key, one in self._receiving.items() if one not in dropped}
         self._preempted.forget(dropped)
@@ -221,9 +213,13 @@ class DecodeScheduler(PredictsNothing):
         recomputing = [self._recomputing] if self._recomputing is not None else []
         return [*self._running.members, *self._receiving.values(), *recomputing]
 
+    @property
+    def _num_holders(self) -> int:
+        return len(self._running) + len(self._receiving) + (self._recomputing is not None)
+
     def _has_room(self, sequence: Sequence) -> bool:
         """A seat and memory for its present tokens."""
-        num_holders = len(self._running) + len(self._receiving) + (self._recomputing is not None)
+        num_holders = self._num_holders
         num_left = self._kv.num_free - self._kv.blocks_for(sequence.num_tokens)
         return num_holders < self._policies.max_num_seqs and num_left >= (self._num_kept_blocks if num_holders else 0)
 
@@ -237,7 +233,6 @@ class DecodeScheduler(PredictsNothing):
         return self._policies.admit.admits(sequence, holders, view)
 
     def next_batch(self, now_s: float) -> Batch | None:
-        self._accepted = None
         if self._recomputing is None:
             for victim in self._running.grow():
                 self.outbox.event(now_s, EventKind.PREEMPTED, victim.request.id, **self._preempted.details(victim))
@@ -287,7 +282,6 @@ class DecodeScheduler(PredictsNothing):
         return self._running.advance(num_iterations)
 
     def complete(self, batch: Batch, tokens: dict[int, int], now_s: float) -> None:
-        self._accepted = None
         computed, self._computing = self._computing, set()
         for sequence in self._dropped:
             self._kv.release(sequence)
@@ -295,7 +289,11 @@ class DecodeScheduler(PredictsNothing):
             if batch.prefill[0].sequence not in self._dropped:
                 self._recomputed(batch.prefill[0], tokens, now_s)
         else:
-            self.outbox.outputs += self._running.take(computed, tokens, self._stop_token_ids)
+            outputs = self._running.take(computed, tokens, self._stop_token_ids)
+            self.outbox.outputs += outputs
+            ended = {output.request_id for output in outputs if output.is_last}
+            if ended:
+                self._heavy -= {one for one in computed if one.request.id in ended}
         self._dropped = []
         self._grant(now_s)
 
@@ -311,6 +309,7 @@ class DecodeScheduler(PredictsNothing):
         self.outbox.outputs.append(TokenOutput(sequence.request.id, sequence.attempt, index, token_id, is_last))
         if is_last:
             self._kv.release(sequence)
+            self._heavy.discard(sequence)
         else:
             self._running.members.append(sequence)
             self.outbox.event(now_s, EventKind.ADMITTED, sequence.request.id)
@@ -319,25 +318,16 @@ class DecodeScheduler(PredictsNothing):
         raise AssertionError("a decode instance pushes nothing")
 
     def load(self, now_s: float) -> InstanceLoad:
-        if self._accepted is None:
-            self._accepted = self._count_accepted()
-        accepted = self._accepted
+        waiting = [*[asking.sequence for asking in self._asking], *self._preempted]
         return InstanceLoad(
             time_s=now_s,
             num_total_tokens=self._kv.num_total_tokens,
-            num_free_tokens=self._kv.num_free_tokens - accepted.num_promised_tokens,
-            num_waiting=accepted.num_waiting,
+            num_free_tokens=self._kv.num_free_tokens - sum([sequence.num_tokens for sequence in waiting]),
+            num_waiting=len(waiting),
             num_running=len(self._running),
-            num_heavy=accepted.num_heavy,
-            num_light=accepted.num_light,
+            num_heavy=len(self._heavy),
+            num_light=len(waiting) + self._num_holders - len(self._heavy),
         )
-
-    def _count_accepted(self) -> "_Accepted":
-        waiting = [asking.sequence for asking in self._asking] + list(self._preempted)
-        accepted = waiting + self._holders()
-        num_heavy = sum([sequence.predicted.is_heavy for sequence in accepted])
-        num_promised_tokens = sum([sequence.num_tokens for sequence in waiting])
-        return _Accepted(len(waiting), num_promised_tokens, num_heavy, len(accepted) - num_heavy)
 
     @property
     def is_drained(self) -> bool:
@@ -348,6 +338,6 @@ class DecodeScheduler(PredictsNothing):
         return bool(self._asking or self._preempted or self._dropped or self._holders())
 
     def check(self) -> None:
-        assert not self._holds_anything, "an idle decode instance forgot a request"
+        assert not self._holds_anything and not self._heavy, "an idle decode instance forgot a request"
         self._preempted.check()
         self._kv.check([])

@@ -51,7 +51,7 @@ class Batch:
 
     @property
     def num_prefill_tokens(self) -> int:
-        return sum(chunk.num_tokens for chunk in self.prefill)
+        return sum([chunk.num_tokens for chunk in self.prefill])
 
     @property
     def num_rows(self) -> int:

@@ -119,7 +119,8 @@ class CostModelEngine:
 
 
 def _num_context_tokens(batch: Batch) -> int:
-    return sum([one.request.num_prompt_tokens + len(one.output_ids) for one in batch.decode])
+    """With the token that each decode is about to compute."""
+    return sum([one.num_computed for one in batch.decode]) + len(batch.decode)
 
 
 class CostModelFactory:

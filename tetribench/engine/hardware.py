@@ -32,6 +32,9 @@ class Hardware:
     `co_run_slowdown` is by how much an iteration and a prediction of response lengths slow each other down while both
     run; without it the profile knows nothing of predictors, and predictions take no time.
 
+    `chunk_size` is the paper's ChunkSize, where it was measured: prompt tokens of an iteration from which on throughput
+    hardly grows.
+
     `fitted_prefill_tokens`, `fitted_sequences` and `fitted_context_tokens` are the largest iteration that the constants
     were fitted on: its prompt tokens, its decoding sequences, and the tokens of context of any one of them.
     """
@@ -66,6 +69,7 @@ class Hardware:
         kv_memory_gib: float | None = None,
         beside_slowdown: float | None = None,
         co_run_slowdown: float | None = None,
+        chunk_size: int | None = None,
         fitted_prefill_tokens: int | None = None,
         fitted_sequences: int | None = None,
         fitted_context_tokens: int | None = None,
@@ -84,6 +88,7 @@ class Hardware:
             copy_bytes_per_s=copy_bytes_per_s,
             host_bytes_per_s=host_bytes_per_s,
             bytes_per_value=bytes_per_value,
+            chunk_size=chunk_size,
             fitted_prefill_tokens=fitted_prefill_tokens,
             fitted_sequences=fitted_sequences,
             fitted_context_tokens=fitted_context_tokens,
@@ -140,6 +145,7 @@ class Hardware:
         self.kv_memory_gib = kv_memory_gib
         self.beside_slowdown = beside_slowdown
         self.co_run_slowdown = co_run_slowdown
+        self.chunk_size = chunk_size
         largest = {
             "prefill_tokens": fitted_prefill_tokens,
             "sequences": fitted_sequences,

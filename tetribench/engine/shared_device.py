@@ -1,7 +1,6 @@
 """A device in virtual time that is used at once: by instances, and by an engine and a length predictor of one instance
 (paper section 3.3.2); and a machine whose devices are used at once."""
 
-from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -65,6 +64,8 @@ class _Job:
     holder: SharedDevice
     left_s: float
     """What it would still take by itself."""
+    slowness: float = 1.0
+    """How many times as long it takes beside those that run now."""
     ends_s: float = 0.0
 
 
@@ -80,7 +81,7 @@ class _Jobs:
     def begin(self, job: _Job) -> None:
         self._advance()
         self.running.append(job)
-        num_own = sum(other.holder is job.holder for other in self.running)
+        num_own = sum([other.holder is job.holder for other in self.running])
         assert num_own <= 2, "only one iteration and one prediction share an instance"
         self._plan()
 
@@ -92,29 +93,41 @@ class _Jobs:
     def _advance(self) -> None:
         """Count what has been done since the jobs last changed."""
         now_s = self._clock.now()
-        for job, slowness in _slowness(self.running).items():
-            job.left_s = max(job.left_s - (now_s - self._updated_s) / slowness, 0.0)
+        for job in self.running:
+            job.left_s = max(job.left_s - (now_s - self._updated_s) / job.slowness, 0.0)
         self._updated_s = now_s
 
     def _plan(self) -> None:
-        """When each job ends if nothing else begins: one after the other, the rest then faster."""
+        """How slow each job is now, and when it ends if nothing else begins: one after the other, the rest then
+        faster."""
+        if len(self.running) < 2:  # by far the most frequent
+            for job in self.running:
+                job.slowness, job.ends_s = 1.0, max(self._updated_s + job.left_s, job.ends_s)
+            return
+        slowness = _slowness(self.running)
+        for job in self.running:
+            job.slowness = slowness[job]
         end_s, left_s = self._updated_s, {job: job.left_s for job in self.running}
         while left_s:
-            slowness = _slowness(left_s)
             first = min(left_s, key=lambda job: left_s[job] * slowness[job])
             done_s = left_s.pop(first)
             end_s += done_s * slowness[first]
             first.ends_s = max(end_s, first.ends_s)
             for job in left_s:
                 left_s[job] = max(left_s[job] - done_s * (slowness[first] / slowness[job]), 0.0)
+            slowness = _slowness(left_s)
 
 
 def _slowness(jobs: Collection[_Job]) -> dict[_Job, float]:
     """How many times as long each takes while all of them run."""
-    if len(jobs) < 2:  # by far the most frequent
+    if len(jobs) < 2:
         return dict.fromkeys(jobs, 1.0)
-    num_jobs = Counter(job.holder for job in jobs)
-    num_sharing = Counter(holder.place for holder in num_jobs)
+    num_jobs: dict[SharedDevice, int] = {}
+    for job in jobs:
+        num_jobs[job.holder] = num_jobs.get(job.holder, 0) + 1
+    num_sharing: dict[object, int] = {}
+    for holder in num_jobs:
+        num_sharing[holder.place] = num_sharing.get(holder.place, 0) + 1
     return {job: _slowness_of(job.holder, num_jobs[job.holder], num_sharing) for job in jobs}
 
 

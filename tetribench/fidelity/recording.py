@@ -44,7 +44,7 @@ class Recordings:
     run and its requests. Code is not compared, so a recording says when it was made."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def load(self, key: Key, what: Mapping[str, Any]) -> Recording | None:
         facts_path = self._facts(key)
@@ -59,7 +59,7 @@ class Recordings:
 
     def save(self, recording: Recording, what: Mapping[str, Any]) -> None:
         """The facts come last, so that one that is there is whole."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         self._facts(recording.key).unlink(missing_ok=True)
         self._events(recording.key).write_bytes(b"".join(map(encode_event, recording.events)))
         facts = {
@@ -72,13 +72,13 @@ class Recordings:
 
     def log_folder(self, key: Key) -> Path:
         """Where the processes of a run print to."""
-        return self._folder / "logs" / key.file_name
+        return self.folder / "logs" / key.file_name
 
     def _facts(self, key: Key) -> Path:
-        return self._folder / f"{key.file_name}.json"
+        return self.folder / f"{key.file_name}.json"
 
     def _events(self, key: Key) -> Path:
-        return self._folder / f"{key.file_name}.events.jsonl"
+        return self.folder / f"{key.file_name}.events.jsonl"
 
 
 def _digest(what: Mapping[str, Any]) -> str:

@@ -5,6 +5,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from tetribench.fidelity.compare import compare
 from tetribench.fidelity.errors import error_table, in_short, ratio_table, run_table, stage_table
 from tetribench.fidelity.figure import FidelityFigure
 from tetribench.fidelity.recording import Key, Recording, Recordings
+from tetribench.fidelity.rehearsing import Rehearsing
 from tetribench.instance.runtime import Runtime
 from tetribench.report.terminal import frame_table
 from tetribench.study.base import Study
@@ -43,9 +46,10 @@ class Fidelity(Study):
     """Every system with every one of `seeds`: on `engine` in `runtime`, and then in virtual time as composed.
 
     The requests of a seed are served to a system `servings` times, in as many rounds, since two real runs differ too;
-    virtual time is compared with their mean. Real runs are kept in `recordings`; `redo` says which are repeated of
-    those that are there already. A run during which the machine was not quiet is measured again, at most `attempts`
-    times in all; the quietest is kept.
+    virtual time is compared with their mean. A round begins with a rehearsal of `rehearsal_s` seconds, on which the
+    `local` hardware is fitted again; 0 takes the hardware as it is. Real runs are kept in `recordings`; `redo` says
+    which are repeated of those that are there already. A run during which the machine was not quiet is measured again,
+    at most `attempts` times in all; the quietest is kept.
     """
 
     def __init__(
@@ -58,8 +62,9 @@ class Fidelity(Study):
         recordings: str = "reports/runs/fidelity",
         seeds: list[int] | None = None,
         redo: Redo = Redo.nothing,
-        servings: int = 3,
-        attempts: int = 3,
+        servings: int = 5,
+        attempts: int = 1,
+        rehearsal_s: float = 40.0,
     ) -> None:
         super().__init__(name=name, figure=FidelityFigure(), out=out)
         self.engine = engine
@@ -69,16 +74,23 @@ class Fidelity(Study):
         self.redo = redo
         self.servings = servings
         self.attempts = attempts
+        self.rehearsal_s = rehearsal_s
         for option, number in {"servings": servings, "attempts": attempts}.items():
             if number < 1:
                 raise ValueError(f"task.{option}={number}: must be at least 1")
+        if rehearsal_s < 0.0:
+            raise ValueError(f"task.rehearsal_s={rehearsal_s:g}: must not be negative")
         if len(set(self.seeds)) < 2:
             raise ValueError(f"task.seeds={self.seeds}: an interval needs at least 2 different seeds")
 
     def rows(self, composed: Composed, console: Console) -> pd.DataFrame:
         setups = {seed: composed.variant({"seed": seed}).setup() for seed in self.seeds}
         prepared = {seed: self._prepare(setup) for seed, setup in setups.items()}
-        recorded = self._recorded(setups, prepared, console)
+        rehearsing = self._rehearsing(setups[self.seeds[0]]) if self.rehearsal_s else None
+        recorded, rehearsals = self._recorded(setups, prepared, rehearsing, console)
+        if rehearsing is not None:
+            options = {"hardware.path": str(rehearsing.fit_again(rehearsals, console))}
+            setups = {seed: composed.variant({"seed": seed, **options}).setup() for seed in self.seeds}
         return pd.DataFrame(
             [
                 {**key._asdict(), **row}
@@ -87,29 +99,45 @@ class Fidelity(Study):
             ]
         )
 
+    def _rehearsing(self, setup: Setup) -> Rehearsing:
+        options = setup.resolved().options
+        return Rehearsing(
+            engine=self.engine,
+            profile=_hardware(setup),
+            made_of={"model": options["model"], "engine": options["task"]["engine"]},
+            folder=self.recordings.folder,
+            seconds=self.rehearsal_s,
+        )
+
     def _recorded(
-        self, setups: dict[int, Setup], prepared: dict[int, Prepared], console: Console
-    ) -> dict[Key, Recording]:
-        """From disk or measured now."""
-        made_of = {key: self._made_of(setups[key.seed], prepared[key.seed], key.system) for key in self._keys(setups)}
-        found = {key: self.recordings.load(key, what) for key, what in made_of.items()}
+        self, setups: dict[int, Setup], prepared: dict[int, Prepared], rehearsing: Rehearsing | None, console: Console
+    ) -> tuple[dict[Key, Recording], list[Recording]]:
+        """Runs and rehearsals, from disk or measured now."""
+        keys = list(self._keys(setups))
+        made_of = {key: self._made_of(setups[key.seed], prepared[key.seed], key.system) for key in keys}
+        found = {key: self.recordings.load(key, made_of[key]) for key in keys}
         known = [state for setup in setups.values() for state in calibrated_in(_hardware(setup))]
         known += [one.machine for one in found.values() if one is not None]
         recorded: dict[Key, Recording] = {}
-        for key, there in found.items():
-            if there is not None and not self.redo.asks_for(there, known):
-                console.print(f"{key}: recorded at {there.created}", highlight=False)
-                recorded[key] = there
-                continue
-            already = [there] if there is not None and self.redo is Redo.disturbed else []
-            measure = partial(self._measure, key, setups[key.seed], prepared[key.seed], console)
-            best, num_attempts = quietest(measure, self.attempts, known, already)
-            num_attempts += sum(one.num_attempts for one in already)
-            if not is_quiet(best.machine, known):
-                console.print(f"{key}: not quiet in {num_attempts} attempts; the quietest is kept", highlight=False)
-            recorded[key] = replace(best, num_attempts=num_attempts)
-            self.recordings.save(recorded[key], made_of[key])
-        return recorded
+        rehearsals: list[Recording] = []
+        for serving, keys_of_round in groupby(keys, key=attrgetter("serving")):
+            if rehearsing is not None:
+                rehearsals += rehearsing.round(serving, self.redo is Redo.everything, console)
+            for key in keys_of_round:
+                there = found[key]
+                if there is not None and not self.redo.asks_for(there, known):
+                    console.print(f"{key}: recorded at {there.created}", highlight=False)
+                    recorded[key] = there
+                    continue
+                already = [there] if there is not None and self.redo is Redo.disturbed else []
+                measure = partial(self._measure, key, setups[key.seed], prepared[key.seed], console)
+                best, num_attempts = quietest(measure, self.attempts, known, already)
+                num_attempts += sum(one.num_attempts for one in already)
+                if not is_quiet(best.machine, known):
+                    console.print(f"{key}: not quiet in {num_attempts} attempts; the quietest is kept", highlight=False)
+                recorded[key] = replace(best, num_attempts=num_attempts)
+                self.recordings.save(recorded[key], made_of[key])
+        return recorded, rehearsals
 
     def _keys(self, setups: dict[int, Setup]) -> Iterator[Key]:
         """In the order of measuring: what drifts, drifts for all alike."""

@@ -95,7 +95,7 @@ class InstanceLoop:
                 self._stop()
             case Peers(link_handles):
                 self._link.connect(link_handles)
-            case Reserve(sender) | Arrived(sender) | Released(sender) | Closed(sender) if sender in self._lost:
+            case Reserve() | Arrived() | Released() | Closed() if message.sender in self._lost:
                 pass  # overtaken by the news that its sender is gone, by which all is said
             case _:
                 self._note(message)
@@ -344,9 +344,10 @@ class InstanceLoop:
     def _note_memory(self) -> None:
         """Record for how long there was nothing to run for want of memory, once that has ended."""
         lacks_memory = self._is_idle and self.scheduler.lacks_memory
-        from_s, now_s = self._lacks_memory_from_s, self._clock.now()
+        from_s = self._lacks_memory_from_s
         if lacks_memory == (from_s is not None):
             return
+        now_s = self._clock.now()
         self._lacks_memory_from_s = now_s if lacks_memory else None
         if from_s is not None and now_s > from_s:
             event = Event(now_s, EventKind.MEMORY_WAIT, self.name, (), {"started_s": from_s})

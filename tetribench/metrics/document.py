@@ -5,7 +5,7 @@ from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
-from tetribench.metrics.compare import SystemResult
+from tetribench.metrics.compare import Summary, SystemResult
 from tetribench.metrics.paired import Compared, ServingValues
 from tetribench.metrics.rule import Rule
 
@@ -18,11 +18,13 @@ def metrics_document(
     rows: Sequence[Compared],
     servings: Sequence[ServingValues],
     *,
+    pooled: dict[str, Summary],
     baseline: str,
     rule: Rule,
     num_repeats: int,
 ) -> dict[str, Any]:
-    """`results` are one serving of each system, whose summaries stand under `systems`; the comparison is over all.
+    """`results` are one serving of each system, whose summaries stand under `systems`; `pooled` are by system all of
+    its servings as one. The comparison is over all servings.
 
     In a row of the comparison `values` and `ratios` are by system; so are `tests`, which say how sure a ratio is.
     `servings` has the values of each serving by itself, so that others can do these statistics again.
@@ -33,6 +35,7 @@ def metrics_document(
         "num_repeats": num_repeats,
         "verdict": asdict(rule),
         "systems": {result.system: result.summary for result in results},
+        "pooled": pooled,
         "comparison": [_row(row, [result.system for result in results]) for row in rows],
         "servings": [_serving(one) for one in servings],
     }

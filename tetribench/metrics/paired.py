@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tetribench.metrics.blocks import block_deviations
-from tetribench.metrics.compare import HEADLINES, Headline, SystemResult
+from tetribench.metrics.compare import HEADLINES, OVERALL, Headline, SystemResult
 from tetribench.metrics.intervals import CONFIDENCE
 from tetribench.metrics.latency import Better
 from tetribench.metrics.rule import Rule
@@ -36,8 +36,14 @@ class Served(NamedTuple):
     result: SystemResult
 
 
+MEDIAN_TPOT, PER_DEVICE = "median_tpot_s", "output_throughput_per_device_tokens_per_s"
+
+POINT_VALUES = frozenset({MEDIAN_TPOT, PER_DEVICE})
+"""What is known of a serving beside the headline metrics: what its user sees, and what a device delivers."""
+
+
 class ServingValues(NamedTuple):
-    """What one serving says of every headline metric, by its name; NaN where it is undefined."""
+    """What one serving says of every headline metric and of `POINT_VALUES`, by name; NaN where it is undefined."""
 
     repeat: int
     slot: int
@@ -128,9 +134,17 @@ def serving_values(served: Sequence[Served], baseline: str) -> list[ServingValue
         for one in own:
             system = one.result.system
             mine = {name: by_system[system][numbers[system]] for name, by_system in values.items()}
-            found.append(ServingValues(one.repeat, one.slot, system, mine))
+            found.append(ServingValues(one.repeat, one.slot, system, mine | point_values(one.result)))
             numbers[system] += 1
     return found
+
+
+def point_values(result: SystemResult) -> dict[str, float]:
+    tpot_s = result.summary["metrics"][OVERALL]["tpot_s"]["median"]
+    per_device = result.summary["resources"][PER_DEVICE]
+    return {
+        name: nan if value is None else value for name, value in {MEDIAN_TPOT: tpot_s, PER_DEVICE: per_device}.items()
+    }
 
 
 _Repeat = dict[str, list[SystemResult]]

@@ -113,8 +113,8 @@ class PrefillScheduler(DecodesNothing):
             case Submit():
                 if self._predictions.submit(message):
                     self._raw.append(message)
-            case LoadBroadcast(loads):
-                self._handovers.update_loads(loads, now_s)
+            case LoadBroadcast():
+                self._handovers.update_loads(message.loads, now_s)
             case Granted(ticket, block_ids):
                 self._handovers.granted(ticket, block_ids)
             case Lost(instance):
@@ -151,7 +151,7 @@ class PrefillScheduler(DecodesNothing):
         while self._raw and num_waiting_tokens < self._policies.chunk.chunk_size:
             group = self._policies.order.next_group(self._raw)
             self._scheduled.extend(_sequence(submitted) for submitted in group)
-            num_waiting_tokens += sum(submitted.num_tokens for submitted in group)
+            num_waiting_tokens += sum([submitted.num_tokens for submitted in group])
         batch = self._policies.chunk.cut(self._scheduled, self._kv)
         self._lacks_memory = batch is None and bool(self._scheduled)
         if batch is not None:
@@ -197,8 +197,8 @@ class PrefillScheduler(DecodesNothing):
 
     def load(self, now_s: float) -> InstanceLoad:
         waiting = [*self._predictions.held, *self._raw]
-        num_queued_tokens = sum(submitted.num_tokens for submitted in waiting)
-        num_queued_tokens += sum(sequence.num_uncomputed for sequence in self._scheduled)
+        num_queued_tokens = sum([submitted.num_tokens for submitted in waiting])
+        num_queued_tokens += sum([sequence.num_uncomputed for sequence in self._scheduled])
         return InstanceLoad(
             time_s=now_s,
             num_total_tokens=self._kv.num_total_tokens,

@@ -14,6 +14,8 @@ from tetribench.metrics.slo import Slo
 SCHEMA_VERSION = 4
 """Of run.json."""
 
+VIRTUAL_RUNTIMES = frozenset({"sim"})
+
 Parsed = TypeVar("Parsed")
 
 
@@ -71,6 +73,15 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     overrides: list[str] = []
     repeats: list[RepeatFacts]
     notes: list[str] = []
+
+    @property
+    def is_virtual(self) -> bool:
+        return self.runtime in VIRTUAL_RUNTIMES
+
+    @property
+    def time_kind(self) -> str:
+        """What the run's seconds are, in words."""
+        return "virtual time (cost model)" if self.is_virtual else f"real time ({self.runtime})"
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
 """Figures of instances: what their time was spent on in all, and when."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -141,7 +141,7 @@ def timeline(results: Sequence[SystemResult], subtitle: str) -> Figure:
         own = spans[result.system]
         origin_s = float(result.requests["arrived_s"].min())
         _steady_window(axes, place, len(result.instances), result.summary["steady_state"], (origin_s, end_s))
-        for instance in ordered(result.instances):
+        for instance in ordered({str(name): role for name, role in result.instances["role"].items()}):
             life_s = [float(result.instances[edge][instance]) - origin_s for edge in ("started_s", "stopped_s")]
             first_s, last_s = max(0.0, life_s[0]), min(end_s, life_s[1])  # in this order, NaN counts for nothing
             look = ROLES["not told" if result.instances["is_opaque"][instance] else "idle"]
@@ -188,12 +188,13 @@ def _steady_window(
     )
 
 
-def ordered(instances: pd.DataFrame) -> list[str]:
-    """Names of a system's instances: those that started as prefill instances first, then by number."""
-    by_name = sorted(instances.index, key=lambda name: (len(name), name))
-    return sorted(
-        by_name, key=lambda name: (instances.loc[name, "role"] != "prefill", str(instances.loc[name, "role"]))
-    )
+def ordered(roles: Mapping[str, Any]) -> list[str]:
+    """Names of a system's instances: those that started as prefill instances first, then by number.
+
+    `roles` are by instance the ones that they started with.
+    """
+    by_name = sorted(roles, key=lambda name: (len(name), name))
+    return sorted(by_name, key=lambda name: (roles[name] != "prefill", str(roles[name])))
 
 
 def _instance_row(axes: Axes, place: float, spans: pd.DataFrame, end_s: float) -> None:

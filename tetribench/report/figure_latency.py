@@ -1,6 +1,6 @@
 """Figures of latency: how it is distributed over the requests, and over the requests of each class."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from tetribench.metrics.compare import SystemResult
 from tetribench.report.style import INK, Look, Margins, label, legend, legend_room, new_figure, scale_axis, system_patch
 
 Values = npt.NDArray[np.float64]
@@ -50,35 +49,35 @@ def latency_cdfs(servings: dict[str, list[pd.DataFrame]], looks: dict[str, Look]
     return figure
 
 
-def latency_by_class(results: Sequence[SystemResult], looks: dict[str, Look], subtitle: str) -> Figure | None:
+def latency_by_class(requests: Mapping[str, pd.DataFrame], looks: dict[str, Look], subtitle: str) -> Figure | None:
     """A column of panels for each class of request, TTFT above JCT; None where there is one class only.
+
+    `requests` are by system those of all its servings.
 
     A box spans the middle half with the median in it, whiskers reach the 10th and 90th percentile, dots are the
     requests beyond them.
     """
-    names = class_labels(results)
+    names = class_labels(requests)
     if len(names) < 2:
         return None
     title = "Latency by class of request"
-    room = legend_room([result.system for result in results])
+    room = legend_room(list(requests))
     margins = Margins(top=1.12 + room, bottom=0.3, wspace=0.12, hspace=0.3)
     figure, axes = new_figure(title, subtitle, 3.8, margins=margins, num_rows=2, num_columns=len(names), share_y="row")
     for row, column in zip(axes, PANELS, strict=True):
-        values = pd.concat([result.requests[column].dropna() for result in results]).to_numpy()
+        values = pd.concat([table[column].dropna() for table in requests.values()]).to_numpy()
         factor, unit = time_unit(values)
         for panel, name in zip(row, names, strict=True):
-            members = [result.requests.loc[result.requests["label"] == name, column] * factor for result in results]
-            _boxes(panel, dict(zip((result.system for result in results), members, strict=True)), looks)
-            panel.set_xlim(-0.6, len(results) - 0.4)
+            _boxes(panel, {system: of_class(table, name, column) * factor for system, table in requests.items()}, looks)
+            panel.set_xlim(-0.6, len(requests) - 0.4)
             panel.set_xticks([])
             panel.tick_params(axis="y", length=0)
         scale_axis(row[0], "y", values * factor)
         log = ", logarithmic" if row[0].get_yscale() == "log" else ""
         label(row[0], y=f"{column.removesuffix('_s').upper()} ({unit}{log})")
     for panel, name in zip(axes[0], names, strict=True):
-        num_requests = int((results[0].requests["label"] == name).sum())
-        panel.set_title(f"{name or 'no class'}  ({num_requests})", weight="bold")
-    legend(figure, [system_patch(result.system, looks) for result in results])
+        panel.set_title(class_title(requests, name), weight="bold")
+    legend(figure, [system_patch(system, looks) for system in requests])
     return figure
 
 
@@ -94,9 +93,19 @@ def _shares(values: "pd.Series[float]", places: Values) -> Values:
     return shares
 
 
-def class_labels(results: Sequence[SystemResult]) -> list[str]:
+def class_labels(requests: Mapping[str, pd.DataFrame]) -> list[str]:
     """The classes of the requests, sorted."""
-    return sorted({name for result in results for name in result.requests["label"].unique()})
+    return sorted({name for table in requests.values() for name in table["label"].unique()})
+
+
+def of_class(table: pd.DataFrame, name: str, column: str) -> "pd.Series[float]":
+    return table.loc[table["label"] == name, column]
+
+
+def class_title(requests: Mapping[str, pd.DataFrame], name: str) -> str:
+    """With the number of requests of a system."""
+    num_requests = int((next(iter(requests.values()))["label"] == name).sum())
+    return f"{name or 'no class'}  ({num_requests})"
 
 
 def time_unit(values_s: Values) -> tuple[float, str]:

@@ -1,6 +1,7 @@
 """The figure of the ledger: what every instance was provisioned for, second by second."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -8,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.transforms import blended_transform_factory
 
-from tetribench.metrics.compare import SystemResult
+from tetribench.metrics.compare import Summary
 from tetribench.metrics.ledger import ACCOUNTS, Account
 from tetribench.report.figure_instances import named_rows, ordered
 from tetribench.report.quantities import three_digits
@@ -49,9 +50,10 @@ _MIN_SHARE = 0.05
 """A part of less than this of the longest bar has no room for its share in it."""
 
 
-def ledger_bars(results: Sequence[SystemResult], subtitle: str) -> Figure:
-    """A bar for each instance of each system, as long as it was provisioned, split into accounts."""
-    ledgers = {result.system: result.ledger.loc[ordered(result.instances)] for result in results}
+def ledger_bars(pooled: Mapping[str, Summary], subtitle: str) -> Figure:
+    """A bar for each instance of each system, as long as it was provisioned, split into accounts; summed over the
+    servings of the system."""
+    ledgers = {system: _ledger(summary["ledger"]["instances"]) for system, summary in pooled.items()}
     height = sum(len(ledger) + 1 for ledger in ledgers.values())
     longest_s = max(float(ledger["provisioned_s"].max()) for ledger in ledgers.values()) or 1.0
     used = [account for account in ACCOUNTS if any((ledger[account.column] > 0).any() for ledger in ledgers.values())]
@@ -72,9 +74,16 @@ def ledger_bars(results: Sequence[SystemResult], subtitle: str) -> Figure:
         place += 1.0
     axes.set_xlim(0, longest_s)
     named_rows(axes, height, 0.0, ticks, names)
-    label(axes, x="seconds from the start of an instance to its stop")
+    summed = ", all servings" if any(summary["num_servings"] > 1 for summary in pooled.values()) else ""
+    label(axes, x=f"seconds from the start of an instance to its stop{summed}")
     legend(figure, [_patch(account) for account in used])
     return figure
+
+
+def _ledger(instances: Mapping[str, Any]) -> pd.DataFrame:
+    """A row for each instance, as they stand below each other."""
+    order = ordered({name: row["role"] for name, row in instances.items()})
+    return pd.DataFrame([instances[name] for name in order], index=order)
 
 
 def _bar(axes: Axes, place: float, row: "pd.Series[float]", used: Sequence[Account], longest_s: float) -> None:

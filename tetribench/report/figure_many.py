@@ -1,6 +1,6 @@
 """Figures of latency for more systems than colours can tell apart: each has a place of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -8,8 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from tetribench.metrics.compare import SystemResult
-from tetribench.report.figure_latency import PANELS, Values, class_labels, steps, time_unit
+from tetribench.report.figure_latency import (
+    PANELS,
+    Values,
+    class_labels,
+    class_title,
+    of_class,
+    steps,
+    time_unit,
+)
 from tetribench.report.style import (
     GRID,
     INK,
@@ -29,9 +36,12 @@ NUM_COLUMNS = 4
 """Panels beside each other."""
 
 
-def latency_grid(results: Sequence[SystemResult], baseline: str, subtitle: str) -> Figure:
-    """A panel for each system and metric: its curve over the baseline's, the other systems' in grey behind them."""
-    others = [result for result in results if result.system != baseline]
+def latency_grid(requests: Mapping[str, pd.DataFrame], baseline: str, subtitle: str) -> Figure:
+    """A panel for each system and metric: its curve over the baseline's, the other systems' in grey behind them.
+
+    `requests` are by system those of all its servings.
+    """
+    others = [system for system in requests if system != baseline]
     num_rows = -(-len(others) // NUM_COLUMNS)
     margins = Margins(top=1.3, wspace=0.18, hspace=0.66)
     title = f"How long requests waited, and how long they took, each system against {baseline}"
@@ -40,15 +50,15 @@ def latency_grid(results: Sequence[SystemResult], baseline: str, subtitle: str) 
         share_y="row",
     )  # fmt: skip
     for start, (column, name) in zip((0, num_rows), PANELS.items(), strict=True):
-        values = {result.system: np.sort(result.requests[column].dropna().to_numpy()) for result in results}
+        values = {system: np.sort(table[column].dropna().to_numpy()) for system, table in requests.items()}
         factor, unit = time_unit(np.concatenate(list(values.values())))
-        curves = {result.system: (values[result.system] * factor, len(result.requests)) for result in results}
+        curves = {system: (values[system] * factor, len(table)) for system, table in requests.items()}
         panels = [panel for row in axes[start : start + num_rows] for panel in row]
         for panel in panels[len(others) :]:
             panel.set_visible(False)
-        for panel, result in zip(panels, others, strict=False):
-            _curves(panel, curves, result.system, baseline)
-            panel.set_title(shorten(result.system, 28))
+        for panel, system in zip(panels, others, strict=False):
+            _curves(panel, curves, system, baseline)
+            panel.set_title(shorten(system, 28))
             scale_axis(panel, "x", np.concatenate([found for found, _ in curves.values()]))
             panel.tick_params(labelsize=8)
         axes[start][0].annotate(
@@ -81,15 +91,16 @@ def _curves(panel: Axes, curves: dict[str, tuple[Values, int]], system: str, bas
     panel.set_ylim(0, 1.02)
 
 
-def class_rows(results: Sequence[SystemResult], looks: dict[str, Look], subtitle: str) -> Figure | None:
+def class_rows(requests: Mapping[str, pd.DataFrame], looks: dict[str, Look], subtitle: str) -> Figure | None:
     """A row for each system in a panel for each class, TTFT above JCT; None where there is one class only.
 
-    A box spans the middle half with the median in it, whiskers reach the 10th and 90th percentile.
+    A box spans the middle half with the median in it, whiskers reach the 10th and 90th percentile. `requests` are by
+    system those of all its servings.
     """
-    names = class_labels(results)
+    names = class_labels(requests)
     if len(names) < 2:
         return None
-    systems = [result.system for result in results]
+    systems = list(requests)
     margins = Margins(left=room_for(systems), wspace=0.15, hspace=0.75)
     height_in = 2 * (0.19 * len(systems) + 0.4) + margins.hspace
     figure, axes = new_figure(
@@ -97,16 +108,14 @@ def class_rows(results: Sequence[SystemResult], looks: dict[str, Look], subtitle
         share_y="row",
     )  # fmt: skip
     for row, column in zip(axes, PANELS, strict=True):
-        values = pd.concat([result.requests[column].dropna() for result in results]).to_numpy()
+        values = pd.concat([table[column].dropna() for table in requests.values()]).to_numpy()
         factor, unit = time_unit(values)
         for panel, name in zip(row, names, strict=True):
             members = [
-                result.requests.loc[result.requests["label"] == name, column].dropna().to_numpy() * factor
-                for result in results
+                np.asarray(factor * of_class(table, name, column).dropna(), np.float64) for table in requests.values()
             ]
             _rows(panel, members, [looks[system] for system in systems])
-            num_requests = int((results[0].requests["label"] == name).sum())
-            panel.set_title(f"{name or 'no class'}  ({num_requests})", weight="bold")
+            panel.set_title(class_title(requests, name), weight="bold")
             scale_axis(panel, "x", values * factor)
             panel.tick_params(axis="x", labelsize=8)
             log = ", log" if panel.get_xscale() == "log" else ""

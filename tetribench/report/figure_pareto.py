@@ -1,6 +1,6 @@
 """The figure of what a device delivers against what a user sees: neither can be had without giving up the other."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from tetribench.metrics.paired import MEDIAN_TPOT, PER_DEVICE, point_values
 from tetribench.report.runs import Run
 from tetribench.report.style import INK, MUTED, SYSTEMS, Look, Margins, label, legend, legend_room, new_figure
 
@@ -26,14 +27,15 @@ def serving_points(run: Run) -> pd.DataFrame:
 
     Servings in which no response has a second token, or no device was there, have no place and are left out.
     """
-    rows = []
-    for one in run.served:
-        summary = one.result.summary
-        tpot_s = summary["metrics"]["overall"]["tpot_s"]["median"]
-        throughput = summary["resources"]["output_throughput_per_device_tokens_per_s"]
-        if tpot_s and throughput is not None:
-            rows.append((one.result.system, 1 / tpot_s, throughput))
-    return pd.DataFrame(rows, columns=["system", *AXES])
+    return points_frame((one.result.system, point_values(one.result)) for one in run.served)
+
+
+def points_frame(servings: Iterable[tuple[str, Mapping[str, float | None]]]) -> pd.DataFrame:
+    """The same from systems and their `POINT_VALUES`, None or NaN where they are undefined."""
+    rows = [(system, values[MEDIAN_TPOT], values[PER_DEVICE]) for system, values in servings]
+    found = pd.DataFrame(rows, columns=["system", *AXES]).astype(dict.fromkeys(AXES, "float64"))
+    found[AXES[0]] = 1 / found[AXES[0]].where(found[AXES[0]] > 0)
+    return found.dropna().reset_index(drop=True)
 
 
 def pareto(points: pd.DataFrame, looks: dict[str, Look], subtitle: str) -> Figure | None:

@@ -1,15 +1,20 @@
 """The figure of several runs: how each system compares with the baseline under each workload."""
 
+from math import isnan
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
 from tetribench.report.quantities import ratio_text
 from tetribench.report.style import (
+    GRID,
     INK,
     MANY_LOOK,
+    MUTED,
     Look,
     Margins,
     label,
@@ -22,6 +27,8 @@ from tetribench.report.style import (
 )
 
 RATIO_METRICS = ("mean_ttft_s", "mean_jct_s", "resource_time_s")
+
+INSIDE = "inside the A/A band"
 
 _TICKS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.5, 1.0, 2.0, 3.0, 10.0, 30.0, 100.0)
 
@@ -43,7 +50,8 @@ def ratio_bars(frame: pd.DataFrame, looks: dict[str, Look], baseline: str, subti
     axes[0].set_ylim(len(workloads) - 0.5, -0.5)
     axes[0].set_yticks(range(len(workloads)), [shorten(workload) for workload in workloads])
     line = Line2D([], [], color=INK, linewidth=1.2, label=f"{baseline} = 1")
-    legend(figure, [line, *(system_patch(system, looks) for system in systems)])
+    inside = [Patch(facecolor=GRID, edgecolor=MUTED, label=INSIDE)] if compared["is_inside_band"].any() else []
+    legend(figure, [line, *(system_patch(system, looks) for system in systems), *inside])
     return figure
 
 
@@ -58,12 +66,14 @@ def ratio_dots(frame: pd.DataFrame, baseline: str, subtitle: str) -> Figure:
     )
     for panel, metric in zip(axes, RATIO_METRICS, strict=True):
         found = compared[compared["metric"] == metric]
-        places = found["system"].map(systems.index)
-        panel.plot(found["ratio"], places, "o", color=MANY_LOOK.colour, alpha=0.6, markersize=4, markeredgewidth=0)
+        is_inside = found["is_inside_band"].to_numpy(bool)
+        for own, colour, fill in ((found[~is_inside], MANY_LOOK.colour, None), (found[is_inside], MUTED, "white")):
+            places = own["system"].map(systems.index)
+            panel.plot(own["ratio"], places, "o", color=colour, markerfacecolor=fill, alpha=0.6, markersize=4)
         means = found.groupby("system", sort=False)["ratio"].mean()
         panel.plot(means, [systems.index(str(system)) for system in means.index], "|", color=INK, markersize=11)
         panel.axvline(1.0, color=INK, linewidth=1.2)
-        _ratio_axis(panel, found["ratio"], 1.15)
+        _ratio_axis(panel, found["ratio"], found["ratio"], 1.15)
         panel.set_title(found["title"].iloc[0], weight="bold")
         label(panel, x="ratio, logarithmic")
     axes[0].set_ylim(len(systems) - 0.5, -0.5)
@@ -78,24 +88,33 @@ def _panel(panel: Axes, found: pd.DataFrame, workloads: list[str], looks: dict[s
     for row in found[found["ratio"] > 0].itertuples():
         look, ratio = looks[str(row.system)], float(str(row.ratio))
         place = workloads.index(str(row.workload)) - 0.4 + height * (systems.index(str(row.system)) + 0.5)
-        panel.barh(place, ratio - 1, 0.82 * height, 1.0, color=look.tint, edgecolor=look.colour, hatch=look.hatch)
+        is_inside = bool(row.is_inside_band)
+        fill, edge = (GRID, MUTED) if is_inside else (look.tint, look.colour)
+        panel.barh(place, ratio - 1, 0.82 * height, 1.0, color=fill, edgecolor=edge, hatch=look.hatch)
+        low, high = float(str(row.low)), float(str(row.high))
+        end = ratio if isnan(low) else low if ratio < 1 else high
+        if not isnan(low):
+            panel.plot([low, high], [place, place], color=MUTED if is_inside else INK, linewidth=1.0)
         side, offset = ("right", -3) if ratio < 1 else ("left", 3)
         panel.annotate(
-            ratio_text(ratio), (ratio, place), (offset, 0), textcoords="offset points", ha=side, va="center", fontsize=8
-        )
+            ratio_text(ratio), (end, place), (offset, 0), textcoords="offset points", ha=side, va="center", fontsize=8,
+            color=MUTED if is_inside else INK,
+        )  # fmt: skip
     panel.axvline(1.0, color=INK, linewidth=1.2)
-    # a label is about a third of a panel wide, and stands outside of its bar
-    span = max(found["ratio"].max(), 1.0) / min(found["ratio"].min(), 1.0)
+    # a label is about a third of a panel wide, and stands outside of its bar and its interval
+    ends = pd.concat([found["ratio"], found["low"], found["high"]]).dropna()
+    span = max(ends.max(), 1.0) / min(ends.min(), 1.0)
     room = max(span, 2.0) ** 0.55
-    _ratio_axis(panel, found["ratio"], room)
+    _ratio_axis(panel, found["ratio"], ends, room)
     panel.grid(axis="y", visible=False)
 
 
-def _ratio_axis(panel: Axes, ratios: "pd.Series[float]", room: float) -> None:
-    """A logarithmic axis that holds 1 and all ratios, with a factor of `room` on each side on which there are some."""
+def _ratio_axis(panel: Axes, ratios: "pd.Series[float]", ends: "pd.Series[float]", room: float) -> None:
+    """A logarithmic axis that holds 1, all ratios and the `ends` of what is drawn of them, with a factor of `room` on
+    each side on which there are ratios."""
     panel.set_xscale("log")
-    low = min(ratios.min(), 1.0) / (room if ratios.min() < 1 else 1.15)
-    high = max(ratios.max(), 1.0) * (room if ratios.max() >= 1 else 1.15)
+    low = min(ends.min(), 1.0) / (room if ratios.min() < 1 else 1.15)
+    high = max(ends.max(), 1.0) * (room if ratios.max() >= 1 else 1.15)
     panel.set_xlim(low, high)
     panel.set_xticks([tick for tick in _TICKS if low <= tick <= high and _is_kept(tick, low, high)])
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")

@@ -1,7 +1,6 @@
 """All figures of a run: drawn once, kept as files, and ready to stand inside a page."""
 
 import base64
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +39,9 @@ BARS = (
     "which an instance only sent KV."
 )
 LEDGER = (
-    "Each bar is an instance from its start to its stop. What it does comes before why it does nothing: the predictor "
-    "and KV on its way from or to the instance count where no iteration runs, waiting where nothing happens at all."
+    "Each bar is an instance from its start to its stop, summed over the servings of its system. What it does comes "
+    "before why it does nothing: the predictor and KV on its way from or to the instance count where no iteration "
+    "runs, waiting where nothing happens at all."
 )
 TIMELINE = (
     "Iterations of each instance since the first arrival; the strip at the bottom of a row is KV that the instance "
@@ -53,28 +53,34 @@ PARETO = (
 )
 CLASSES = (
     "A box holds the middle half of the requests with the median in it; whiskers reach the 10th and the 90th "
-    "percentile; dots, if any, are requests beyond them. The number of requests stands beside the class."
+    "percentile; dots, if any, are requests beyond them. All servings of a system together; the number of its requests "
+    "stands beside the class."
 )
+
+
+FIRST = "Of each system's first serving."
 
 
 def draw_run(run: Run, folder: Path) -> list[Drawn]:
     """Draw every figure that this run has something for, into `folder`, as SVG and PNG."""
-    looks, subtitle = system_looks([result.system for result in run.results], run.baseline), run_subtitle(run)
+    looks, subtitle = system_looks(run.systems, run.baseline), run_subtitle(run)
+    requests = {system: pd.concat(tables) for system, tables in run.requests.items()}
+    first, of_first = run_subtitle(run, "first serving"), f" {FIRST}" if run.is_served_again else ""
     is_crowded = len(looks) > len(SYSTEMS)
     with drawing():
         if is_crowded:
-            cdfs, classes = latency_grid(run.results, run.baseline, subtitle), class_rows(run.results, looks, subtitle)
+            cdfs, classes = latency_grid(requests, run.baseline, subtitle), class_rows(requests, looks, subtitle)
         else:
             cdfs, classes = (
-                latency_cdfs(_servings(run), looks, subtitle),
-                latency_by_class(run.results, looks, subtitle),
+                latency_cdfs(run.requests, looks, subtitle),
+                latency_by_class(requests, looks, subtitle),
             )
         figures = [
             (cdfs, "latency_cdf", CDFS),
             (pareto(serving_points(run), looks, subtitle), "pareto", PARETO),
-            (resource_bars(run.results, subtitle), "resource_time", BARS),
-            (ledger_bars(run.results, subtitle), "ledger", LEDGER),
-            (timeline(run.results, subtitle), "timeline", TIMELINE),
+            (resource_bars(run.results, first), "resource_time", BARS + of_first),
+            (ledger_bars(run.pooled, subtitle), "ledger", LEDGER),
+            (timeline(run.results, first), "timeline", TIMELINE + of_first),
             (classes, "latency_by_class", CLASSES),
         ]
         drawn = [(figure, stem, caption) for figure, stem, caption in figures if figure is not None]
@@ -83,18 +89,13 @@ def draw_run(run: Run, folder: Path) -> list[Drawn]:
         return [keep(figure, folder, stem, caption) for figure, stem, caption in drawn]
 
 
-def _servings(run: Run) -> dict[str, list[pd.DataFrame]]:
-    """The request tables of every serving, by system."""
-    found: dict[str, list[pd.DataFrame]] = {system: [] for system in run.systems}
-    for one in run.served:
-        found[one.result.system].append(one.result.requests)
-    return found
+def run_subtitle(run: Run, part: str = "") -> str:
+    """Workload, number of requests, kind of time; a run that did not complete, or does not count, says so.
 
-
-def run_subtitle(run: Run) -> str:
-    """Workload, number of requests, kind of time; a run that did not complete, or does not count, says so."""
-    parts: Sequence[str] = (run.facts.workload, f"{run.facts.num_requests:,} requests", run.time_kind)
-    return " · ".join((*stamps(run), *parts))
+    `part` is which of its servings are shown, where a system was served more than once.
+    """
+    parts = [run.facts.workload, f"{run.facts.num_requests:,} requests", run.time_kind]
+    return " · ".join((*stamps(run), *parts, *([part] if part and run.is_served_again else [])))
 
 
 def keep(figure: Figure, folder: Path, stem: str, caption: str) -> Drawn:

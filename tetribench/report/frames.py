@@ -1,11 +1,11 @@
 """A run's numbers as data frames, for a tracker and for CSV files; values in base units, NaN where undefined."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from tetribench.metrics.compare import OVERALL, SystemResult
+from tetribench.metrics.compare import OVERALL, Summary
 from tetribench.metrics.cost import SYSTEM_METRICS
 from tetribench.metrics.latency import ITL, METRICS, PERCENTILES, Metric
 from tetribench.metrics.paired import Served
@@ -41,45 +41,53 @@ def ratio_frame(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["metric", "ratio"]).dropna()
 
 
-def curve_frame(results: Sequence[SystemResult], column: str) -> pd.DataFrame:
-    """By system in how many `seconds` which `share` of all its requests was there, in steps of a hundredth."""
+def curve_frame(requests: Mapping[str, Sequence[pd.DataFrame]], column: str) -> pd.DataFrame:
+    """By system in how many `seconds` which `share` of all its requests was there, in steps of a hundredth.
+
+    `requests` are the request tables of its servings.
+    """
     frames = []
-    for result in results:
-        values = np.sort(result.requests[column].dropna().to_numpy())
-        shares = np.arange(1, len(values) + 1) / max(len(result.requests), 1)
+    for system, tables in requests.items():
+        values = np.sort(np.concatenate([table[column].dropna() for table in tables]))
+        shares = np.arange(1, len(values) + 1) / max(sum(map(len, tables)), 1)
         places = np.unique(np.linspace(0, len(values) - 1, 101).round().astype(int)) if len(values) else np.arange(0)
-        frames.append(pd.DataFrame({"system": result.system, "seconds": values[places], "share": shares[places]}))
+        frames.append(pd.DataFrame({"system": system, "seconds": values[places], "share": shares[places]}))
     return pd.concat(frames, ignore_index=True)
 
 
-def class_frame(results: Sequence[SystemResult]) -> pd.DataFrame:
-    """A row for each metric, class (`overall` first) and system; a column for each of `STATISTICS`."""
+def class_frame(pooled: Mapping[str, Summary]) -> pd.DataFrame:
+    """A row for each metric, class (`overall` first) and system; a column for each of `STATISTICS`, and the bounds of
+    the mean's interval."""
+    columns = (*STATISTICS, "low", "high")
     rows = [
-        {"metric": metric.column, "class": label, "system": result.system}
-        | {statistic: metrics[metric.column][statistic] for statistic in STATISTICS}
+        {"metric": metric.column, "class": label, "system": system}
+        | {column: metrics[metric.column][column] for column in columns}
         for metric in ALL_METRICS
-        for label in class_names(results)
-        for result in results
-        if (metrics := result.summary["metrics"].get(label)) is not None
+        for label in class_names(pooled)
+        for system, summary in pooled.items()
+        if (metrics := summary["metrics"].get(label)) is not None
     ]
-    return pd.DataFrame(rows).astype(dict.fromkeys(STATISTICS, "float64"))
+    return pd.DataFrame(rows).astype(dict.fromkeys(columns, "float64"))
 
 
-def resource_frame(results: Sequence[SystemResult]) -> pd.DataFrame:
-    """A row for each resource metric; a column for each system."""
+def resource_frame(pooled: Mapping[str, Summary]) -> pd.DataFrame:
+    """A row for each resource metric; a column for each system, the mean of its servings."""
     rows = [
         {"metric": metric.name, "unit": metric.unit}
-        | {result.system: result.summary["resources"][metric.name] for result in results}
+        | {system: summary["resources"][metric.name]["mean"] for system, summary in pooled.items()}
         for metric in SYSTEM_METRICS
     ]
-    return pd.DataFrame(rows).astype({result.system: "float64" for result in results})
+    return pd.DataFrame(rows).astype(dict.fromkeys(pooled, "float64"))
 
 
-def ledger_frame(results: Sequence[SystemResult]) -> pd.DataFrame:
-    """A row for each system and instance; its provisioned seconds, and those of each account."""
-    frames = [result.ledger.reset_index().assign(system=result.system) for result in results]
-    table = pd.concat(frames, ignore_index=True)
-    return table[["system", *(name for name in table.columns if name != "system")]]
+def ledger_frame(pooled: Mapping[str, Summary]) -> pd.DataFrame:
+    """A row for each system and instance; its provisioned seconds, and those of each account, summed over servings."""
+    rows = [
+        {"system": system, "instance": instance, **row}
+        for system, summary in pooled.items()
+        for instance, row in summary["ledger"]["instances"].items()
+    ]
+    return pd.DataFrame(rows)
 
 
 def request_frame(served: Sequence[Served]) -> pd.DataFrame:
@@ -96,7 +104,7 @@ def request_frame(served: Sequence[Served]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def class_names(results: Sequence[SystemResult]) -> list[str]:
+def class_names(pooled: Mapping[str, Summary]) -> list[str]:
     """`overall`, then the classes if there are several."""
-    names = {name for result in results for name in result.summary["metrics"]}
+    names = {name for summary in pooled.values() for name in summary["metrics"]}
     return [OVERALL, *sorted(names - {OVERALL})]

@@ -17,22 +17,18 @@ from tetribench.report.figures import Drawn
 from tetribench.report.ledger_tables import class_cost_table, ledger_table
 from tetribench.report.quantities import DASH
 from tetribench.report.runs import Run
-from tetribench.report.tables import (
+from tetribench.report.serving_tables import (
     CLASS_METRICS,
-    Cell,
-    Row,
-    Table,
     change_table,
     class_table,
-    comparison_table,
     decision_table,
     failure_table,
-    percentile_needs,
     resource_table,
     sla_table,
     stage_table,
     steady_table,
 )
+from tetribench.report.tables import Cell, Row, Table, comparison_table, percentile_needs
 from tetribench.report.verdict import verdict_sentences
 
 PERF_PER_DOLLAR = {
@@ -63,7 +59,8 @@ def breakable(text: str) -> Markup:
 
 def run_page(run: Run, document: dict[str, Any], figures: Sequence[Drawn]) -> str:
     """The report of one run. `document` is its metrics.json."""
-    classes = [class_table(run.results, column) for column in CLASS_METRICS]
+    pooled = document["pooled"]
+    classes = [class_table(pooled, column) for column in CLASS_METRICS]
     return render(
         "template.html.jinja",
         run=run,
@@ -75,27 +72,27 @@ def run_page(run: Run, document: dict[str, Any], figures: Sequence[Drawn]) -> st
         checks=validity.check_table(run),
         client=validity.client_rows(run),
         audits=[validity.arrival_table(run), validity.token_table(run), validity.machine_table(run)],
-        left_out=validity.left_out(run),
+        left_out=validity.left_out(pooled),
         cautions=list(wording.cautions(run)),
         tiles=wording.tiles(run, document),
         interval=wording.interval(run),
         ratio_note=wording.RATIO_NOTE,
         comparison=comparison_table(run, document),
         figures=figures,
-        steady=steady_table(run.results),
+        steady=steady_table(pooled),
         steady_states=wording.steady_states(run),
         classes=classes,
-        classes_note=next((table.note for table in classes if table.note), ""),
-        stages=stage_table(run.results),
-        resources=resource_table(run.results),
-        ledger=ledger_table(run.results),
-        class_costs=class_cost_table(run.results),
+        classes_note=max((table.note for table in classes), key=len),
+        stages=stage_table(pooled),
+        resources=resource_table(pooled),
+        ledger=ledger_table(pooled),
+        class_costs=class_cost_table(pooled),
         costs=wording.costs(run),
-        failures=failure_table(run.results),
-        changes=change_table(run.results),
-        decisions=decision_table(run.results),
+        failures=failure_table(run.requests),
+        changes=change_table(run.served),
+        decisions=decision_table(pooled),
         slo=wording.slo(run),
-        sla=sla_table(run.results),
+        sla=sla_table(pooled),
         instances=instance_table(run),
         arms=arm_tables(run),
         is_fair=are_equal(run),

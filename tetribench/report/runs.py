@@ -1,13 +1,18 @@
 """From a run folder on disk to everything known about the run, measured."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from tetribench.metrics.client_error import ClientError
-from tetribench.metrics.compare import SystemResult
+from tetribench.metrics.compare import Summary, SystemResult
 from tetribench.metrics.document import metrics_document
 from tetribench.metrics.paired import Compared, Outcome, Served, compare, serving_values
+from tetribench.metrics.pooled import pool
 from tetribench.metrics.validity import Validity, judge
 from tetribench.report.facts import Facts, Manifest, Status, read_facts, read_json
 from tetribench.report.servings import measure_run
@@ -15,10 +20,8 @@ from tetribench.report.servings import measure_run
 MAX_ABREAST = 3
 """So many systems fit beside each other as columns of a table of values and ratios."""
 
-VIRTUAL_RUNTIMES = frozenset({"sim"})
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """One run. `baseline` and `notes` are those of `facts`, unless the run is partial and lacks a system.
 
@@ -45,6 +48,19 @@ class Run:
         return [next(one.result for one in self.served if one.result.system == system) for system in self.systems]
 
     @property
+    def requests(self) -> dict[str, list[pd.DataFrame]]:
+        """The request tables of every serving, by system in the order of the run's."""
+        return {system: [one.result.requests for one in self._servings(system)] for system in self.systems}
+
+    @cached_property
+    def pooled(self) -> dict[str, Summary]:
+        """By system all its servings as one, as `metrics.pooled` has them."""
+        return {system: pool(self._servings(system), self.facts.cost) for system in self.systems}
+
+    def _servings(self, system: str) -> list[Served]:
+        return [one for one in self.served if one.result.system == system]
+
+    @property
     def systems(self) -> list[str]:
         """Those that were measured."""
         measured = {one.result.system for one in self.served}
@@ -57,6 +73,7 @@ class Run:
             self.results,
             self.compared,
             serving_values(self.served, self.baseline),
+            pooled=self.pooled,
             baseline=self.baseline,
             rule=self.facts.verdict,
             num_repeats=self.num_repeats,
@@ -67,17 +84,21 @@ class Run:
         return len({one.repeat for one in self.served})
 
     @property
+    def is_served_again(self) -> bool:
+        """Some system was served more than once."""
+        return len(self.served) > len(self.systems)
+
+    @property
     def is_complete(self) -> bool:
         return self.status.state == "complete"
 
     @property
     def is_virtual(self) -> bool:
-        return self.facts.runtime in VIRTUAL_RUNTIMES
+        return self.facts.is_virtual
 
     @property
     def time_kind(self) -> str:
-        """What the run's seconds are, in words."""
-        return "virtual time (cost model)" if self.is_virtual else f"real time ({self.facts.runtime})"
+        return self.facts.time_kind
 
     @property
     def others(self) -> list[str]:
@@ -121,7 +142,7 @@ def load_run(path: Path, *, allow_partial: bool = False) -> Run:
         baseline=baseline,
         rule=facts.verdict,
         limits=facts.limits,
-        is_virtual=facts.runtime in VIRTUAL_RUNTIMES,
+        is_virtual=facts.is_virtual,
     )
     return Run(
         path=path,
@@ -137,6 +158,12 @@ def load_run(path: Path, *, allow_partial: bool = False) -> Run:
         client=client,
         validity=validity,
     )
+
+
+def serving_names(served: Sequence[Served]) -> list[str]:
+    """Of each its system, and which of its servings it is where some system has several."""
+    is_again = len(served) > len({one.result.system for one in served})
+    return [f"{one.system} (repeat {repeat}, slot {slot})" if is_again else one.system for repeat, slot, one in served]
 
 
 def _without_outcomes(row: Compared) -> Compared:

@@ -1,18 +1,22 @@
 """Several runs on one page: the same systems under different workloads."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from math import isnan, nan
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from tetribench.report.figure_pareto import AXES, pareto_curves, serving_points
+from tetribench.metrics.intervals import Interval, repeated_interval
+from tetribench.report.digest import Digest
+from tetribench.report.figure_pareto import AXES, pareto_curves
 from tetribench.report.figure_ratios import RATIO_METRICS, ratio_bars, ratio_dots
 from tetribench.report.figures import Drawn, keep
 from tetribench.report.html import render
 from tetribench.report.quantities import ratio_text, scale_for
-from tetribench.report.runs import MAX_ABREAST, Run
+from tetribench.report.runs import MAX_ABREAST
 from tetribench.report.style import SYSTEMS, drawing, system_looks
-from tetribench.report.tables import Cell, Row, Table, verdict
+from tetribench.report.tables import Cell, Row, Table, outcome, verdict
 from tetribench.report.wording import NO_INTERVAL, RATIO_NOTE, VIRTUAL_TIME, compared_systems, listed
 
 VALUE_METRICS = (
@@ -27,17 +31,20 @@ VALUE_METRICS = (
 
 CAPTION = (
     "Ratios to the baseline, which is the line at 1, on a logarithmic axis. A bar to the left of the line is better, "
-    "one to the right of it worse."
+    "one to the right of it worse; a grey one lies inside the A/A band. Lines are 95 % intervals over repeats."
 )
 
 
-OWN_INTERVALS = "The report of each run has the intervals of its ratios; here stand the ratios alone."
+INTERVALS = (
+    "Intervals (95 %) are over the repeats of a run; one of a single repeat has none. What lies inside the A/A band, "
+    "as far as the same system came from itself, is grey."
+)
 
 RANGE = "The range over a few runs is no confidence interval: more seeds would widen it."
 
 DOTS = (
     "Ratios to the baseline, which is the line at 1, on a logarithmic axis: a dot for each run, a bar at their mean. "
-    "To the left of the line is better."
+    "To the left of the line is better; hollow grey dots lie inside the A/A band."
 )
 
 
@@ -47,10 +54,16 @@ PARETO = (
 )
 
 
-def ratio_frame(runs: Sequence[Run]) -> pd.DataFrame:
+NO_TEST = {"low": None, "high": None, "outcome": "", "is_inside_band": False}
+"""What is known of the ratio of the baseline to itself."""
+
+
+def ratio_frame(runs: Sequence[Digest]) -> pd.DataFrame:
     """A row for each run, headline metric and system: `value` in `unit`, and `ratio`, NaN for the baseline itself.
 
-    `workload` is the name of the run where two runs have one workload.
+    Each has the bounds of its 95 % interval over the repeats of the run, NaN without any; the ratio also has the
+    `outcome` of its test, and whether it `is_inside_band` of the same system against itself. `workload` is the name of
+    the run where two runs have one workload.
     Raises ValueError where the runs do not have one baseline, or one of them has nothing to compare it with.
     """
     baselines = sorted({run.baseline for run in runs})
@@ -67,25 +80,35 @@ def ratio_frame(runs: Sequence[Run]) -> pd.DataFrame:
         facts = run.facts
         name = facts.workload if workloads.count(facts.workload) == 1 else facts.name
         about = {"workload": name, "run": facts.name, "runtime": facts.runtime, "seed": facts.seed}
-        for row in run.document["comparison"]:
+        for row in run.comparison:
             what = {key: row[key] for key in ("metric", "title", "unit", "better")}
             for system, value in row["values"].items():
-                numbers = {"system": system, "value": value, "ratio": row["ratios"].get(system)}
+                interval = _value_interval(run.servings, row["metric"], system)
+                test = row["tests"].get(system, NO_TEST)
+                numbers = {"system": system, "value": value, "value_low": interval.low, "value_high": interval.high}
+                numbers |= {"ratio": row["ratios"].get(system), **{name: test[name] for name in NO_TEST}}
                 rows.append(about | {"num_requests": facts.num_requests} | what | numbers)
-    return pd.DataFrame(rows).astype({"value": "float64", "ratio": "float64"})
+    return pd.DataFrame(rows).astype(
+        dict.fromkeys(("value", "value_low", "value_high", "ratio", "low", "high"), "float64")
+    )
 
 
-def pareto_frame(runs: Sequence[Run]) -> pd.DataFrame:
+def _value_interval(servings: Sequence[dict[str, Any]], metric: str, system: str) -> Interval:
+    values = [(one["repeat"], one["values"][metric]) for one in servings if one["system"] == system]
+    return repeated_interval((repeat, nan if value is None else value) for repeat, value in values)
+
+
+def pareto_frame(runs: Sequence[Digest]) -> pd.DataFrame:
     """A row for each run, numbered from 1, and system: the means over its servings, as `serving_points` has them."""
-    means = [serving_points(run).groupby("system", sort=False)[AXES].mean() for run in runs]
+    means = [run.points.groupby("system", sort=False)[AXES].mean() for run in runs]
     return pd.concat(means, keys=range(1, len(runs) + 1), names=["run"]).reset_index()
 
 
-def draw(runs: Sequence[Run], frame: pd.DataFrame, folder: Path) -> list[Drawn]:
+def draw(runs: Sequence[Digest], frame: pd.DataFrame, folder: Path) -> list[Drawn]:
     """The ratios, and of as many systems as can be told apart what a device delivers; into `folder`."""
     baseline = runs[0].baseline
     looks = system_looks(list(frame["system"].unique()), baseline)
-    kinds = sorted({run.time_kind for run in runs})
+    kinds = sorted({run.facts.time_kind for run in runs})
     subtitle = f"{len(runs)} runs · {sum(run.facts.num_requests for run in runs):,} requests · {listed(kinds)}"
     with drawing():
         if len(looks) > len(SYSTEMS):
@@ -95,15 +118,17 @@ def draw(runs: Sequence[Run], frame: pd.DataFrame, folder: Path) -> list[Drawn]:
         return drawn if curves is None else [*drawn, keep(curves, folder, "pareto", PARETO)]
 
 
-def page(runs: Sequence[Run], frame: pd.DataFrame, figures: Sequence[Drawn]) -> str:
+def page(runs: Sequence[Digest], frame: pd.DataFrame, figures: Sequence[Drawn]) -> str:
     """The page, self-contained as the report of one run is."""
     baseline, others = runs[0].baseline, [name for name in frame["system"].unique() if name != runs[0].baseline]
     workloads = {run.facts.workload for run in runs}
     is_repeated = len(runs) > 1 and len(workloads) == 1
-    cautions = [RANGE if is_repeated else OWN_INTERVALS if any(run.num_repeats > 1 for run in runs) else NO_INTERVAL]
-    if any(run.is_virtual for run in runs):
+    cautions = [RANGE if is_repeated else NO_INTERVAL]
+    if any(run.num_repeats > 1 for run in runs):
+        cautions = [RANGE, INTERVALS] if is_repeated else [INTERVALS]
+    if any(run.facts.is_virtual for run in runs):
         cautions.insert(0, VIRTUAL_TIME)
-    if len({run.time_kind for run in runs}) > 1:
+    if len({run.facts.time_kind for run in runs}) > 1:
         cautions.append("Some runs are in virtual and some in real time; their seconds do not compare.")
     where = listed(sorted(workloads)) if is_repeated else f"{frame['workload'].nunique()} workloads"
     return render(
@@ -171,13 +196,16 @@ def _ratio_table(frame: pd.DataFrame) -> Table:
         "Ratios to the baseline", ("workload", "system"), tuple(titles.values()), note=RATIO_NOTE, is_dense=True
     )
     for (workload, system), own in compared.groupby(["workload", "system"], sort=False):
-        ratios = dict(zip(own["metric"], zip(own["ratio"], own["better"], strict=True), strict=True))
-        cells = []
-        for metric in titles:
-            ratio, better = ratios.get(metric, (None, ""))
-            cells.append(Cell(ratio_text(ratio), ratio, verdict=verdict(ratio, better)))
+        by_metric = {row["metric"]: _ratio_cell(row) for row in own.to_dict("records")}
+        cells = (by_metric.get(metric, Cell(ratio_text(None))) for metric in titles)
         table.rows.append(Row((str(workload), str(system)), tuple(cells)))
     return table
+
+
+def _ratio_cell(row: dict[Hashable, Any]) -> Cell:
+    below = None if isnan(row["low"]) else Cell(f"[{row['low']:.2f}, {row['high']:.2f}]", verdict="muted")
+    found = "muted" if row["is_inside_band"] else outcome(row, row["ratio"], row["better"])
+    return Cell(ratio_text(row["ratio"]), row["ratio"], verdict=found, below=below)
 
 
 def _value_table(frame: pd.DataFrame) -> Table:
@@ -185,24 +213,27 @@ def _value_table(frame: pd.DataFrame) -> Table:
     titles = dict(zip(chosen["metric"], chosen["title"], strict=True))
     table = Table("Values", ("workload", "system"), tuple(titles.values()), is_dense=True)
     for (workload, system), own in chosen.groupby(["workload", "system"], sort=False):
-        cells = [
-            Cell(scale_for([value], "" if unit == "requests" else unit).text_with_unit(value), value)
-            for value, unit in zip(own["value"], own["unit"], strict=True)
-        ]
-        table.rows.append(Row((str(workload), str(system)), tuple(cells)))
+        table.rows.append(Row((str(workload), str(system)), tuple(map(_value_cell, own.to_dict("records")))))
     return table
 
 
-def _run_table(runs: Sequence[Run]) -> Table:
+def _value_cell(row: dict[Hashable, Any]) -> Cell:
+    scale = scale_for([row["value"]], "" if row["unit"] == "requests" else row["unit"])
+    low, high = row["value_low"], row["value_high"]
+    below = None if isnan(low) or low == high else Cell(f"[{scale.text(low)}, {scale.text(high)}]", verdict="muted")
+    return Cell(scale.text_with_unit(row["value"]), row["value"], below=below)
+
+
+def _run_table(runs: Sequence[Digest]) -> Table:
     table = Table("Runs", ("run",), ("workload", "time", "requests", "cut", "seed", "fingerprint", "folder"))
     for run in runs:
         facts = run.facts
-        texts = (facts.workload, run.time_kind, f"{facts.num_requests:,}", f"{facts.num_cut:,}", _seeds(run))
+        texts = (facts.workload, run.facts.time_kind, f"{facts.num_requests:,}", f"{facts.num_cut:,}", _seeds(run))
         cells = (*texts, facts.repeats[0].fingerprint[:12], run.path.name)
         table.rows.append(Row((facts.name,), tuple(map(Cell, cells))))
     return table
 
 
-def _seeds(run: Run) -> str:
+def _seeds(run: Digest) -> str:
     first, last = run.facts.repeats[0].seed, run.facts.repeats[-1].seed
     return str(first) if first == last else f"{first} to {last}"

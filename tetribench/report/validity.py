@@ -1,17 +1,19 @@
 """Whether the run counts, what the client and the machine did, and what was asked against what was delivered."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from tetribench.metrics.client_error import ClientError, StatisticError
+from tetribench.metrics.compare import Summary
 from tetribench.metrics.latency import PERCENTILES
 from tetribench.metrics.paired import Served
 from tetribench.metrics.validity import Code
 from tetribench.report.frames import metric_of
 from tetribench.report.quantities import DASH, three_digits
 from tetribench.report.runs import Run
-from tetribench.report.tables import CLASS_METRICS, Cell, Row, Table
+from tetribench.report.serving_tables import CLASS_METRICS
+from tetribench.report.tables import Cell, Row, Table
 
 MEANINGS = {
     Code.CLIENT_ERROR: "what the client adds, against the difference that is claimed",
@@ -162,11 +164,11 @@ def machine_table(run: Run) -> Table:
     return table
 
 
-def left_out(run: Run) -> str:
+def left_out(pooled: Mapping[str, Summary]) -> str:
     """Percentiles that have too few samples in some system."""
     found = []
     for column in CLASS_METRICS:
-        summaries = [result.summary["metrics"]["overall"][column] for result in run.results]
+        summaries = [summary["metrics"]["overall"][column] for summary in pooled.values()]
         missing = [f"p{percent}" for percent in PERCENTILES if any(one[f"p{percent}"] is None for one in summaries)]
         if missing and any(one["count"] for one in summaries):
             found.append(f"{', '.join(missing)} of {metric_of(column).title}")

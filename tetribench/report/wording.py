@@ -1,7 +1,8 @@
 """What a page says in words: what was compared, how it came out, and what to know before believing it."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import inf, isnan
 from typing import Any
 
@@ -10,7 +11,7 @@ from tetribench.metrics.slo import Bounds
 from tetribench.report.facts import Manifest
 from tetribench.report.fairness import sizes_of
 from tetribench.report.quantities import ratio_text, scale_for
-from tetribench.report.runs import MAX_ABREAST, Run
+from tetribench.report.runs import MAX_ABREAST, Run, serving_names
 from tetribench.report.tables import Cell, outcome
 
 HEADLINES = ("mean_ttft_s", "mean_jct_s", "resource_time_s", "perf_per_dollar_usual")
@@ -21,11 +22,6 @@ NO_INTERVAL = (
 )
 
 EARLY_STOP = "Repeats went on until the interval was narrow enough, which makes it a little too narrow."
-
-ONE_SERVING = (
-    "Latency by class, stages, resources, the ledger and the timelines are those of each system's first serving; the "
-    "comparison and the curves are of all."
-)
 
 RATIO_NOTE = "Better in green, worse in red and bold; that says only which way a ratio points."
 
@@ -100,9 +96,8 @@ def _range(row: dict[str, Any]) -> str:
 
 def badges(run: Run) -> list[Badge]:
     """The state of the run at a glance."""
-    counts = {result.system: result.accounting for result in run.results}
-    num_failed = sum(each.failed for each in counts.values())
-    num_unfinished = sum(each.unfinished for each in counts.values())
+    counts = accounts(run).values()
+    num_failed, num_unfinished = (sum(each[fate] for each in counts) for fate in ("failed", "unfinished"))
     found = [
         Badge(run.status.state, "" if run.is_complete else "red"),
         Badge("valid") if run.validity.is_valid else Badge("INVALID", "red"),
@@ -156,42 +151,56 @@ def cautions(run: Run) -> Iterable[str]:
     if run.is_virtual:
         yield VIRTUAL_TIME
     yield interval(run)
-    if len(run.served) > len(run.systems):
-        yield ONE_SERVING
-    for result in run.results:
-        counts = result.accounting
-        lost = {"failed": counts.failed, "did not end": counts.unfinished}
+    for system, counts in accounts(run).items():
+        lost = {"failed": counts["failed"], "did not end": counts["unfinished"]}
         if any(lost.values()):
             fates = listed([f"{number:,} {fate}" for fate, number in lost.items() if number])
-            yield f"{result.system}: of {counts.submitted:,} requests {fates}; its latencies describe the rest."
-        yield from _loss_cautions(result)
+            yield f"{system}: of {counts['submitted']:,} requests {fates}; its latencies describe the rest."
+    for name, (_, _, result) in zip(serving_names(run.served), run.served, strict=True):
+        yield from _loss_cautions(name, result)
     yield from _size_cautions(run)
+    which = " (first serving)" if run.is_served_again else ""
     for result in run.results:
-        yield from _range_cautions(result, run.manifests[result.system])
+        yield from _range_cautions(f"{result.system}{which}", result, run.manifests[result.system])
 
 
-def steady_states(run: Run) -> list[str]:
-    """Of each system's first serving where its steady state lies, or why it has none."""
-    found = []
-    for result in run.results:
-        window, origin_s = result.summary["steady_state"], float(result.requests["arrived_s"].min())
-        if window["why_not"]:
-            found.append(f"{result.system}: no steady state; {window['why_not']}.")
-            continue
-        first_s, last_s = (window[edge] - origin_s for edge in ("from_s", "to_s"))
-        found.append(
-            f"{result.system}: from {first_s:.1f} s to {last_s:.1f} s after the first arrival; "
-            f"{window['num_requests']:,} requests arrived in between and finished."
-        )
+def accounts(run: Run) -> dict[str, Counter[str]]:
+    """By system the fates of the requests of all its servings."""
+    found: dict[str, Counter[str]] = {system: Counter() for system in run.systems}
+    for one in run.served:
+        found[one.result.system].update(asdict(one.result.accounting))
     return found
 
 
-def _loss_cautions(result: SystemResult) -> Iterable[str]:
+def steady_states(run: Run) -> list[str]:
+    """Of each system where its steady state lies in how many of its servings, or why it has none."""
+    found = []
+    for system in run.systems:
+        own = [one.result for one in run.served if one.result.system == system]
+        steady = [result for result in own if not result.summary["steady_state"]["why_not"]]
+        without = [reason for result in own if (reason := result.summary["steady_state"]["why_not"])]
+        texts = [_window(steady[0], len(steady), len(own))] if steady else []
+        texts += [f"no steady state{f' in {len(without)}' if len(own) > 1 else ''}; {without[0]}"] if without else []
+        found.append(f"{system}: {'. '.join(texts)}.")
+    return found
+
+
+def _window(result: SystemResult, num_steady: int, num_servings: int) -> str:
+    window, origin_s = result.summary["steady_state"], float(result.requests["arrived_s"].min())
+    first_s, last_s = (window[edge] - origin_s for edge in ("from_s", "to_s"))
+    which = f"in {num_steady} of {num_servings} servings, in the first of them " if num_servings > 1 else ""
+    return (
+        f"{which}from {first_s:.1f} s to {last_s:.1f} s after the first arrival; {window['num_requests']:,} requests "
+        "arrived in between and finished"
+    )
+
+
+def _loss_cautions(name: str, result: SystemResult) -> Iterable[str]:
     for row in result.changes[result.changes["what"] == "lost"].itertuples():
         num_retried = int((result.requests["num_retries"] > 0).sum())
         yield (
-            f"{result.system} lost {row.instance} during the run ({row.reason}); {num_retried:,} of its requests "
-            "were begun or sent again, which is in their latencies."
+            f"{name} lost {row.instance} during the run ({row.reason}); {num_retried:,} of its "
+            "requests were begun or sent again, which is in their latencies."
         )
 
 
@@ -211,7 +220,7 @@ def _size_cautions(run: Run) -> Iterable[str]:
 FITTED_COLUMNS = {"prefill_tokens": "num_prefill_tokens", "sequences": "num_decode_tokens"}
 
 
-def _range_cautions(result: SystemResult, manifest: Manifest) -> Iterable[str]:
+def _range_cautions(name: str, result: SystemResult, manifest: Manifest) -> Iterable[str]:
     """What of a simulated run lies outside the iterations that the cost model was fitted on."""
     fitted: dict[str, int] = next((facts["fitted"] for facts in manifest.instances.values() if "fitted" in facts), {})
     iterations = result.iterations
@@ -221,7 +230,7 @@ def _range_cautions(result: SystemResult, manifest: Manifest) -> Iterable[str]:
         if is_outside.any():
             share = duration_s[is_outside].sum() / duration_s.sum()
             yield (
-                f"{result.system}: iterations of up to {iterations[column].max():,} {size.replace('_', ' ')}, and the "
+                f"{name}: iterations of up to {iterations[column].max():,} {size.replace('_', ' ')}, and the "
                 f"cost model was fitted on at most {fitted[size]:,}; {share:.0%} of the time of all iterations is "
                 "extrapolated."
             )
@@ -229,7 +238,7 @@ def _range_cautions(result: SystemResult, manifest: Manifest) -> Iterable[str]:
     is_outside = lengths > fitted.get("context_tokens", inf)
     if is_outside.any():
         yield (
-            f"{result.system}: {is_outside.mean():.0%} of the requests grow longer than the contexts that the cost "
+            f"{name}: {is_outside.mean():.0%} of the requests grow longer than the contexts that the cost "
             f"model was fitted on, {fitted['context_tokens']:,} tokens; what they read beyond that is extrapolated."
         )
 
@@ -269,7 +278,7 @@ def slo(run: Run) -> str:
 def costs(run: Run) -> str:
     """What of money and energy is known, and what would have to be said or be there to know the rest."""
     price = run.facts.cost.price_per_device_hour
-    found = [result.summary["resources"]["energy_j"] for result in run.results]
+    found = [one.result.summary["resources"]["energy_j"] for one in run.served]
     money = "no price was set (cost.price_per_device_hour)" if price is None else f"{price:g} USD per device and hour"
     if all(energy_j is not None for energy_j in found):
         energy = "what the energy counters of the GPUs say"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tetribench.report import validity
+from tetribench.report.digest import read_digest
 from tetribench.report.figures import draw_run
 from tetribench.report.frames import request_frame
 from tetribench.report.html import run_page
@@ -35,19 +36,18 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def write_side_by_side(run_dirs: Sequence[Path], out_dir: Path) -> list[Run]:
+def write_side_by_side(run_dirs: Sequence[Path], out_dir: Path) -> None:
     """Compare several complete runs: side_by_side.html, side_by_side.csv and figures/ in `out_dir`.
 
-    Raises ValueError as `load_run` does, where the runs have no common baseline, and where one of them is INVALID.
+    Raises ValueError as `read_digest` does, where the runs have no common baseline, and where one of them is INVALID.
     """
-    runs = [load_run(run_dir) for run_dir in run_dirs]
+    runs = [read_digest(run_dir) for run_dir in run_dirs]
     for run in runs:
-        if not run.validity.is_valid:
-            codes = ", ".join(run.validity.codes)
+        if run.codes:
+            codes = ", ".join(run.codes)
             raise ValueError(f"{run.path}: the run is INVALID ({codes}); only valid runs are compared, leave it out")
     frame = ratio_frame(runs)
     figures = out_dir / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     frame.to_csv(out_dir / "side_by_side.csv", index=False)
     (out_dir / "side_by_side.html").write_text(page(runs, frame, draw(runs, frame, figures)), encoding="utf-8")
-    return runs

@@ -4,10 +4,10 @@ A chunk that carries several tokens gives each of them the moment at which it ca
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from tetribench.core.clock import Clock
 from tetribench.core.events import Event, EventKind
@@ -19,10 +19,11 @@ from tetribench.instance.post import CONTROL
 from tetribench.servers.api import Api
 from tetribench.servers.counts import Counts, parse_cache, parse_config, parse_counts
 from tetribench.servers.fleet import Fleet
+from tetribench.servers.http import Http
 from tetribench.servers.refused import Refused
+from tetribench.servers.tokens import Tokens
 
-if TYPE_CHECKING:
-    from tetribench.servers.http import Http, Piece
+COMPLETIONS = "/v1/completions"
 
 WARM_UP_TOKENS = 8
 """Of each response of the warm-up."""
@@ -74,6 +75,8 @@ class ServerLauncher:
         self._http: Http | None = None
         self._urls: dict[str, str] = {}
         self._roles: dict[str, Role] = {}
+        self._outputs: defaultdict[str, list[TokenOutput]] = defaultdict(list)
+        """By the instance that a request was sent to, tokens that have come and are not yet told of."""
         self._decoding: Counter[str] = Counter()
         self._before: dict[str, Counts] = {}
         self._num_thrown_away: Counter[str] = Counter()
@@ -83,10 +86,8 @@ class ServerLauncher:
         self._is_stopping = False
 
     async def start(self, specs: list[InstanceSpec], on_message: Callable[[Message], None]) -> dict[str, Ready]:
-        from tetribench.servers.http import Http  # an optional dependency, looked for before anything starts
-
         self._on_message = on_message
-        self._http = Http(self._api)
+        self._http = Http(self._api, self._tell_outputs)
         self._roles = {spec.name: spec.role for spec in specs}
         self._urls = await self._fleet.start(specs, self._http, self._lose)
         entries = [name for name, role in self._roles.items() if role.takes_requests]
@@ -119,8 +120,7 @@ class ServerLauncher:
                 prompt_ids=prompt,
             )
             try:
-                async for _ in self._pieces(entry, self._api.body(Submit(request)), f"warm-up-{entry}-{number}"):
-                    pass
+                await self._begin(entry, Tokens(Submit(request), []))
             except Refused as refused:
                 raise InstanceFailed(f"{entry}: a request to warm it up has failed: {refused}") from None
 
@@ -149,54 +149,37 @@ class ServerLauncher:
     def send(self, to: str, message: Message) -> None:
         """Requests; what else control sends is about instances of our own."""
         if isinstance(message, Submit) and not self._is_stopping:
-            task = asyncio.create_task(self._serve(to, message))
+            tokens = Tokens(message, self._outputs[to])
+            task = asyncio.create_task(self._serve(to, tokens, self._begin(to, tokens)))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, name: str, submitted: Submit) -> None:
+    async def _serve(self, name: str, tokens: Tokens, response: Awaitable[object]) -> None:
         """One request to its end, which is told even if its last token has told it already."""
         reason: str | None = None
         try:
-            await self._respond(name, submitted)
+            await response
+            tokens.check_end()
         except Refused as refused:
             reason = str(refused)
         except Exception as error:
             self._on_message(Broken(CONTROL, f"{name}: {type(error).__name__}: {error}"))
             return
-        self._on_message(Ended(name, submitted.request.id, submitted.attempt, reason))
+        self._on_message(Ended(name, tokens.request.id, tokens.attempt, reason))
 
-    async def _respond(self, name: str, submitted: Submit) -> None:
-        """Raises Refused where the response is not what was asked for."""
-        request, num_tokens = submitted.request, len(submitted.output_ids)
-        finish_reason: str | None = None
-        label = f"request-{request.id}-{submitted.attempt}"
-        async for piece in self._pieces(name, self._api.body(submitted), label):
-            finish_reason = piece.finish_reason or finish_reason
-            if num_tokens + len(piece.token_ids) > request.max_output_tokens:
-                raise Refused(f"more than the {request.max_output_tokens} tokens that were asked for")
-            last = request.max_output_tokens
-            if finish_reason == "stop" and request.natural_stop:
-                last = num_tokens + len(piece.token_ids)
-            outputs = [
-                TokenOutput(request.id, submitted.attempt, index, token_id, index + 1 == last)
-                for index, token_id in enumerate(piece.token_ids, num_tokens)
-            ]
-            num_tokens += len(outputs)
-            if outputs:
-                self._on_message(Progress(name, outputs))
-        has_stopped = request.natural_stop and finish_reason == "stop" and num_tokens > 0
-        if num_tokens < request.max_output_tokens and not has_stopped:
-            raise Refused(f"{num_tokens} tokens of {request.max_output_tokens} (finish_reason {finish_reason})")
-
-    async def _pieces(self, name: str, body: dict[str, Any], label: str) -> "AsyncIterator[Piece]":
+    def _begin(self, name: str, tokens: Tokens) -> Awaitable[object]:
+        """Send a request; what is returned is done when its response is, and raises Refused."""
         assert self._http is not None
+        body, label = self._api.body(tokens.submitted), f"request-{tokens.request.id}-{tokens.attempt}"
         decodes = [other for other, role in self._roles.items() if role is Role.decode]
-        if not decodes:
-            async for piece in self._http.stream(f"{self._urls[name]}/v1/completions", body, label):
-                yield piece
-            return
+        if decodes:
+            return self._hand_over(name, decodes, body, label, tokens)
+        return self._http.stream(self._urls[name] + COMPLETIONS, body, label, tokens.take)
+
+    async def _hand_over(self, name: str, decodes: list[str], body: dict[str, Any], label: str, tokens: Tokens) -> None:
+        assert self._http is not None
         first = body | {"max_tokens": 1, "stream": False, "kv_transfer_params": HAND_OVER}
-        answer = await self._http.post(f"{self._urls[name]}/v1/completions", first, label)
+        answer = await self._http.post(self._urls[name] + COMPLETIONS, first, label)
         self._num_thrown_away[name] += 1
         handed = answer.get("kv_transfer_params")
         if not handed:
@@ -204,11 +187,17 @@ class ServerLauncher:
         decode = min(decodes, key=lambda other: (self._decoding[other], other))
         self._decoding[decode] += 1
         try:
-            url = f"{self._urls[decode]}/v1/completions"
-            async for piece in self._http.stream(url, body | {"kv_transfer_params": handed}, label):
-                yield piece
+            second = body | {"kv_transfer_params": handed}
+            await self._http.stream(self._urls[decode] + COMPLETIONS, second, label, tokens.take)
         finally:
             self._decoding[decode] -= 1
+
+    def _tell_outputs(self) -> None:
+        """What has come at one time is one message for each instance."""
+        for name, outputs in self._outputs.items():
+            if outputs:
+                self._on_message(Progress(name, outputs.copy()))
+                outputs.clear()
 
     def catch_up(self) -> None:
         """In real time nothing is held back."""

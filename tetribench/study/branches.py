@@ -5,7 +5,7 @@ branch in which nothing is changed is the recorded run, and that is the run with
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -18,7 +18,7 @@ from tetribench.core.request import Request
 from tetribench.core.roles import Role
 from tetribench.core.seeds import Generator
 from tetribench.core.sequence import LengthRange
-from tetribench.experiment import Setup, prepare, serve
+from tetribench.experiment import Prepared, Setup, prepare, serve
 from tetribench.prefill.dispatch import Choice, Dispatcher
 from tetribench.study.simulate import only_system
 from tetribench.systems.base import System
@@ -46,15 +46,18 @@ class Taken:
     draws: tuple[Any, ...]
 
 
-class _Numbering:
+class Numbering:
     """Names decisions as they come."""
 
     def __init__(self) -> None:
         self._num_dispatched: Counter[int] = Counter()
 
     def key(self, request: Request) -> Key:
-        self._num_dispatched[request.id] += 1
-        return request.id, self._num_dispatched[request.id] - 1
+        return self.next(request.id)
+
+    def next(self, id: int) -> Key:
+        self._num_dispatched[id] += 1
+        return id, self._num_dispatched[id] - 1
 
 
 class Recorder:
@@ -63,7 +66,7 @@ class Recorder:
     def __init__(self, policy: Dispatcher) -> None:
         self.taken: dict[Key, Taken] = {}
         self._policy = policy
-        self._numbering = _Numbering()
+        self._numbering = Numbering()
 
     def choose(
         self, request: Request, predicted: LengthRange, loads: dict[str, InstanceLoad], rng: Generator
@@ -87,7 +90,7 @@ class Branch:
         self._changed = changed
         self._to = to
         self._later = later
-        self._numbering = _Numbering()
+        self._numbering = Numbering()
 
     def choose(
         self, request: Request, predicted: LengthRange, loads: dict[str, InstanceLoad], rng: Generator
@@ -111,21 +114,29 @@ def _toward(choice: Choice, to: str) -> Choice:
 class RecordedRun:
     """A run of the one system of `setup`, with its `events` and the decisions `taken` in order, and its branches.
 
-    Raises ValueError where the system has nothing to decide.
+    Its requests are those of `prepared`, without one those of the workload; `policy` makes of its dispatcher the one
+    that decides, anew in each run. Raises ValueError where the system has nothing to decide.
     """
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        prepared: Prepared | None = None,
+        policy: Callable[[Dispatcher], Dispatcher] = lambda dispatcher: dispatcher,
+    ) -> None:
         self._name = only_system(setup)
         self._system = _deciding(setup.systems[self._name])
         self._setup = setup
-        self._prepared = prepare(setup)
-        recorder = Recorder(self._system.prefill.dispatch)
+        self._prepared = prepared or prepare(setup)
+        self._policy = policy
+        recorder = Recorder(policy(self._system.prefill.dispatch))
         self.events = self._events(recorder)
         self.taken = recorder.taken
 
     def branch(self, changed: Key, to: str, later: Later) -> list[Event]:
         """The events of the run in which the decision `changed` is `to`."""
-        return self._events(Branch(self._system.prefill.dispatch, self.taken, changed, to, later))
+        policy = self._policy(self._system.prefill.dispatch)
+        return self._events(Branch(policy, self.taken, changed, to, later))
 
     def _events(self, dispatcher: Dispatcher) -> list[Event]:
         changed = copy(self._system)

@@ -23,6 +23,10 @@ FACTS = ["time_s", "to", "num_candidates", "num_fitting", "age_s", "is_tied", "n
 """Of the table of decisions, what stands in a row."""
 
 
+SCOPES = ("own", "all")
+"""Regrets are of the JCT of the request, and of the sum of the JCTs of all."""
+
+
 class RegretStudy(Study):
     """The combinations of the configuration's `axes` that `figure` admits, with every one of `seeds`.
 
@@ -69,29 +73,33 @@ class RegretStudy(Study):
 
     def _rows_of_run(self, setup: Setup) -> list[Row]:
         run = RecordedRun(setup)
-        table = decision_table(run.events)
-        names = zip(table["request"], table.groupby("request").cumcount(), strict=True)
-        facts: dict[Key, Any] = dict(zip(names, table[FACTS].to_dict("records"), strict=True))
-        undecided = [key for key, taken in run.taken.items() if len(taken.instances) > 1]
-        looked_at = spread(undecided, self.num_decisions, generator(setup.seed, "regret"))
-        return [
-            {"later": self.later.value, "request": key[0], **facts[key], **self._outcome(run, key)} for key in looked_at
-        ]
+        return decision_rows(run, run.events, self.num_decisions, setup.seed, self.later)
 
-    def _outcome(self, run: RecordedRun, key: Key) -> Row:
-        """What came of a decision, and its regrets."""
-        choice, instances = run.taken[key].choice, run.taken[key].instances
-        jct_s = {to: _jct_s(run.events if to == choice.to else run.branch(key, to, self.later)) for to in instances}
-        happened = jct_s[choice.to]
-        row: dict[str, Any] = {"jct_s": happened[key[0]], "mean_jct_s": sum(happened.values()) / len(happened)}
-        scopes = {
-            "own": {to: own[key[0]] for to, own in jct_s.items()},
-            "all": {to: sum(own.values()) for to, own in jct_s.items()},
-        }
-        for scope, outcomes in scopes.items():
-            found = regret(choice.to, choice.candidates, outcomes)
-            row |= {f"{scope}_{against}_s": value for against, value in found._asdict().items()}
-        return row
+
+def decision_rows(run: RecordedRun, events: Iterable[Event], num_decisions: int, seed: int, later: Later) -> list[Row]:
+    """A row for each decision of `run` looked at; its facts are those that `events` tell of it."""
+    table = decision_table(events)
+    names = zip(table["request"], table.groupby("request").cumcount(), strict=True)
+    facts: dict[Key, Any] = dict(zip(names, table[FACTS].to_dict("records"), strict=True))
+    undecided = [key for key, taken in run.taken.items() if len(taken.instances) > 1 and key in facts]
+    looked_at = spread(undecided, num_decisions, generator(seed, "regret"))
+    return [{"later": later.value, "request": key[0], **facts[key], **_outcome(run, key, later)} for key in looked_at]
+
+
+def _outcome(run: RecordedRun, key: Key, later: Later) -> Row:
+    """What came of a decision, and its regrets."""
+    choice, instances = run.taken[key].choice, run.taken[key].instances
+    by_choice = {to: jct_s(run.events if to == choice.to else run.branch(key, to, later)) for to in instances}
+    happened = by_choice[choice.to]
+    row: dict[str, Any] = {"jct_s": happened[key[0]], "mean_jct_s": sum(happened.values()) / len(happened)}
+    outcomes = {
+        "own": {to: own[key[0]] for to, own in by_choice.items()},
+        "all": {to: sum(own.values()) for to, own in by_choice.items()},
+    }
+    for scope in SCOPES:
+        found = regret(choice.to, choice.candidates, outcomes[scope])
+        row |= {f"{scope}_{against}_s": value for against, value in found._asdict().items()}
+    return row
 
 
 def spread(keys: Sequence[Key], num: int, rng: Generator) -> list[Key]:
@@ -101,7 +109,7 @@ def spread(keys: Sequence[Key], num: int, rng: Generator) -> list[Key]:
     return [keys[rng.randrange(low, high)] for low, high in pairwise(edges)]
 
 
-def _jct_s(events: Iterable[Event]) -> dict[int, float]:
+def jct_s(events: Iterable[Event]) -> dict[int, float]:
     """By request, from its arrival to its end."""
     times_s: dict[EventKind, dict[int, float]] = {EventKind.ARRIVED: {}, EventKind.FINISHED: {}}
     for event in events:

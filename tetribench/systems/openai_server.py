@@ -8,7 +8,7 @@ from tetribench.engine.base import EngineFactory
 from tetribench.servers.api import MODEL, Api
 from tetribench.servers.fleet import Elsewhere
 from tetribench.systems.base import Plan
-from tetribench.systems.served import check_http, check_positive, check_warm_up, real_engine, sampling_of, served_plan
+from tetribench.systems.served import check_positive, check_warm_up, real_engine, sampling_of, served_plan
 
 OPTION = "system.openai_server"
 
@@ -51,7 +51,6 @@ class OpenAIServer:
 
     def plan(self, engine: EngineFactory) -> Plan:
         engine = real_engine(OPTION, engine)
-        check_http(OPTION)
         if self.api_key_env is not None and self.api_key_env not in os.environ:
             raise ValueError(f"{OPTION}.api_key_env={self.api_key_env}: there is no such environment variable")
         api = Api(

@@ -1,6 +1,5 @@
 """What systems that are servers of others have in common."""
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,6 @@ def real_engine(option: str, engine: EngineFactory) -> HFEngine:
     if not isinstance(engine, HFEngine):
         raise ValueError(f"{option}: a server of others computes in real time; must be with engine=hf, not runtime=sim")
     return engine
-
-
-def check_http(option: str) -> None:
-    """Raises ValueError where the HTTP client is not installed."""
-    if importlib.util.find_spec("aiohttp") is None:
-        raise ValueError(f"{option}: needs the package aiohttp (pip install 'tetribench[openai]')")
 
 
 def check_positive(option: str, **values: float) -> None:

@@ -122,9 +122,10 @@ class Stack:
         if outbox.events:
             events, outbox.events = outbox.events, []
             self._log.extend(events)
-            for event in events:
-                if event.kind is EventKind.INSTANCE_LOST:
-                    self._stopped(event.source)
+        if outbox.lost:
+            for name in outbox.lost:
+                self._stopped(name)
+            outbox.lost.clear()
         if outbox.outputs or outbox.runs or outbox.ended:
             outputs, outbox.outputs = outbox.outputs, []
             runs, outbox.runs = outbox.runs, []
@@ -134,9 +135,10 @@ class Stack:
             for to, message in outbox.messages:
                 self._launcher.send(to, message)
             outbox.messages.clear()
-        for name in outbox.leaving:
-            self._tasks.append(asyncio.create_task(self._keep(partial(self._end, name))))
-        outbox.leaving.clear()
+        if outbox.leaving:
+            for name in outbox.leaving:
+                self._tasks.append(asyncio.create_task(self._keep(partial(self._end, name))))
+            outbox.leaving.clear()
 
     async def _end(self, name: str) -> None:
         await self._launcher.leave(name)

@@ -7,7 +7,6 @@ from tetribench.servers.api import Api
 from tetribench.servers.vllm import VllmServers
 from tetribench.systems.base import Plan
 from tetribench.systems.served import (
-    check_http,
     check_positive,
     check_warm_up,
     interpreter,
@@ -45,7 +44,6 @@ class VllmSystem:
 
     def plan(self, engine: EngineFactory) -> Plan:
         engine = real_engine(self._option, engine)
-        check_http(self._option)
         servers = VllmServers(
             python=interpreter(self._option, self.python),
             engine=engine,

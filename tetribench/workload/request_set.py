@@ -10,6 +10,8 @@ from tetribench.core.request import DEFAULT_SLA_CLASS, Request
 from tetribench.workload.prompts import random_prompts
 from tetribench.workload.seeds import generator
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode  # `json.dumps` makes a new encoder for each call
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestSet:
@@ -46,7 +48,7 @@ class RequestSet:
                 content.append(request.sla_class)
             if prompts and request.prompt_ids:
                 content.append(request.prompt_ids)
-            digest.update(json.dumps(content, separators=(",", ":")).encode() + b"\n")
+            digest.update(_encode(content).encode() + b"\n")
         return digest.hexdigest()
 
     def with_words(self, decode: Callable[[list[int]], str]) -> "RequestSet":

@@ -1,25 +1,27 @@
-"""The protocol between the benchmark and an engine: a line of JSON with a `Work`, a line with seconds in return."""
+"""Between the benchmark and an engine: a line of JSON with a `Work`, a line with its `Course` in return."""
 
-import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
-CORE = 0
+import msgspec
+
+from tests.benchmarks.offline.cases import Course, Work
+
+CORE = min(os.sched_getaffinity(0))
 """All engines get the same one, in turns."""
 
 
-Seconds = Callable[[int, int, int], float]
+Do = Callable[[Work], Course]
 
 
-def answer(start: Callable[[], Seconds]) -> None:
-    """Start an engine and measure until there are no more lines. What it prints goes to standard error."""
-    replies = os.fdopen(os.dup(1), "w")
+def answer(started: AbstractContextManager[Do]) -> None:
+    """Start an engine and let it work until there are no more lines. What it prints goes to standard error."""
+    replies = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     os.sched_setaffinity(0, {CORE})
-    seconds = start()
-    print(json.dumps("ready"), file=replies, flush=True)
-    for line in sys.stdin:
-        work = json.loads(line)
-        taken_s = seconds(work["batch"], work["num_prompt_tokens"], work["num_output_tokens"])
-        print(json.dumps(taken_s), file=replies, flush=True)
+    with started as do:
+        replies.write(b"ready\n")
+        for line in sys.stdin.buffer:
+            replies.write(msgspec.json.encode(do(msgspec.json.decode(line, type=Work))) + b"\n")

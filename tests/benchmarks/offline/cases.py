@@ -1,16 +1,26 @@
 """What is measured of an engine without a server around it."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from math import ceil
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(msgspec.Struct, frozen=True):
     """`batch` prompts of `num_prompt_tokens`, all there at once, each answered with `num_output_tokens`."""
 
     batch: int
     num_prompt_tokens: int
     num_output_tokens: int
+
+
+class Course(msgspec.Struct, frozen=True):
+    """How an engine did its work, on a clock of its own: when it was given it, when each iteration ended, and for each
+    prompt when each of its tokens was there."""
+
+    given_s: float
+    ends_s: list[float]
+    tokens_s: list[list[float]]
 
 
 def prompt_ids(id: int, num_tokens: int) -> list[int]:
@@ -20,18 +30,31 @@ def prompt_ids(id: int, num_tokens: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A rate: `num_tokens` over how much longer `work` takes than `less`, which is what does not count."""
+    """A rate in tokens per second. `budget` is the most tokens in an iteration, `chunk` the tokens of the last
+    iteration's chunk where it is about that one and not about decodes."""
 
     name: str
     model: str
     budget: int
-    """Most tokens in an iteration."""
     work: Work
-    less: Work | None
-    num_tokens: int
+    chunk: int | None = None
 
-    def works(self) -> list[dict[str, Any]]:
-        return [asdict(each) for each in (self.work, self.less) if each is not None]
+    def rate(self, course: Course) -> float:
+        return self._decode_rate(course) if self.chunk is None else self._chunk_rate(course, self.chunk)
+
+    def _decode_rate(self, course: Course) -> float:
+        """While all sequences decode: from when the last of them has its first token until one has its last."""
+        begin_s = max(tokens_s[0] for tokens_s in course.tokens_s)
+        end_s = min(tokens_s[-1] for tokens_s in course.tokens_s)
+        num_tokens = sum(begin_s < time_s <= end_s for tokens_s in course.tokens_s for time_s in tokens_s)
+        assert num_tokens > NUM_DECODES / 2 * self.work.batch, "the prompts took so long that few steps were decodes"
+        return num_tokens / (end_s - begin_s)
+
+    def _chunk_rate(self, course: Course, chunk: int) -> float:
+        """From the end of the iteration before, or where there is none from when the work was given."""
+        assert len(course.ends_s) == self.work.num_prompt_tokens // chunk, "chunks have another size"
+        begin_s = course.given_s if len(course.ends_s) == 1 else course.ends_s[-2]
+        return chunk / (course.tokens_s[0][0] - begin_s)
 
 
 DECODE_BUDGET = 2048
@@ -39,28 +62,26 @@ NUM_DECODES = 32
 
 
 def decode(model: str, batch: int, context: int) -> Case:
-    """Tokens after the first, at contexts that grow from `context` by `NUM_DECODES`."""
-    return Case(
-        f"{model}: decode, batch {batch}, context {context}",
-        model,
-        DECODE_BUDGET,
-        Work(batch, context, NUM_DECODES + 1),
-        Work(batch, context, 1),
-        batch * NUM_DECODES,
-    )
+    """With more tokens, for the iterations in which not all prompts are computed: decodes take part of their budget."""
+    num_prefills = ceil(1.25 * batch * context / DECODE_BUDGET) + 1
+    name = f"decode, {model}, batch {batch}, context {context}"
+    return Case(name, model, DECODE_BUDGET, Work(batch, context, NUM_DECODES + num_prefills))
 
 
 def prefill(model: str, chunk: int, context: int) -> Case:
     """The last chunk of a prompt whose other tokens are in chunks of the same size."""
-    less = Work(1, context, 1) if context else None
-    return Case(
-        f"{model}: prefill, chunk {chunk} after {context}", model, chunk, Work(1, context + chunk, 1), less, chunk
-    )
+    name = f"prefill, {model}, chunk {chunk} after {context}"
+    return Case(name, model, chunk, Work(1, context + chunk, 1), chunk)
 
 
+DECODES = [
+    decode(model, batch, context)
+    for model in ("opt_tiny", "llama_tiny")
+    for context in (32, 512)
+    for batch in (1, 16, 64)
+]
 CASES = [
-    *[decode(model, batch, 128) for model in ("opt_tiny", "llama_tiny") for batch in (1, 16, 64)],
-    *[decode("opt_tiny", 16, context) for context in (32, 512)],
-    *[prefill("opt_tiny", chunk, context) for chunk in (256, 512) for context in (0, 1024)],
+    *DECODES,
     decode("smollm2", 8, 128),
+    *[prefill("opt_tiny", chunk, context) for chunk in (256, 512) for context in (0, 1024)],
 ]
