@@ -301,6 +301,7 @@ class CheckingFactory:
         self._stops = stops or {}
 
     is_noisy = True
+    has_parts = False
 
     def in_slot(self, slot: str) -> "CheckingFactory":
         return self

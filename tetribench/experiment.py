@@ -17,7 +17,6 @@ from tetribench.drive.loadgen import ClosedLoop, Loop
 from tetribench.drive.progress import progress
 from tetribench.engine.base import EngineFactory
 from tetribench.engine.cost_engine import CostModelFactory
-from tetribench.engine.hf.schema import HFEngine
 from tetribench.engine.model import Model
 from tetribench.instance.runtime import Process, Runtime
 from tetribench.machine import other_work
@@ -174,10 +173,9 @@ def _tokenizer(setup: Setup) -> Any:
 
 def _check_links(setup: Setup, engine: EngineFactory) -> None:
     """What carries the KV is there on this machine; in virtual time nothing carries it."""
-    in_parts = isinstance(engine, HFEngine) and engine.tensor_parallel > 1
     for system in setup.systems.values():
         for spec in system.plan(engine).instances:
-            spec.link.check(in_parts=in_parts)
+            spec.link.check(in_parts=engine.has_parts)
 
 
 def _check_sharing(setup: Setup, plans: Sequence[Plan]) -> None:

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from tetribench.calibrate.marks import VLLM_MARK, Mark
+from tetribench.calibrate.measurable import measurable
 from tetribench.calibrate.parts import Outcome, Part, State, limit_of, run_part
 from tetribench.engine.base import EngineFactory
-from tetribench.engine.hf.schema import HFEngine
 from tetribench.experiment import Composed
 from tetribench.provenance import environment
 
@@ -62,9 +62,7 @@ class GpuBench:
         self.vllm_python = vllm_python
 
     def execute(self, composed: Composed, console: Console) -> None:
-        if not isinstance(self.engine, HFEngine):
-            raise ValueError("task=gpu_bench measures a real engine; it needs engine=hf")
-        self.engine.sized(2)  # what cannot work is refused before the first part
+        measurable("gpu_bench", self.engine).sized(2)  # what cannot work is refused before the first part
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
         ends_s, parts, outcomes = monotonic() + self.budget_s, self.parts(composed.overrides()), list[Outcome]()
         for index, part in enumerate(parts):

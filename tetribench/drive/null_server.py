@@ -75,6 +75,7 @@ class NullEngineFactory:
 
     block_size = _NO_KV.block_size
     is_noisy = False
+    has_parts = False
 
     def __init__(self, step_s: float = STEP_S) -> None:
         self.step_s = step_s

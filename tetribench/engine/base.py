@@ -253,6 +253,10 @@ class EngineFactory(Protocol):
     def is_noisy(self) -> bool:
         """Whether the same work takes it another time when it is done again."""
 
+    @property
+    def has_parts(self) -> bool:
+        """Whether an engine's KV memory lies in parts, with several ranks that compute together."""
+
     def in_slot(self, slot: str) -> "EngineFactory":
         """This engine for one of several servings of the same requests, whose noise is its own."""
 

@@ -173,6 +173,10 @@ class CostModelFactory:
     def is_noisy(self) -> bool:
         return bool(self.step_noise or self.run_noise)
 
+    @property
+    def has_parts(self) -> bool:
+        return False
+
     def in_slot(self, slot: str) -> "CostModelFactory":
         other = copy(self)
         other._noise_names = (*self._noise_names, slot)

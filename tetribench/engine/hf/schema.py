@@ -178,6 +178,10 @@ class HFEngine:
     def is_noisy(self) -> bool:
         return True
 
+    @property
+    def has_parts(self) -> bool:
+        return self.tensor_parallel > 1
+
     def in_slot(self, slot: str) -> "HFEngine":
         return self
 
