@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tetribench.core.units import GIB, ceil_div
 from tetribench.engine.base import Engine
 from tetribench.engine.hf.attention.options import Attention, AttentionNeeds, why_not
+from tetribench.engine.hf.parallel.legal import why_not_parallel
 from tetribench.engine.hf.supported import unsupported_reason
 from tetribench.engine.host_memory import check_host_memory, host_blocks
 from tetribench.engine.model import Architecture, Model
@@ -26,9 +27,6 @@ GPU_MEMORY_SHARE = 0.9
 
 GPU_GRAPH_SEQUENCES = 256
 """As many as decode.max_num_seqs lets run by default."""
-
-PARALLEL_FAMILIES = ("opt", "llama")
-"""Whose layers are cut by name."""
 
 _GPU_FILES = ("/dev/nvidia0", "/dev/nvidiactl", "/proc/driver/nvidia", "/dev/dxg")
 _MEMINFO = Path("/proc/meminfo")
@@ -230,22 +228,13 @@ class HFEngine:
         return swapping
 
     def _check_ranks(self) -> None:
-        num_ranks, shape = self.tensor_parallel, self.model.shape()
-        if num_ranks == 1:
+        if self.tensor_parallel == 1:
             return
-        said = f"engine.tensor_parallel={num_ranks}"
         family = self._local_config().get("model_type", self.model.architecture.value)
-        if family not in PARALLEL_FAMILIES:
-            raise ValueError(f"{said}: cuts models of {' and '.join(PARALLEL_FAMILIES)} only, not {family}; must be 1")
-        for name, number in {
-            "heads": shape.num_heads,
-            "KV heads": shape.num_kv_heads,
-            "feed-forward values": shape.ffn_size,
-        }.items():
-            if number % num_ranks:
-                raise ValueError(f"{said}: must divide the {number} {name} of model={self.model.name}")
-        if self.resolved_device() is Device.cuda and num_ranks > (num_devices := _num_cuda_devices()):
-            raise ValueError(f"{said}: this machine has {num_devices} GPU(s); must be at most that")
+        num_gpus = _num_cuda_devices() if self.resolved_device() is Device.cuda else None
+        reason = why_not_parallel(self.tensor_parallel, self.model, family, num_gpus)
+        if reason is not None:
+            raise ValueError(f"engine.tensor_parallel={self.tensor_parallel}: {reason}")
 
     def shared(self, num_instances: int) -> "HFEngine":
         if self.tensor_parallel > 1:

@@ -16,7 +16,7 @@ from tetribench.kv.links.nixl import Nixl
 from tetribench.kv.links.shared_memory import SharedMemory
 from tetribench.kv.links.tcp import Tcp
 
-SIZES: dict[str, int] = {
+SIZES: dict[str, Any] = {
     "num_layers": 1, "hidden_size": 96, "ffn_size": 96, "num_heads": 6, "num_kv_heads": 6, "vocab_size": 64,
 }  # fmt: skip
 
