@@ -29,7 +29,7 @@ from tetribench.core.units import ceil_div
 from tetribench.decode.admit import Greedy
 from tetribench.decode.scheduler import DecodePolicies
 from tetribench.drive.loadgen import Client, Loop, OpenLoop
-from tetribench.engine.base import Batch, Engine, EngineInfo, KVPool, OnLayer, Part, Region, Span
+from tetribench.engine.base import Batch, Engine, EngineInfo, KVPool, OnLayer, Part, Region, Span, forever
 from tetribench.engine.cost_engine import CostModelFactory
 from tetribench.engine.sharing import Sharing
 from tetribench.engine.spans import spans
@@ -203,6 +203,10 @@ class TaggedPool:
                 peer.slots[(target + offset) // size] = list(self.slots[(source + offset) // size])
 
     @property
+    def num_bytes(self) -> int:
+        raise AssertionError("there are no bytes")
+
+    @property
     def region(self) -> Region:
         raise AssertionError("there are no bytes")
 
@@ -261,6 +265,10 @@ class CheckingEngine:
     def foresee(self, batch: Batch, num_steady: Callable[[], int]) -> None:
         """Every iteration is checked."""
 
+    async def watch(self) -> None:
+        """It depends on nothing."""
+        await forever()
+
     def _checked(self, one: Sequence, start: int, num_tokens: int) -> list[int]:
         assert start == one.num_computed and num_tokens >= 1 and start + num_tokens <= one.num_tokens
         assert len(one.block_ids) == ceil_div(one.num_tokens, self.info.block_size)
@@ -296,6 +304,7 @@ class CheckingFactory:
 
     is_noisy = True
     runs_on_a_core = True
+    has_parts = False
 
     def in_slot(self, slot: str) -> "CheckingFactory":
         return self

@@ -176,7 +176,7 @@ def _check_links(setup: Setup, engine: EngineFactory) -> None:
     """What carries the KV is there on this machine; in virtual time nothing carries it."""
     for system in setup.systems.values():
         for spec in system.plan(engine).instances:
-            spec.link.check()
+            spec.link.check(in_parts=engine.has_parts)
 
 
 def _check_sharing(setup: Setup, plans: Sequence[Plan]) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tetribench.calibrate.marks import VLLM_MARK, Mark
+from tetribench.calibrate.measurable import measurable
 from tetribench.calibrate.parts import Outcome, Part, State, limit_of, run_part
 from tetribench.engine.base import EngineFactory
 from tetribench.engine.hf.schema import HFEngine
@@ -69,10 +70,9 @@ class GpuBench:
         self.vllm_python = vllm_python
 
     def execute(self, composed: Composed, console: Console) -> None:
-        if not isinstance(self.engine, HFEngine):
-            raise ValueError("task=gpu_bench measures a real engine; it needs engine=hf")
-        num_devices, num_sharing = (1, 2) if self.engine.num_gpus == 1 else (2, 1)
-        self.engine.sized(num_devices, num_sharing)  # what cannot work is refused before the first part
+        engine = measurable("gpu_bench", self.engine)
+        num_devices, num_sharing = (1, 2) if engine.num_gpus == 1 else (2, 1)
+        engine.sized(num_devices, num_sharing)  # what cannot work is refused before the first part
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
         ends_s, parts, outcomes = monotonic() + self.budget_s, self.parts(composed.overrides()), list[Outcome]()
         for index, part in enumerate(parts):

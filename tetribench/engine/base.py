@@ -1,5 +1,6 @@
 """What the loop hands to an engine and what it gets back."""
 
+import asyncio
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as SequenceOf
 from dataclasses import asdict, dataclass, field, replace
@@ -52,6 +53,11 @@ class Batch:
     @property
     def num_prefill_tokens(self) -> int:
         return sum([chunk.num_tokens for chunk in self.prefill])
+
+    @property
+    def num_rows(self) -> int:
+        """Of the forward pass; 0 where there is none."""
+        return len(self.decode) + self.num_prefill_tokens + self.num_padding_tokens
 
     @property
     def num_swapped_blocks(self) -> int:
@@ -139,8 +145,12 @@ class KVPool(Protocol):
     block_bytes: int
 
     @property
-    def region(self) -> Region:
+    def num_bytes(self) -> int:
         """All blocks that can be handed out."""
+
+    @property
+    def region(self) -> Region | None:
+        """Where these are; None where they lie in parts, on several devices."""
 
     def handle(self) -> bytes:
         """What a peer in another process of this machine needs to map this pool."""
@@ -184,8 +194,17 @@ class Engine(Protocol):
         """
         return None
 
+    async def watch(self) -> None:
+        """Raises when something has ended that the engine cannot do without, busy or idle; else waits for ever."""
+        await forever()
+
     def close(self) -> None:
         """Give back threads and memory."""
+
+
+async def forever() -> None:
+    """Never returns."""
+    await asyncio.Event().wait()
 
 
 class LengthPredictor(Protocol):
@@ -235,6 +254,10 @@ class EngineFactory(Protocol):
     @property
     def is_noisy(self) -> bool:
         """Whether the same work takes it another time when it is done again."""
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether an engine's KV memory lies in parts, with several ranks that compute together."""
 
     def in_slot(self, slot: str) -> "EngineFactory":
         """This engine for one of several servings of the same requests, whose noise is its own."""

@@ -7,7 +7,7 @@ from math import inf
 
 from tetribench.core.clock import Clock, VirtualClock
 from tetribench.core.seeds import generator
-from tetribench.engine.base import Batch, EngineInfo, KVPool, OnLayer
+from tetribench.engine.base import Batch, EngineInfo, KVPool, OnLayer, forever
 from tetribench.engine.cost_model import CostModel
 from tetribench.engine.foreseen import Foreseen
 from tetribench.engine.hardware import Hardware
@@ -111,6 +111,10 @@ class CostModelEngine:
         self._foreseen = Foreseen(self._clock, self.device.rank, ends_s)
         return self._foreseen
 
+    async def watch(self) -> None:
+        """It depends on nothing."""
+        await forever()
+
     def close(self) -> None:
         """Nothing is held."""
 
@@ -169,6 +173,10 @@ class CostModelFactory:
     @property
     def is_noisy(self) -> bool:
         return bool(self.step_noise or self.run_noise)
+
+    @property
+    def has_parts(self) -> bool:
+        return False
 
     def in_slot(self, slot: str) -> "CostModelFactory":
         other = copy(self)
