@@ -16,7 +16,7 @@ import pytest
 
 from tetribench.report.marks import SUFFIX, Measured, Outcome
 
-LIMIT_S = 240
+LIMIT_S = 480
 """For the set-up of a test, and again for the test."""
 
 

@@ -50,7 +50,7 @@ class FidelityFigure:
         looks = system_looks(systems, systems[-1])
         num_seeds = table["seed"].nunique()
         num_servings = table["serving"].nunique()
-        quiet, _, _ = quietness(table).partition(" (")
+        quiet = quietness(table).split(" (")[0].split(", ")[0]  # for the rest a line has no room
         subtitle = f"{num_seeds} seeds, each served {num_servings} times; {calibration(table)}; {quiet}"
         margins = Margins(left=0.7, top=1.0, wspace=1.15, hspace=0.9)
         figure, grid = new_figure(self.title, subtitle, 4.7, margins=margins, num_rows=2, num_columns=3)
