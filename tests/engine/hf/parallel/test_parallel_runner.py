@@ -6,12 +6,12 @@ import random
 import signal
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as SequenceOf
-from pathlib import Path
 
 import pytest
 import torch
 
 from tests.engine.hf.driver import MODELS, Driver
+from tests.processes import is_alive
 from tetribench.core.clock import WallClock
 from tetribench.core.units import GIB, MIB
 from tetribench.engine.base import Batch, PrefillChunk
@@ -55,10 +55,6 @@ def follower_of(engine: ParallelRunner) -> int:
 def prompts(lengths: list[int]) -> list[list[int]]:
     rng = random.Random(3)
     return [[rng.randrange(512) for _ in range(length)] for length in lengths]
-
-
-def is_alive(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
 
 
 @pytest.mark.parametrize("chunk_tokens", [16, 512])
