@@ -29,7 +29,9 @@ from tetribench.core.units import ceil_div
 from tetribench.decode.admit import Greedy
 from tetribench.decode.scheduler import DecodePolicies
 from tetribench.drive.loadgen import Client, Loop, OpenLoop
-from tetribench.engine.base import Batch, Engine, EngineInfo, KVPool, OnLayer, Part, Region, Span
+from tetribench.engine.base import Batch, Engine, EngineInfo, KVPool, OnLayer, Part, Region, Span, forever
+from tetribench.engine.cost_engine import CostModelFactory
+from tetribench.engine.sharing import Sharing
 from tetribench.engine.spans import spans
 from tetribench.instance.inline import InlineLauncher
 from tetribench.kv.links import Link, LinkFailed, LinkSpeed, Medium, Memory
@@ -201,6 +203,10 @@ class TaggedPool:
                 peer.slots[(target + offset) // size] = list(self.slots[(source + offset) // size])
 
     @property
+    def num_bytes(self) -> int:
+        raise AssertionError("there are no bytes")
+
+    @property
     def region(self) -> Region:
         raise AssertionError("there are no bytes")
 
@@ -259,6 +265,10 @@ class CheckingEngine:
     def foresee(self, batch: Batch, num_steady: Callable[[], int]) -> None:
         """Every iteration is checked."""
 
+    async def watch(self) -> None:
+        """It depends on nothing."""
+        await forever()
+
     def _checked(self, one: Sequence, start: int, num_tokens: int) -> list[int]:
         assert start == one.num_computed and num_tokens >= 1 and start + num_tokens <= one.num_tokens
         assert len(one.block_ids) == ceil_div(one.num_tokens, self.info.block_size)
@@ -293,11 +303,13 @@ class CheckingFactory:
         self._stops = stops or {}
 
     is_noisy = True
+    runs_on_a_core = True
+    has_parts = False
 
     def in_slot(self, slot: str) -> "CheckingFactory":
         return self
 
-    def sized(self, num_instances: int) -> "CheckingFactory":
+    def sized(self, num_devices: int, num_sharing: int = 1) -> "CheckingFactory":
         return self
 
     def num_blocks(self) -> int:
@@ -309,10 +321,10 @@ class CheckingFactory:
         swapping.num_host_blocks = self.host_blocks
         return swapping
 
-    def shared(self, num_instances: int) -> "CheckingFactory":
-        sharing = copy(self)
-        sharing._num_blocks //= num_instances
-        return sharing
+    def shared(self, num_instances: int, sharing: Sharing) -> "CheckingFactory":
+        part = copy(self)
+        part._num_blocks //= num_instances
+        return part
 
     def build(self, clock: Clock, device: int | None) -> Engine:
         engine = CheckingEngine(self, clock, len(self.engines))
@@ -324,6 +336,12 @@ class CheckingFactory:
 
     def token(self, request_id: int, position: int) -> int:
         return STOP_TOKEN if self._stops.get(request_id) == position else token(request_id, position)
+
+
+class BesideCores(CostModelFactory):
+    """Has cores beside its device, as on a GPU."""
+
+    runs_on_a_core = False
 
 
 class TroubleFactory(CheckingFactory):

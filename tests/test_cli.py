@@ -45,15 +45,23 @@ BAD = {
         "hardware.flops_per_s",
     ),
     "device shared by threads": (
-        ["+workload=lpld", "runtime=inline", "system.tetri.share_device=true"],
-        "system.tetri.share_device=true: two instances share a device in virtual time",
+        ["+workload=lpld", "runtime=inline", "system.tetri.sharing=time_slicing"],
+        "system.tetri.sharing=time_slicing: two instances share a device where both compute",
     ),
     "device shared by engines that sleep": (
-        ["+workload=lpld", "engine=cost_model", "system.tetri.share_device=true"],
+        ["+workload=lpld", "engine=cost_model", "system.tetri.sharing=time_slicing"],
         "runtime=process with engine=hf",
     ),
+    "MPS on a CPU": (
+        ["+workload=lpld", "device=cpu", "system.tetri.sharing=mps"],
+        "system.tetri.sharing=mps: MPS is of NVIDIA's GPUs; must be none or time_slicing",
+    ),
+    "MPS in virtual time": (
+        ["+workload=lpld", "runtime=sim", "system.tetri.sharing=mps"],
+        "system.tetri.sharing=mps: a cost model takes turns; must be none or time_slicing",
+    ),
     "half of the KV for less than a request": (
-        [*("+workload=lphd", "runtime=sim"), *("engine.kv_memory_gib=0.017", "system.tetri.share_device=true")],
+        [*("+workload=lphd", "runtime=sim"), *("engine.kv_memory_gib=0.017", "system.tetri.sharing=time_slicing")],
         "longest request",
     ),
     "profile of two devices": (

@@ -3,10 +3,14 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+import tetribench.engine.hf.schema as schema
+from tetribench.core.units import GIB
+from tetribench.engine.sharing import MPS_CONTROL
 from tetribench.passport import find_done, passport
 from tetribench.rerun import _outside
 
@@ -70,6 +74,27 @@ def test_servers_of_others_are_planned_and_not_predicted(
     said = capfd.readouterr().out
     (row,) = [line for line in said.splitlines() if line.strip().startswith("vllm_server")]
     assert row.split()[1:3] == ["2", "2"] and "not predicted" in row
+
+
+def test_systems_on_one_gpu_are_planned(
+    tetribench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Two instances are refused there, unless they share it."""
+    monkeypatch.setattr(schema, "_GPU_FILES", ("/proc",))
+    monkeypatch.setattr(schema, "_torch_sees_cuda", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda index: SimpleNamespace(total_memory=10 * GIB))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / MPS_CONTROL).touch(mode=0o755)
+    options = ("+workload=lpld", "workload.num_requests=6", "engine.attention=sdpa")
+    assert tetribench("task=plan", *options) == 2
+    refused = capfd.readouterr().err
+    assert refused.count("\n") == 1 and "instances on 2 GPUs, and this machine has 1" in refused
+    sharing = ("system.vllm_like.num_instances=1", "system.tetri.sharing=mps")
+    assert tetribench("task=plan", *options, *sharing) == 0
+    said = capfd.readouterr().out
+    (row,) = [line for line in said.splitlines() if line.strip().startswith("tetri")]
+    assert row.split()[1:3] == ["2", "1"] and "not predicted" in row
 
 
 def test_servers_of_others_are_refused_in_virtual_time(tetribench: Command, capfd: pytest.CaptureFixture[str]) -> None:

@@ -127,9 +127,11 @@ def test_tokens_are_those_of_generate(
 
 
 def test_tokens_of_two_instances_on_one_core(tetribench: Command, tmp_path: Path) -> None:
-    options = ["workload.num_requests=6", "systems=[tetri]", "system.tetri.share_device=true"]
+    options = ["workload.num_requests=6", "systems=[tetri]", "system.tetri.sharing=time_slicing"]
     assert tetribench(*MIXED, *options) == 0
     check(tmp_path / "run", "opt_tiny")
+    instances = json.loads((slot(tmp_path / "run", "tetri") / "manifest.json").read_text())["instances"]
+    assert {one["sharing"] for one in instances.values()} == {"time slicing, memory bandwidth shared"}
 
 
 @pytest.mark.parametrize(("model", "kv_memory_gib", "budget"), [("opt_tiny", 0.004, 64), ("llama_tiny", 0.002, 16)])

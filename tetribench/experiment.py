@@ -18,6 +18,7 @@ from tetribench.drive.progress import progress
 from tetribench.engine.base import EngineFactory
 from tetribench.engine.cost_engine import CostModelFactory
 from tetribench.engine.model import Model
+from tetribench.engine.sharing import Sharing
 from tetribench.instance.runtime import Process, Runtime
 from tetribench.machine import other_work
 from tetribench.metrics.limits import Limits
@@ -132,7 +133,7 @@ class Prepared:
 def prepare(setup: Setup) -> Prepared:
     """Raises ValueError when anything cannot work; nothing has been started or written by then."""
     plans = [system.plan(setup.engine) for system in setup.systems.values()]
-    engine = setup.engine.sized(max(len(plan.instances) for plan in plans))
+    engine = setup.engine.sized(max(plan.most_devices for plan in plans), max(plan.num_sharing for plan in plans))
     if not setup.runtime.is_virtual:
         _check_links(setup, engine)
         _check_sharing(setup, plans)
@@ -175,16 +176,17 @@ def _check_links(setup: Setup, engine: EngineFactory) -> None:
     """What carries the KV is there on this machine; in virtual time nothing carries it."""
     for system in setup.systems.values():
         for spec in system.plan(engine).instances:
-            spec.link.check()
+            spec.link.check(in_parts=engine.has_parts)
 
 
 def _check_sharing(setup: Setup, plans: Sequence[Plan]) -> None:
-    """Two instances really share a device where both compute and both are pinned to it."""
-    is_pinned = isinstance(setup.runtime, Process) and not isinstance(setup.engine, CostModelFactory)
-    if any(plan.share_device for plan in plans) and not is_pinned:
+    """Two instances really share a device where both compute in processes of their own."""
+    is_real = isinstance(setup.runtime, Process) and not isinstance(setup.engine, CostModelFactory)
+    shared = [plan.sharing for plan in plans if plan.sharing is not Sharing.none]
+    if shared and not is_real:
         raise ValueError(
-            "system.tetri.share_device=true: two instances share a device in virtual time, or where both compute in "
-            "processes pinned to one core; must be false, or runtime=sim, or runtime=process with engine=hf"
+            f"system.tetri.sharing={shared[0].value}: two instances share a device where both compute in processes, or "
+            f"take turns in virtual time; must be none, or runtime=process with engine=hf, or runtime=sim"
         )
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from tetribench.core.events import Event, EventLog
 from tetribench.engine.base import EngineFactory
 from tetribench.engine.cost_engine import CostModelFactory
+from tetribench.engine.sharing import Sharing
 from tetribench.experiment import Composed, Prepared, Setup, prepare, serve
 from tetribench.instance.runtime import Sim
 
@@ -52,8 +53,10 @@ class Plan:
 
 
 def _predicted_s(setup: Setup, engine: CostModelFactory, name: str, prepared: Prepared) -> float:
-    """From start to stop, on the cost model; NaN for servers of others, whose time nothing here predicts."""
-    if setup.systems[name].plan(setup.engine).launch is not None:
+    """From start to stop, on the cost model; NaN for servers of others and instances under MPS, whose time nothing here
+    predicts."""
+    own = setup.systems[name].plan(setup.engine)
+    if own.launch is not None or own.sharing is Sharing.mps:
         return math.nan
     last_s = 0.0
 

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tetribench.calibrate.gpu_bench import DEFAULT_MODEL, GpuBench
+from tetribench.calibrate.gpu_bench import DEFAULT_MODEL, WORKLOADS, GpuBench
 from tetribench.calibrate.parts import Outcome, Part, State, limit_of, run_part
 from tetribench.config import conf_folder, register
 from tetribench.engine.hf.schema import Device, HFEngine
 from tetribench.engine.model import Model
+from tetribench.engine.sharing import Sharing
 from tetribench.experiment import Composed
 
 TINY = Model(name="tiny", num_layers=1, hidden_size=32, ffn_size=64, num_heads=2, num_kv_heads=2, vocab_size=64)
@@ -112,6 +113,18 @@ def test_every_part_is_a_command_that_composes(tmp_path: Path) -> None:
     real = {name: config.task.engine if name == "fidelity" else config.engine for name, config in composed.items()}
     assert {(engine.device.value, engine.graph_sequences) for engine in real.values()} == {("cpu", 0)}
     assert all(str(tmp_path / "mine") in " ".join(part.arguments) for part in parts)
+
+
+def test_where_there_is_one_gpu_each_system_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    register()
+    monkeypatch.setattr(HFEngine, "num_gpus", 1)
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        composed = {part.name: compose("config", list(part.arguments)) for part in bench(tmp_path).parts([])}
+    assert composed["profile"].task.num_busy == 1
+    for name in (*WORKLOADS, "fidelity"):
+        systems = composed[name].system
+        assert systems.tetri.sharing is Sharing.time_slicing
+        assert systems.vllm_like.num_instances == systems.sarathi_like.num_instances == 1
 
 
 def test_the_model_is_that_of_the_command_line_without_one(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from tetribench.engine.cost_engine import CostModelFactory
 from tetribench.engine.cost_model import CostModel
 from tetribench.engine.hardware import Hardware
 from tetribench.engine.model import Model
+from tetribench.engine.sharing import Sharing
 
 CONF = Path(__file__).parent.parent.parent / "conf"
 
@@ -252,7 +253,7 @@ def test_kv_memory_is_what_the_weights_leave_of_the_device() -> None:
 
 def test_instances_on_one_device_have_the_weights_once_and_half_of_the_rest_each() -> None:
     factory = CostModelFactory(model=small(), hardware=round_numbers(memory_bytes=100_000.0), block_size=4)
-    half = factory.shared(2)
+    half = factory.shared(2, Sharing.time_slicing)
     assert half.num_blocks() == factory.num_blocks() // 2
     assert (half.info().num_devices, half.info().num_sharing, factory.info().num_sharing) == (1, 2, 1)
 

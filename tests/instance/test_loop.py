@@ -28,7 +28,7 @@ from tetribench.core.messages import (
 from tetribench.core.request import Request
 from tetribench.core.roles import Role
 from tetribench.core.sequence import LengthRange, Sequence
-from tetribench.engine.base import Batch, EngineInfo, KVPool, OnLayer, Part, PrefillChunk
+from tetribench.engine.base import Batch, EngineInfo, KVPool, OnLayer, Part, PrefillChunk, forever
 from tetribench.instance.loop import InstanceLoop
 from tetribench.instance.scheduler import Outbox
 from tetribench.kv.links import LinkFailed
@@ -106,6 +106,12 @@ class Scripted:
 
     def foresee(self, batch: Batch, num_steady: Callable[[], int]) -> None:
         """Only time will tell."""
+
+    async def watch(self) -> None:
+        if self._trouble == "watch":
+            await self.clock.sleep(0.5)
+            self._note("watch")
+        await forever()
 
     @property
     def may_have_batch(self) -> bool:
@@ -319,7 +325,7 @@ def test_stop_lets_the_iteration_in_flight_end() -> None:
     assert made.clock.now() == 1.0
 
 
-@pytest.mark.parametrize("part", ["next_batch", "run", "complete", "move", "moved", "load"])
+@pytest.mark.parametrize("part", ["next_batch", "run", "complete", "move", "moved", "load", "watch"])
 def test_an_error_in_any_part_ends_the_loop_and_is_raised(part: str) -> None:
     made = Scripted([batch()], trouble=part)
     made.outbox.pushes.append(push(0))

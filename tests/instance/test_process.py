@@ -15,11 +15,13 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from transformers import OPTConfig, PreTrainedTokenizerFast
 
-from tests.support import tetri
+from tests.support import BesideCores, tetri
 from tests.systems.test_run_ahead import Machine
 from tetribench.core.clock import WallClock
+from tetribench.engine.sharing import Sharing
 from tetribench.instance.child import cores_of
 from tetribench.instance.process import ProcessLauncher
+from tetribench.systems.base import Plan
 
 SLOW = [
     "+workload=lphd",
@@ -180,10 +182,11 @@ def test_cores_are_shared_out_without_overlap() -> None:
     assert [cores_of(index, 3, [0, 1]) for index in range(3)] == [[0], [1], [0]]
 
 
-def test_instances_on_one_device_are_pinned_to_one_core(workers: Workers, tmp_path: Path) -> None:
+def cores_by_name(plan: Plan, workers: Workers, folder: Path) -> dict[str, set[int]]:
+    """Those that each instance of `plan` is pinned to."""
+
     async def main() -> dict[str, set[int]]:
-        launcher = ProcessLauncher(clock=WallClock(), log_folder=tmp_path)
-        plan = tetri(num_prefill=2, num_decode=2, share_device=True).plan(Machine().factory())
+        launcher = ProcessLauncher(clock=WallClock(), log_folder=folder)
         try:
             await launcher.start(plan.instances, lambda message: None)
             ids = workers()
@@ -191,9 +194,22 @@ def test_instances_on_one_device_are_pinned_to_one_core(workers: Workers, tmp_pa
         finally:
             await launcher.stop()
 
-    cores = asyncio.run(main())
+    return asyncio.run(main())
+
+
+def test_instances_on_one_device_are_pinned_to_one_core(workers: Workers, tmp_path: Path) -> None:
+    plan = tetri(num_prefill=2, num_decode=2, sharing=Sharing.time_slicing).plan(Machine().factory())
+    cores = cores_by_name(plan, workers, tmp_path)
     assert set(cores) == {"prefill-0", "prefill-1", "decode-0", "decode-1"}
     assert all(len(own) == 1 for own in cores.values())
     assert cores["prefill-0"] == cores["decode-0"] and cores["prefill-1"] == cores["decode-1"]
     if len(os.sched_getaffinity(0)) > 1:
         assert cores["prefill-0"] != cores["prefill-1"]
+
+
+def test_instances_on_one_gpu_have_cores_of_their_own(workers: Workers, tmp_path: Path) -> None:
+    factory = Machine().factory()
+    plan = tetri(sharing=Sharing.time_slicing).plan(BesideCores(model=factory.model, hardware=factory.hardware))
+    cores = cores_by_name(plan, workers, tmp_path)
+    if len(os.sched_getaffinity(0)) > 1:
+        assert not cores["prefill-0"] & cores["decode-0"]

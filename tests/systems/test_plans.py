@@ -6,6 +6,7 @@ from tests.support import CheckingFactory, sarathi_like, tetri, vllm_like
 from tetribench.colocated.prefill_first import PrefillFirstPolicies
 from tetribench.control.route import LeastRequests
 from tetribench.core.roles import Role
+from tetribench.engine.sharing import Sharing
 from tetribench.systems.replicas import Replicas
 from tetribench.systems.vllm_like import VllmLike
 
@@ -57,23 +58,28 @@ def test_by_default_every_instance_has_a_device() -> None:
 
 
 def test_a_prefill_and_a_decode_instance_may_share_one_and_its_memory() -> None:
-    plan = tetri(num_prefill=2, num_decode=2, share_device=True).plan(CheckingFactory(num_blocks=100))
+    plan = tetri(num_prefill=2, num_decode=2, sharing=Sharing.time_slicing).plan(CheckingFactory(num_blocks=100))
     assert {spec.name: spec.device for spec in plan.instances} == {
         "prefill-0": 0,
         "prefill-1": 1,
         "decode-0": 0,
         "decode-1": 1,
     }
-    assert plan.num_devices == 2 and plan.engine.num_blocks() == 50
+    assert (plan.num_devices, plan.num_sharing, plan.engine.num_blocks()) == (2, 2, 50)
+
+
+def test_an_instance_that_comes_has_a_device_of_its_own() -> None:
+    plan = tetri(num_decode=2, churn=["1 kill decode-0", "2 add decode"]).plan(CheckingFactory())
+    assert (plan.num_devices, plan.most_devices, plan.num_sharing) == (3, 4, 1)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_decode": 2}, r"system\.tetri\.share_device=true: .*num_prefill=1 and num_decode=2 must be equal"),
-        ({"churn": ["1 add decode"]}, r"system\.tetri\.churn: with share_device=true .*must be empty"),
+        ({"num_decode": 2}, r"system\.tetri\.sharing=time_slicing: .*num_prefill=1 and num_decode=2 must be equal"),
+        ({"churn": ["1 add decode"]}, r"system\.tetri\.churn: with sharing=time_slicing .*must be empty"),
     ],
 )
 def test_devices_that_cannot_be_shared_so(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        tetri(share_device=True, **changes)
+        tetri(sharing=Sharing.time_slicing, **changes)

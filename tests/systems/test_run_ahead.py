@@ -24,6 +24,7 @@ from tetribench.drive.loadgen import Client, Loop, OpenLoop
 from tetribench.engine.cost_engine import CostModelEngine, CostModelFactory
 from tetribench.engine.hardware import Hardware
 from tetribench.engine.model import Model
+from tetribench.engine.sharing import Sharing
 from tetribench.instance.inline import InlineLauncher
 from tetribench.metrics.attribution import SHARES
 from tetribench.metrics.compare import measure
@@ -234,7 +235,7 @@ def test_tetri_with_instances_that_share_devices(
     num_devices: int,
 ) -> None:
     machine = replace(machine, num_blocks=2 * machine.num_blocks)  # each of the two has half of it
-    changes |= often | {"num_prefill": num_devices, "num_decode": num_devices, "share_device": True}
+    changes |= often | {"num_prefill": num_devices, "num_decode": num_devices, "sharing": Sharing.time_slicing}
     found = assert_same(lambda: tetri(**changes), machine, requests, loop)
     assert not found.error
 

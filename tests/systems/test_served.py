@@ -42,6 +42,13 @@ def test_a_cost_model_is_refused(kind: Kind) -> None:
         kind(route=LeastRequests()).plan(CheckingFactory())
 
 
+@pytest.mark.parametrize("kind", [OpenAIServer, VllmServer, VllmPD])
+def test_an_engine_of_several_ranks_is_refused(kind: Kind) -> None:
+    engine = HFEngine(model=Model(name="tiny"), tensor_parallel=2)
+    with pytest.raises(ValueError, match=r"^engine.tensor_parallel=2: system\.\w+ does not pass it on to its servers"):
+        kind(route=LeastRequests()).plan(engine)
+
+
 @pytest.mark.parametrize("kind", [VllmServer, VllmPD])
 def test_without_an_interpreter_it_says_how_to_get_one(kind: type[VllmServer] | type[VllmPD]) -> None:
     with pytest.raises(ValueError, match=r"\.python=nowhere/python: there is no such interpreter; `make peers`"):

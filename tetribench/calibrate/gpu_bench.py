@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tetribench.calibrate.marks import VLLM_MARK, Mark
+from tetribench.calibrate.measurable import measurable
 from tetribench.calibrate.parts import Outcome, Part, State, limit_of, run_part
 from tetribench.engine.base import EngineFactory
 from tetribench.engine.hf.schema import HFEngine
@@ -21,6 +22,11 @@ from tetribench.provenance import environment
 WORKLOADS = ("mixed", "lpld", "lphd", "hpld", "hphd")
 """The one that says most first: later ones may be cut."""
 SYSTEMS = "[tetri,sarathi_like,vllm_like]"
+ON_ONE_GPU = (
+    "system.tetri.sharing=time_slicing",
+    "system.sarathi_like.num_instances=1",
+    "system.vllm_like.num_instances=1",
+)
 DEFAULT_MODEL = "opt_tiny"
 """That of the primary configuration, where experiments have another."""
 OWN_OPTIONS = ("task", "out=", "name=", "hydra", "+experiment", "+workload")
@@ -30,8 +36,10 @@ class GpuBench:
     """Marks, a profile with ChunkSize, figures 2 to 5, five workloads on three systems, and the fidelity experiment.
 
     All go to `out`/`name`, within `budget_s`: each part is a command of its own, which is cut at its share of the time
-    that is left, and one that fails takes nothing from the others. Workloads have `num_requests`; `seconds` is how long
-    the steps of a part are timed. `vllm_python` is an interpreter that has vLLM, for the row that compares with it.
+    that is left, and one that fails takes nothing from the others. Where there is one GPU, each system has it in turn:
+    a prefill and a decode instance share it, of colocated instances there is one. Workloads have `num_requests`;
+    `seconds` is how long the steps of a part are timed. `vllm_python` is an interpreter that has vLLM, for the row that
+    compares with it.
     """
 
     def __init__(
@@ -62,9 +70,9 @@ class GpuBench:
         self.vllm_python = vllm_python
 
     def execute(self, composed: Composed, console: Console) -> None:
-        if not isinstance(self.engine, HFEngine):
-            raise ValueError("task=gpu_bench measures a real engine; it needs engine=hf")
-        self.engine.sized(2)  # what cannot work is refused before the first part
+        engine = measurable("gpu_bench", self.engine)
+        num_devices, num_sharing = (1, 2) if engine.num_gpus == 1 else (2, 1)
+        engine.sized(num_devices, num_sharing)  # what cannot work is refused before the first part
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
         ends_s, parts, outcomes = monotonic() + self.budget_s, self.parts(composed.overrides()), list[Outcome]()
         for index, part in enumerate(parts):
@@ -85,25 +93,34 @@ class GpuBench:
         profile = self.folder / "profile" / "profile.json"
         local = ("hardware=local", f"hardware.path={profile}")
         timed = f"task.seconds={self.seconds}"
+        has_one_gpu = isinstance(self.engine, HFEngine) and self.engine.num_gpus == 1
+        on_one, by_itself = (ON_ONE_GPU, ("task.num_busy=1",)) if has_one_gpu else ((), ())
         parts = [
             Part(name="marks", weight=80, arguments=("task=marks", f"task.out={self.folder}", timed, *passed)),
             Part(
                 name="profile",
                 weight=150,
-                arguments=("task=calibrate", f"task.out={profile.parent}", timed, "task.attempts=1", *passed),
+                arguments=(
+                    "task=calibrate",
+                    f"task.out={profile.parent}",
+                    timed,
+                    "task.attempts=1",
+                    *by_itself,
+                    *passed,
+                ),
             ),
         ]
         for figure in ("fig02", "fig03", "fig04", "fig05"):
             drawn = (f"+experiment={figure}", "runtime=process", "engine=hf", timed, f"out={self.folder / 'figures'}")
             parts.append(Part(name=figure, weight=25, arguments=(*drawn, *passed)))
         for workload in WORKLOADS:
-            served = (*self._run(workload, "runs"), f"systems={SYSTEMS}", *passed)
+            served = (*self._run(workload, "runs"), f"systems={SYSTEMS}", *on_one, *passed)
             parts.append(Part(name=workload, weight=40, arguments=served, prefers=profile, preferred=local))
         fidelity = ("+experiment=fidelity", f"out={self.folder / 'fidelity'}", local[1], "task.seeds=[0,1]")
         fewer = (f"workload.num_requests={self.num_requests}", "task.servings=1", "task.rehearsal_s=0")
         kept = f"task.recordings={self.folder / 'runs' / 'fidelity'}"
         parts.append(
-            Part(name="fidelity", weight=90, arguments=(*fidelity, *fewer, kept, *moved), needs=profile),
+            Part(name="fidelity", weight=90, arguments=(*fidelity, *fewer, kept, *on_one, *moved), needs=profile),
         )
         if self.vllm_python is not None:
             alone = [f"system.{system}.num_instances=1" for system in ("vllm_like", "vllm_server")]

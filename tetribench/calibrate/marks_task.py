@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tetribench.calibrate.marks import DEVICE_IS_HOST, HOST_SHARE, Mark, handover, host_share, works
+from tetribench.calibrate.measurable import measurable
 from tetribench.calibrate.timer import time_steps
 from tetribench.engine.base import EngineFactory
 from tetribench.engine.hf.schema import HFEngine
@@ -31,9 +32,7 @@ class Marks:
         self.seconds = seconds
 
     def execute(self, composed: Composed, console: Console) -> None:
-        if not isinstance(self.engine, HFEngine):
-            raise ValueError("task=marks measures a real engine; it needs engine=hf")
-        engine = self.engine.sized(1)
+        engine = measurable("marks", self.engine).sized(1)
         marks, facts = self._measure(engine)
         self._write(engine, marks, facts)
         console.print(_table(marks))

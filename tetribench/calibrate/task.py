@@ -10,6 +10,7 @@ from rich.console import Console
 from tetribench.calibrate.grid import grid
 from tetribench.calibrate.knee import ENOUGH, SMALLEST_CHUNK, Knee, chunk_sizes, find_knee
 from tetribench.calibrate.local import LocalFit, fit_local
+from tetribench.calibrate.measurable import measurable
 from tetribench.calibrate.profiles import PROFILES
 from tetribench.calibrate.rehearsal import rehearse
 from tetribench.calibrate.steps import Step
@@ -72,9 +73,7 @@ class Calibrate:
         self.attempts = attempts
 
     def execute(self, composed: Composed, console: Console) -> None:
-        if not isinstance(self.engine, HFEngine):
-            raise ValueError("task=calibrate measures a real engine; it needs engine=hf")
-        engine = self.engine.sized(self.num_busy)
+        engine = measurable("calibrate", self.engine).sized(self.num_busy)
         steps, chunks = self._steps(engine), self._chunks(engine)
         every = list(dict.fromkeys([*steps, *chunks.values()]))  # some of the chunks are in the grid
         console.print(f"timing {len(every)} steps on {self.num_busy} engines for {self.seconds:g} s")

@@ -12,9 +12,10 @@ from tetribench.core.load import InstanceLoad
 from tetribench.core.messages import Message, Submit, TokenOutput
 from tetribench.core.roles import Role
 from tetribench.core.sequence import LengthRange, Sequence
-from tetribench.engine.base import Batch, EngineFactory, EngineInfo, KVPool, OnLayer, PrefillChunk
+from tetribench.engine.base import Batch, EngineFactory, EngineInfo, KVPool, OnLayer, PrefillChunk, forever
 from tetribench.engine.foreseen import Foreseen
 from tetribench.engine.predictor import NothingToPredict
+from tetribench.engine.sharing import Sharing
 from tetribench.instance.scheduler import DecodesNothing, Outbox, PredictsNothing
 from tetribench.kv.links import Memory
 from tetribench.kv.transfer import Moved
@@ -62,6 +63,10 @@ class NullEngine:
         """Each step is waited for."""
         return None
 
+    async def watch(self) -> None:
+        """It depends on nothing."""
+        await forever()
+
     def close(self) -> None:
         """Nothing is held."""
 
@@ -71,14 +76,17 @@ class NullEngineFactory:
 
     block_size = _NO_KV.block_size
     is_noisy = False
+    has_parts = False
 
     def __init__(self, step_s: float = STEP_S) -> None:
         self.step_s = step_s
 
-    def sized(self, num_instances: int) -> "NullEngineFactory":
+    runs_on_a_core = True
+
+    def sized(self, num_devices: int, num_sharing: int = 1) -> "NullEngineFactory":
         return self
 
-    def shared(self, num_instances: int) -> "NullEngineFactory":
+    def shared(self, num_instances: int, sharing: Sharing) -> "NullEngineFactory":
         return self
 
     def in_slot(self, slot: str) -> "NullEngineFactory":

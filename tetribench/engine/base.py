@@ -1,5 +1,6 @@
 """What the loop hands to an engine and what it gets back."""
 
+import asyncio
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as SequenceOf
 from dataclasses import asdict, dataclass, field, replace
@@ -9,6 +10,7 @@ from tetribench.core.clock import Clock
 from tetribench.core.request import Request
 from tetribench.core.sequence import LengthRange, Sequence
 from tetribench.engine.foreseen import Foreseen
+from tetribench.engine.sharing import Sharing
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,11 @@ class Batch:
     @property
     def num_prefill_tokens(self) -> int:
         return sum([chunk.num_tokens for chunk in self.prefill])
+
+    @property
+    def num_rows(self) -> int:
+        """Of the forward pass; 0 where there is none."""
+        return len(self.decode) + self.num_prefill_tokens + self.num_padding_tokens
 
     @property
     def num_swapped_blocks(self) -> int:
@@ -138,8 +145,12 @@ class KVPool(Protocol):
     block_bytes: int
 
     @property
-    def region(self) -> Region:
+    def num_bytes(self) -> int:
         """All blocks that can be handed out."""
+
+    @property
+    def region(self) -> Region | None:
+        """Where these are; None where they lie in parts, on several devices."""
 
     def handle(self) -> bytes:
         """What a peer in another process of this machine needs to map this pool."""
@@ -183,8 +194,17 @@ class Engine(Protocol):
         """
         return None
 
+    async def watch(self) -> None:
+        """Raises when something has ended that the engine cannot do without, busy or idle; else waits for ever."""
+        await forever()
+
     def close(self) -> None:
         """Give back threads and memory."""
+
+
+async def forever() -> None:
+    """Never returns."""
+    await asyncio.Event().wait()
 
 
 class LengthPredictor(Protocol):
@@ -221,8 +241,9 @@ class EngineFactory(Protocol):
 
     block_size: int
 
-    def sized(self, num_instances: int) -> "EngineFactory":
-        """This engine with its sizes settled for `num_instances` of them on this machine.
+    def sized(self, num_devices: int, num_sharing: int = 1) -> "EngineFactory":
+        """This engine with its sizes settled for instances on `num_devices` devices of this machine, at most
+        `num_sharing` on each.
 
         Raises ValueError, naming the option, for what cannot work; nothing has been started by then.
         """
@@ -234,6 +255,10 @@ class EngineFactory(Protocol):
     def is_noisy(self) -> bool:
         """Whether the same work takes it another time when it is done again."""
 
+    @property
+    def has_parts(self) -> bool:
+        """Whether an engine's KV memory lies in parts, with several ranks that compute together."""
+
     def in_slot(self, slot: str) -> "EngineFactory":
         """This engine for one of several servings of the same requests, whose noise is its own."""
 
@@ -243,7 +268,11 @@ class EngineFactory(Protocol):
         Raises ValueError, naming the option, where that memory is nothing or more than there is.
         """
 
-    def shared(self, num_instances: int) -> "EngineFactory":
+    @property
+    def runs_on_a_core(self) -> bool:
+        """Its device is a core, which is all that an instance has of the machine; else it has cores beside it."""
+
+    def shared(self, num_instances: int, sharing: Sharing) -> "EngineFactory":
         """This engine as one of `num_instances` on one device, each with its part of what one alone would have for KV.
 
         Raises ValueError where a device cannot be shared so.

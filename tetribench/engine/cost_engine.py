@@ -7,7 +7,7 @@ from math import inf
 
 from tetribench.core.clock import Clock, VirtualClock
 from tetribench.core.seeds import generator
-from tetribench.engine.base import Batch, EngineInfo, KVPool, OnLayer
+from tetribench.engine.base import Batch, EngineInfo, KVPool, OnLayer, forever
 from tetribench.engine.cost_model import CostModel
 from tetribench.engine.foreseen import Foreseen
 from tetribench.engine.hardware import Hardware
@@ -15,6 +15,7 @@ from tetribench.engine.host_memory import check_host_memory, host_blocks
 from tetribench.engine.model import OPT_125M, Model
 from tetribench.engine.noise import Noise
 from tetribench.engine.shared_device import SharedDevice
+from tetribench.engine.sharing import Sharing
 
 MAX_FORESEEN = 64
 """Iterations looked ahead at a time: most runs of a busy instance are shorter, and what is cut off was for nothing."""
@@ -110,6 +111,10 @@ class CostModelEngine:
         self._foreseen = Foreseen(self._clock, self.device.rank, ends_s)
         return self._foreseen
 
+    async def watch(self) -> None:
+        """It depends on nothing."""
+        await forever()
+
     def close(self) -> None:
         """Nothing is held."""
 
@@ -169,6 +174,10 @@ class CostModelFactory:
     def is_noisy(self) -> bool:
         return bool(self.step_noise or self.run_noise)
 
+    @property
+    def has_parts(self) -> bool:
+        return False
+
     def in_slot(self, slot: str) -> "CostModelFactory":
         other = copy(self)
         other._noise_names = (*self._noise_names, slot)
@@ -219,12 +228,21 @@ class CostModelFactory:
         swapping.num_host_blocks = host_blocks(self.host_memory_gib, self._block_bytes())
         return swapping
 
-    def shared(self, num_instances: int) -> "CostModelFactory":
-        sharing = copy(self)
-        sharing.num_sharing = num_instances
-        return sharing
+    @property
+    def runs_on_a_core(self) -> bool:
+        return True
 
-    def sized(self, num_instances: int) -> "CostModelFactory":
+    def shared(self, num_instances: int, sharing: Sharing) -> "CostModelFactory":
+        if sharing is not Sharing.time_slicing:
+            raise ValueError(
+                f"system.tetri.sharing={sharing.value}: a cost model takes turns; must be none or time_slicing with "
+                f"engine=cost_model"
+            )
+        part = copy(self)
+        part.num_sharing = num_instances
+        return part
+
+    def sized(self, num_devices: int, num_sharing: int = 1) -> "CostModelFactory":
         self.info()
         return self
 

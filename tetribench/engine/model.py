@@ -2,10 +2,12 @@
 
 import importlib.util
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
+
+from tetribench.core.units import ceil_div
 
 
 class Architecture(Enum):
@@ -32,6 +34,18 @@ class ModelShape:
     def kv_bytes_per_token(self, bytes_per_value: int) -> int:
         """Keys and values of one token over all layers (819,200 for OPT-13B in fp16, paper section 4)."""
         return 2 * self.num_layers * self.num_kv_heads * self.head_size * bytes_per_value
+
+    def share(self, num_ranks: int) -> "ModelShape":
+        """What each of several ranks has: its heads of every layer, the rest of the layers divided likewise, and all of
+        the embeddings, of which input and output are taken for two."""
+        num_whole = min(2 * self.vocab_size * self.hidden_size, self.num_parameters) if num_ranks > 1 else 0
+        return replace(
+            self,
+            num_heads=self.num_heads // num_ranks,
+            num_kv_heads=self.num_kv_heads // num_ranks,
+            ffn_size=self.ffn_size // num_ranks,
+            num_parameters=num_whole + ceil_div(self.num_parameters - num_whole, num_ranks),
+        )
 
 
 OPT_125M = ModelShape(

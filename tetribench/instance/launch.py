@@ -9,6 +9,7 @@ from tetribench.core.clock import Clock
 from tetribench.core.messages import Message, Ready
 from tetribench.core.roles import Role
 from tetribench.engine.base import EngineFactory, EngineInfo, PredictorFactory
+from tetribench.engine.sharing import Sharing
 from tetribench.instance.scheduler import SchedulerFactory
 from tetribench.kv.links import Medium
 
@@ -16,7 +17,7 @@ from tetribench.kv.links import Medium
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceSpec:
     """Everything an instance is made of, light and picklable. `index` counts the instances of a system from 0, and
-    `device` its devices, one of which several instances may have.
+    `device` its devices, one of which several instances may have as `sharing` says.
 
     `schedulers` has one for each role that it can have; `role` is the first.
     """
@@ -24,6 +25,7 @@ class InstanceSpec:
     name: str
     index: int
     device: int
+    sharing: Sharing
     role: Role
     schedulers: dict[Role, SchedulerFactory]
     engine: EngineFactory
@@ -32,9 +34,9 @@ class InstanceSpec:
     predictor: PredictorFactory
 
     def facts(self, info: EngineInfo) -> dict[str, Any]:
-        """What a run records of the instance: its engine, and the link that its KV leaves by."""
+        """What a run records of the instance: its engine, how it shares its device, the link that its KV leaves by."""
         link = {} if self.role is Role.colocated else {"link": self.link.name}
-        return {**info.as_dict(), **link}
+        return {**info.as_dict(), "sharing": self.sharing.in_words, **link}
 
 
 class InstanceFailed(RuntimeError):

@@ -129,7 +129,9 @@ class InstanceLoop:
 
     async def run(self) -> None:
         """Until `Stop`. An exception in any part ends all of them and is raised."""
-        others = [asyncio.ensure_future(one) for one in (self._push(), self._report(), self._predict())]
+        others = [
+            asyncio.ensure_future(one) for one in (self._push(), self._report(), self._predict(), self._engine.watch())
+        ]
         iterate = asyncio.ensure_future(self._iterate())
         try:
             done, _ = await asyncio.wait([iterate, *others], return_when=asyncio.FIRST_COMPLETED)

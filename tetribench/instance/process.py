@@ -1,4 +1,4 @@
-"""Each instance in its own process on this machine, pinned to its device's share of the cores."""
+"""Each instance in its own process on this machine, pinned to its share of the cores."""
 
 import asyncio
 import os
@@ -11,9 +11,11 @@ from pathlib import Path
 
 from tetribench.core.clock import WallClock
 from tetribench.core.messages import Broken, Message, Peers, Ready, Stop
+from tetribench.engine.sharing import Sharing
 from tetribench.instance.child import cores_of, log_tail, start_child
 from tetribench.instance.launch import InstanceFailed, InstanceSpec
 from tetribench.instance.mail import Mail
+from tetribench.instance.mps import MpsDaemon
 from tetribench.instance.post import CONTROL
 from tetribench.instance.worker import Assignment
 
@@ -37,8 +39,9 @@ class ProcessLauncher:
         self._mail = Mail(self._mail_folder, CONTROL)
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._mps: MpsDaemon | None = None
         self._num_devices = 1
-        self._has_shared_devices = False
+        self._num_instances = 1
         self._ready: dict[str, Ready] = {}
         self._starting: dict[str, asyncio.Future[Ready]] = {}
         self._leaving: set[str] = set()
@@ -49,12 +52,17 @@ class ProcessLauncher:
     async def start(self, specs: list[InstanceSpec], on_message: Callable[[Message], None]) -> dict[str, Ready]:
         self._on_message = on_message
         self._num_devices = len({spec.device for spec in specs})
-        self._has_shared_devices = self._num_devices < len(specs)
+        self._num_instances = len(specs)
         self._tasks.append(asyncio.create_task(self._receive_all()))
         self._log_folder.mkdir(parents=True, exist_ok=True)
+        if any(spec.sharing is Sharing.mps for spec in specs):
+            self._mps = MpsDaemon(self._mail_folder / "mps", self._log_folder / "mps")
+            await self._mps.start(self._start_timeout_s)
         for spec in specs:
             await self._start_one(spec)
         await self._all_ready([spec.name for spec in specs])
+        if self._mps is not None:
+            await self._mps.check(len(specs))
         for name in self._ready:
             self._introduce(name, self._ready.keys() - {name})
         self._has_started = True
@@ -83,19 +91,25 @@ class ProcessLauncher:
         self.send(name, Peers({peer: self._ready[peer].link_handle for peer in sorted(peers)}))
 
     async def _start_one(self, spec: InstanceSpec) -> None:
-        available = sorted(os.sched_getaffinity(0))
-        cores = cores_of(spec.device % self._num_devices, self._num_devices, available)
-        if self._has_shared_devices:
-            cores = cores[:1]  # with two cores, two instances would have one each
         self._starting[spec.name] = asyncio.get_running_loop().create_future()
         self._starting[spec.name].add_done_callback(lambda ready: ready.cancelled() or ready.exception())
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+        inherited = os.environ if self._mps is None else self._mps.client_environment
+        environment = {**inherited, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
         command = [sys.executable, "-m", "tetribench.instance.worker"]
         process = await start_child(command, self._log_folder / f"{spec.name}.log", environment)
         self._processes[spec.name] = process
         assert process.stdin is not None
-        process.stdin.write(pickle.dumps(Assignment(spec, self._mail_folder, self._clock.origin_s, cores)))
+        process.stdin.write(pickle.dumps(Assignment(spec, self._mail_folder, self._clock.origin_s, self._cores(spec))))
         self._tasks.append(asyncio.create_task(self._watch(spec.name, process)))
+
+    def _cores(self, spec: InstanceSpec) -> list[int]:
+        """Those of its device; beside a GPU that several have, each has its own."""
+        available = sorted(os.sched_getaffinity(0))
+        if self._num_devices == self._num_instances:
+            return cores_of(spec.device % self._num_devices, self._num_devices, available)
+        if spec.engine.runs_on_a_core:  # one: with two cores, two instances would have one each
+            return cores_of(spec.device, self._num_devices, available)[:1]
+        return cores_of(spec.index, self._num_instances, available)
 
     async def _receive_all(self) -> None:
         """An error in taking messages in leaves the run deaf: it ends it."""
@@ -169,6 +183,8 @@ class ProcessLauncher:
             if process.returncode is None:
                 process.kill()
         await asyncio.gather(*waits)
+        if self._mps is not None:
+            await self._mps.stop(self._stop_timeout_s)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tetribench.core.clock import WallClock, run_real
 from tetribench.core.messages import Broken, Ready
-from tetribench.engine.base import with_predictor
+from tetribench.engine.base import EngineInfo, with_predictor
 from tetribench.instance.launch import InstanceSpec
 from tetribench.instance.loop import InstanceLoop
 from tetribench.instance.mail import Mail
@@ -29,10 +29,10 @@ class Assignment:
     origin_s: float
     cores: list[int]
 
-    @property
-    def spare_core(self) -> int | None:
-        """A core that is this instance's own, and that its engine, which takes one, does not need."""
-        return self.cores[-1] if len(self.cores) > 1 else None
+    def spare_core(self, info: EngineInfo) -> int | None:
+        """A core that is this instance's own, and that its engine, which takes one or several, does not need."""
+        num_taken = info.num_devices if info.device == "cpu" else 1
+        return self.cores[-1] if len(self.cores) > num_taken else None
 
 
 def main() -> None:
@@ -70,7 +70,7 @@ async def _run(assignment: Assignment, mail: Mail) -> None:
     engine = spec.engine.build(clock, spec.device)
     link = link_for(engine, spec.link, clock)
     await link.open()
-    predictor = spec.predictor.build(engine, clock, assignment.spare_core)
+    predictor = spec.predictor.build(engine, clock, assignment.spare_core(engine.info))
     info = with_predictor(engine.info, predictor)
     loop = InstanceLoop(
         name=spec.name,

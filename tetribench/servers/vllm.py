@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tetribench.engine.hf.schema import Device, HFEngine
+from tetribench.instance import guard
 from tetribench.instance.child import cores_of, log_tail, start_child
 from tetribench.instance.launch import InstanceFailed, InstanceSpec
-from tetribench.servers import guard
 from tetribench.servers.api import MODEL
 from tetribench.servers.fleet import OnDeath
 from tetribench.servers.refused import Refused

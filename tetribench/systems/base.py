@@ -1,17 +1,19 @@
 """What a system is to the harness: something that serves requests, and a plan of the instances that it is made of."""
 
+from collections import Counter
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from tetribench.control.churn import Step
+from tetribench.control.churn import Action, Step
 from tetribench.control.flip import FlipPolicy, NoFlip
 from tetribench.control.route import Router
 from tetribench.core.messages import Ended, TokenOutput, TokenRun
 from tetribench.core.request import Request
 from tetribench.core.roles import Role
 from tetribench.engine.base import EngineFactory, PredictorFactory
+from tetribench.engine.sharing import Sharing
 from tetribench.instance.launch import InstanceSpec, LauncherFactory
 from tetribench.instance.scheduler import SchedulerFactory
 from tetribench.kv.links import Medium
@@ -44,7 +46,7 @@ class Serving(Protocol):
 class Plan:
     """What a system is made of: `num_instances` of each role, what each role runs, and who leads them.
 
-    Each instance has a device of its own; with `share_device` the first of every role have one together, and so on.
+    Each instance has a device of its own; with `sharing` the first of every role have one together, and so on.
     """
 
     num_instances: dict[Role, int]
@@ -57,7 +59,7 @@ class Plan:
     broadcast_period_s: float
     flip: FlipPolicy = field(default_factory=NoFlip)
     churn: SequenceOf[Step] = ()
-    share_device: bool = False
+    sharing: Sharing = Sharing.none
     launch: LauncherFactory | None = None
     """Starts its instances where the runtime does not, because they are servers of others in real time."""
 
@@ -65,6 +67,16 @@ class Plan:
     def num_devices(self) -> int:
         """Each of as many pieces of hardware as the engine takes."""
         return len({spec.device for spec in self.instances})
+
+    @property
+    def most_devices(self) -> int:
+        """With those of the instances that will come; what one that leaves had is not given to another."""
+        return self.num_devices + sum(step.action is Action.add for step in self.churn)
+
+    @property
+    def num_sharing(self) -> int:
+        """Instances on the device that has most."""
+        return max(Counter(spec.device for spec in self.instances).values())
 
     @property
     def instances(self) -> list[InstanceSpec]:
@@ -77,7 +89,8 @@ class Plan:
         return InstanceSpec(
             name=f"{role}-{number}",
             index=index,
-            device=number if self.share_device else index,
+            device=index if self.sharing is Sharing.none else number,
+            sharing=self.sharing,
             role=role,
             schedulers=self.schedulers,
             engine=self.engine,

@@ -18,9 +18,13 @@ LOAD_PERIOD_S = 1.0
 
 
 def real_engine(option: str, engine: EngineFactory) -> HFEngine:
-    """Raises ValueError for anything that is not a real model."""
+    """Raises ValueError for anything that is not a real model on one device: servers are not told of more."""
     if not isinstance(engine, HFEngine):
         raise ValueError(f"{option}: a server of others computes in real time; must be with engine=hf, not runtime=sim")
+    if engine.tensor_parallel > 1:
+        raise ValueError(
+            f"engine.tensor_parallel={engine.tensor_parallel}: {option} does not pass it on to its servers; must be 1"
+        )
     return engine
 
 

@@ -7,6 +7,7 @@ from tetribench.core.roles import Role
 from tetribench.decode.preempt import Preemption
 from tetribench.decode.scheduler import DecodePolicies
 from tetribench.engine.base import EngineFactory
+from tetribench.engine.sharing import Sharing
 from tetribench.kv.links import Medium
 from tetribench.prefill.scheduler import PrefillPolicies
 from tetribench.systems.base import Plan
@@ -19,9 +20,11 @@ class Tetri:
     (100 ms in the paper), so that dispatchers decide on loads that are up to the sum of both old, and then looks for
     flips. `churn` says what happens to the instances from outside, such as `2.5 kill decode-0`.
 
-    With `share_device` prefill-0 and decode-0 are on one device, prefill-1 and decode-1 on another, and so on: in
-    virtual time the two take turns as `SharedDevice` says, on a CPU both processes are pinned to one core. Each has
-    half of the KV memory that an instance alone would have.
+    With `sharing` prefill-0 and decode-0 are on one device, prefill-1 and decode-1 on another, and so on, each with
+    half of the KV memory that an instance alone would have. With `time_slicing` the two take turns in virtual time as
+    `SharedDevice` says, on a CPU both processes are pinned to one core, and on a GPU the driver gives them turns. With
+    `mps` both compute on a GPU at the same time, under a daemon that starts and ends with the run. Neither has yet been
+    seen on a GPU.
     """
 
     def __init__(
@@ -37,7 +40,7 @@ class Tetri:
         report_period_s: float = 0.1,
         broadcast_period_s: float = 0.1,
         churn: list[str] | None = None,
-        share_device: bool = False,
+        sharing: Sharing = Sharing.none,
     ) -> None:
         for option, count in {"num_prefill": num_prefill, "num_decode": num_decode}.items():
             if count < 1:
@@ -58,23 +61,23 @@ class Tetri:
                 "control.flip: with system.tetri.num_prefill=1 and num_decode=1 nobody may flip, because at least one "
                 "of each role stays; must be none, or one of the two at least 2"
             )
-        if share_device and num_prefill != num_decode:
+        if sharing is not Sharing.none and num_prefill != num_decode:
             raise ValueError(
-                f"system.tetri.share_device=true: each prefill instance is beside a decode instance; "
+                f"system.tetri.sharing={sharing.value}: each prefill instance is beside a decode instance; "
                 f"num_prefill={num_prefill} and num_decode={num_decode} must be equal"
             )
-        if share_device and self.churn:
+        if sharing is not Sharing.none and self.churn:
             raise ValueError(
-                "system.tetri.churn: with share_device=true instances neither come nor go, which would leave halves of "
-                "devices; must be empty"
+                f"system.tetri.churn: with sharing={sharing.value} instances neither come nor go, which would leave "
+                f"halves of devices; must be empty"
             )
-        self.share_device = share_device
+        self.sharing = sharing
         self.report_period_s = report_period_s
         self.broadcast_period_s = broadcast_period_s
 
     def plan(self, engine: EngineFactory) -> Plan:
         swaps = self.decode.preemption is Preemption.swap  # any instance may become a decode instance
-        part = engine.shared(len(self.num_instances)) if self.share_device else engine
+        part = engine if self.sharing is Sharing.none else engine.shared(len(self.num_instances), self.sharing)
         return Plan(
             num_instances=self.num_instances,
             schedulers={Role.prefill: self.prefill, Role.decode: self.decode},
@@ -86,5 +89,5 @@ class Tetri:
             broadcast_period_s=self.broadcast_period_s,
             flip=self.flip,
             churn=self.churn,
-            share_device=self.share_device,
+            sharing=self.sharing,
         )

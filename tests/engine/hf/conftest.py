@@ -12,8 +12,8 @@ import torch
 
 from tests.engine.hf.driver import MODELS, Driver, generate, tiny_engine
 from tetribench.core.clock import WallClock
+from tetribench.engine.base import Engine
 from tetribench.engine.hf.models import load_model
-from tetribench.engine.hf.runner import HFRunner
 from tetribench.engine.hf.schema import HFEngine
 from tetribench.engine.model import Model
 
@@ -27,7 +27,7 @@ def loop() -> Iterator[asyncio.Runner]:
 @pytest.fixture(scope="session")
 def make_driver(loop: asyncio.Runner) -> Iterator[Callable[[HFEngine], Driver]]:
     """Builds an engine and its driver; all are closed in the end."""
-    built: list[HFRunner] = []
+    built: list[Engine] = []
 
     def build(engine: HFEngine) -> Driver:
         built.append(engine.build(WallClock(), None))

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from tetribench.core.request import Request
 from tetribench.core.sequence import LengthRange, Sequence
 from tetribench.core.units import GIB, MIB, ceil_div
-from tetribench.engine.base import Batch, OnLayer, PrefillChunk
+from tetribench.engine.base import Batch, Engine, OnLayer, PrefillChunk
 from tetribench.engine.hf.attention.options import Attention
 from tetribench.engine.hf.graphs import DecodeGraphs, Run
 from tetribench.engine.hf.runner import HFRunner
@@ -42,11 +42,17 @@ def tiny_engine(model: Model, *, temperature: float = 0.0, attention: Attention 
 class Driver:
     """Runs sequences on one engine, with blocks handed out in a shuffled order."""
 
-    def __init__(self, runner: HFRunner, loop: asyncio.Runner) -> None:
-        self.runner = runner
+    def __init__(self, engine: Engine, loop: asyncio.Runner) -> None:
+        self.engine = engine
         self._loop = loop
-        self.free_blocks = list(range(runner.info.num_blocks))
+        self.free_blocks = list(range(engine.info.num_blocks))
         random.Random(7).shuffle(self.free_blocks)
+
+    @property
+    def runner(self) -> HFRunner:
+        """The engine, where it is in this process alone."""
+        assert isinstance(self.engine, HFRunner)
+        return self.engine
 
     def sequence(self, request_id: int, prompt: SequenceOf[int], num_new: int) -> Sequence:
         request = Request(
@@ -59,7 +65,7 @@ class Driver:
         return Sequence(request=request, predicted=LengthRange(0, 1), block_ids=self.take_blocks(len(prompt) + num_new))
 
     def take_blocks(self, num_tokens: int) -> list[int]:
-        return [self.free_blocks.pop() for _ in range(ceil_div(num_tokens, self.runner.info.block_size))]
+        return [self.free_blocks.pop() for _ in range(ceil_div(num_tokens, self.engine.info.block_size))]
 
     def give_back(self, sequences: SequenceOf[Sequence]) -> None:
         for sequence in sequences:
@@ -67,7 +73,7 @@ class Driver:
 
     def run(self, batch: Batch, on_layer: OnLayer | None = None) -> dict[int, int]:
         """One iteration, after which the sequences know what was computed."""
-        tokens = self._loop.run(self.runner.run(batch, on_layer))
+        tokens = self._loop.run(self.engine.run(batch, on_layer))
         for sequence, num_tokens in [
             *((c.sequence, c.num_tokens) for c in batch.prefill),
             *((s, 1) for s in batch.decode),

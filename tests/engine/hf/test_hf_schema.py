@@ -15,6 +15,7 @@ from tetribench.core.units import GIB
 from tetribench.engine.hf.attention.options import Attention
 from tetribench.engine.hf.schema import Device, DType, HFEngine
 from tetribench.engine.model import Architecture, Model
+from tetribench.engine.sharing import MPS_CONTROL, Sharing
 
 OPT = MODELS["opt"]
 LLAMA_CONFIG = {
@@ -110,16 +111,38 @@ def test_blocks_fill_the_memory() -> None:
     assert engine.num_blocks() == 2**29 // engine.kv_bytes_per_block()
 
 
-def test_instances_on_gpus_share_what_the_weights_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 10 GiB each."""
     monkeypatch.setattr(schema, "_GPU_FILES", ("/proc",))
     monkeypatch.setattr(schema, "_torch_sees_cuda", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(total_memory=10 * GIB))
-    memory = {number: HFEngine(model=OPT).sized(number).kv_memory_gib for number in (1, 2, 3, 4)}
-    assert memory[1] == memory[2] == pytest.approx(9.0, abs=0.01)
-    assert memory[3] == memory[4] == pytest.approx(4.5, abs=0.01)
-    with pytest.raises(ValueError, match=r"^engine.kv_memory_gib=8: 3 instances on 2 GPU\(s\) leave 4.5 GiB"):
-        HFEngine(model=OPT, kv_memory_gib=8).sized(3)
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_instances_on_a_gpu_have_what_their_weights_leave() -> None:
+    half = Model(name="large", num_layers=1, hidden_size=8192, ffn_size=32768, num_heads=64, num_kv_heads=64)
+    weights_gib = half.shape().num_parameters * 2 / GIB
+    alone, two = (HFEngine(model=half).sized(2, num_sharing) for num_sharing in (1, 2))
+    assert alone.kv_memory_gib == pytest.approx(9.0 - weights_gib)
+    assert two.kv_memory_gib == pytest.approx(9.0 - 2 * weights_gib)
+    assert two.num_blocks() // 2 == two.shared(2, Sharing.time_slicing).num_blocks()
+    with pytest.raises(
+        ValueError, match=r"^engine.kv_memory_gib=8: 4 instances on 2 GPU\(s\) leave .* to every 2 beside"
+    ):
+        HFEngine(model=half, kv_memory_gib=8).sized(2, 2)
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_more_gpus_than_there_are_is_refused() -> None:
+    assert HFEngine(model=OPT).num_gpus == 2 and HFEngine(model=OPT, device=Device.cpu).num_gpus is None
+    HFEngine(model=OPT, device=Device.cpu).sized(3)
+    with pytest.raises(
+        ValueError, match=r"^device=cuda: instances on 3 GPUs, and this machine has 2; must be "
+    ) as refused:
+        HFEngine(model=OPT).sized(3)
+    assert "\n" not in str(refused.value) and "(system.tetri.sharing=time_slicing, mps)" in str(refused.value)
 
 
 def test_memory_for_less_than_a_block_is_refused() -> None:
@@ -150,13 +173,21 @@ def test_host_memory_is_there_for_those_that_ask(monkeypatch: pytest.MonkeyPatch
         HFEngine(model=OPT, host_memory_gib=0).with_host_memory()
 
 
-def test_instances_on_one_cpu_core_have_half_of_the_memory_each(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_instances_on_one_cpu_core_have_half_of_the_memory_each() -> None:
     alone = HFEngine(model=OPT, device=Device.cpu).sized(2)
-    assert alone.shared(2).num_blocks() == alone.num_blocks() // 2 and alone.num_sharing == 1
+    part = alone.shared(2, Sharing.time_slicing)
+    assert part.num_blocks() == alone.num_blocks() // 2 and alone.num_sharing == 1
+
+
+def test_mps_is_refused_where_its_program_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schema, "_GPU_FILES", ("/proc",))
     monkeypatch.setattr(schema, "_torch_sees_cuda", lambda: True)
-    with pytest.raises(ValueError, match=r"^system.tetri.share_device=true: on a GPU .* must be false"):
-        HFEngine(model=OPT).shared(2)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    refused = r"^system.tetri.sharing=mps: there is no program nvidia-cuda-mps-control here; must be none or time_slic"
+    with pytest.raises(ValueError, match=refused):
+        HFEngine(model=OPT).shared(2, Sharing.mps)
+    (tmp_path / MPS_CONTROL).touch(mode=0o755)
+    assert HFEngine(model=OPT).shared(2, Sharing.mps).num_sharing == 2
 
 
 def test_an_unsupported_checkpoint_is_refused_before_it_is_read(tmp_path: Path) -> None:

@@ -43,6 +43,10 @@ class BytesPool:
         return bytes(self.bytes[block_id * self.block_bytes : (block_id + 1) * self.block_bytes])
 
     @property
+    def num_bytes(self) -> int:
+        return self.bytes.nbytes
+
+    @property
     def region(self) -> Region:
         address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
         return Region(address, self.bytes.nbytes, None)
@@ -131,5 +135,5 @@ async def _serve_until_stopped(pipe: Pipe, medium: Medium, pool: KVPool) -> None
     await link.open()
     pipe.send(link.handle())
     while await asyncio.to_thread(pipe.recv) != "stop":
-        pipe.send(bytes(view_of(pool.region)))
+        pipe.send(bytes(view_of(pool)))
     link.close()

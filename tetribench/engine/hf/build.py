@@ -6,24 +6,40 @@ from tetribench.core.units import GIB
 from tetribench.engine.hf.attention.choose import choose_attention
 from tetribench.engine.hf.cache import TorchKVPool
 from tetribench.engine.hf.models import load_model, stop_token_ids
-from tetribench.engine.hf.runner import HFRunner
+from tetribench.engine.hf.parallel.cut import cut
+from tetribench.engine.hf.parallel.group import Group
+from tetribench.engine.hf.runner import HFRunner, use_device
 from tetribench.engine.hf.sampling import Sampler
 from tetribench.engine.hf.schema import Device, HFEngine
 
+_UNHEARD = Sampler(temperature=0.0, top_k=None, top_p=1.0, seed=0)
+"""Of ranks whose tokens nobody asks for."""
 
-def build_runner(engine: HFEngine, device_index: int | None) -> HFRunner:
-    """Model, KV memory and runner, warmed up. On the CPU an instance is one core: torch gets one thread."""
+
+def device_of(engine: HFEngine, device_index: int | None, rank: int) -> torch.device:
+    """Of a rank of the instance that has the `device_index`-th devices of a system."""
+    if engine.resolved_device() is Device.cpu:
+        return torch.device("cpu")
+    return torch.device("cuda", ((device_index or 0) * engine.tensor_parallel + rank) % torch.cuda.device_count())
+
+
+def build_runner(engine: HFEngine, device_index: int | None, group: Group | None = None) -> HFRunner:
+    """Model, KV memory and runner, warmed up, of one rank of `group`. On the CPU a rank is one core: torch gets one
+    thread."""
+    rank, num_ranks = (0, 1) if group is None else (group.rank, group.size)
     dtype = getattr(torch, engine.resolved_dtype().value)
-    if engine.resolved_device() is Device.cuda:
-        device = torch.device("cuda", (device_index or 0) % torch.cuda.device_count())
-    else:
-        device = torch.device("cpu")
+    device = device_of(engine, device_index, rank)
+    use_device(device)
+    if device.type == "cpu":
         torch.set_num_threads(1)
-    shape = engine.model.shape()
+    shape = engine.model.shape().share(num_ranks)
     attention = choose_attention(engine.attention, engine.attention_needs(), shape, engine.block_size, device)
     model = load_model(engine.model, device, dtype, engine.seed)
+    if group is not None:
+        cut(model, group)
     num_blocks = engine.num_blocks()
     if device.type == "cuda":
+        torch.cuda.empty_cache()  # of what was cut off
         _check_device_memory(engine, device)
     pool = TorchKVPool.allocate(num_blocks, engine.block_size, shape, device, dtype)
     max_context_tokens = min(shape.max_context_tokens, model.config.get_text_config().max_position_embeddings)
@@ -31,7 +47,7 @@ def build_runner(engine: HFEngine, device_index: int | None) -> HFRunner:
         model=model,
         pool=pool,
         backend=attention.make(pool, max_context_tokens),
-        sampler=Sampler(engine.temperature, engine.top_k, engine.top_p, engine.seed),
+        sampler=Sampler(engine.temperature, engine.top_k, engine.top_p, engine.seed) if rank == 0 else _UNHEARD,
         max_context_tokens=max_context_tokens,
         stop_token_ids=stop_token_ids(engine.model, model),
         num_host_blocks=engine.num_host_blocks,
@@ -43,7 +59,7 @@ def build_runner(engine: HFEngine, device_index: int | None) -> HFRunner:
 
 def _check_device_memory(engine: HFEngine, device: torch.device) -> None:
     free_bytes, _ = torch.cuda.mem_get_info(device)
-    needed_bytes = engine.num_blocks() * engine.kv_bytes_per_block()
+    needed_bytes = engine.num_blocks() * engine.kv_bytes_per_block() // engine.tensor_parallel
     if needed_bytes > free_bytes:
         raise ValueError(
             f"engine.kv_memory_gib={engine.kv_memory_gib:.3g}: {device} has {free_bytes / GIB:.1f} GiB left for it"

@@ -112,10 +112,14 @@ class TorchKVPool(KVPool):
         return TorchKVPool(memory, peer.name, peer.pid, peer.file_descriptor)
 
     @property
+    def num_bytes(self) -> int:
+        return self.num_blocks * self.block_bytes
+
+    @property
     def region(self) -> Region:
         memory = self.memory
         device = memory.device.index if memory.is_cuda else None
-        return Region(memory.data_ptr(), self.num_blocks * self.block_bytes, device)
+        return Region(memory.data_ptr(), self.num_bytes, device)
 
     def copy_to(self, peer: KVPool, spans: Iterable[Span]) -> None:
         assert isinstance(peer, TorchKVPool), "both ends of a copy are pools of this engine"

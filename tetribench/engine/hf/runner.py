@@ -62,7 +62,9 @@ class HFRunner(Engine):
         self._model = model
         self._packer = Packer(pool, backend)
         self._sampler = sampler
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+        self._worker = ThreadPoolExecutor(
+            max_workers=1, thread_name_prefix="engine", initializer=use_device, initargs=(pool.memory.device,)
+        )
         self._worker.submit(self._warm_up).result()
         self._graphs: DecodeGraphs | None = None
         if graph_sequences:
@@ -81,6 +83,10 @@ class HFRunner(Engine):
                 loop.call_soon_threadsafe(on_layer, layer)
 
         return await loop.run_in_executor(self._worker, self._step, packed, batch, tell)
+
+    def run_here(self, batch: Batch) -> dict[int, int]:
+        """The same without an event loop; waits for it."""
+        return self._worker.submit(self._step, self._pack(batch), batch).result()
 
     def close(self) -> None:
         self._worker.shutdown()
@@ -147,6 +153,12 @@ class HFRunner(Engine):
             Batch(decode=[sequence]),
         ):
             self._step(self._packer.pack(batch), batch)
+
+
+def use_device(device: torch.device) -> None:
+    """Kernels and graphs of this thread run there, where it is one GPU of several."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
 
 def _read_back(

@@ -4,17 +4,20 @@ import json
 from copy import copy
 from enum import Enum
 from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING, Any
 
-from tetribench.core.units import GIB, ceil_div
+from tetribench.core.units import GIB
+from tetribench.engine.base import Engine
 from tetribench.engine.hf.attention.options import Attention, AttentionNeeds, why_not
+from tetribench.engine.hf.parallel.legal import why_not_parallel
 from tetribench.engine.hf.supported import unsupported_reason
 from tetribench.engine.host_memory import check_host_memory, host_blocks
 from tetribench.engine.model import Architecture, Model
+from tetribench.engine.sharing import MPS_CONTROL, Sharing
 
 if TYPE_CHECKING:
     from tetribench.core.clock import Clock
-    from tetribench.engine.hf.runner import HFRunner
 
 CPU_KV_MEMORY_GIB = 0.5
 """Enough for the tiny models' workloads; two instances fit on a laptop."""
@@ -56,8 +59,8 @@ class DType(Enum):
 class HFEngine:
     """A model on a device, run through transformers with paged attention of our own.
 
-    `kv_memory_gib` is the KV memory of one instance; by default 0.5 GiB on the CPU, and on a GPU what the weights leave
-    of 90 % of its memory (vLLM's rule), shared by the instances on it.
+    `kv_memory_gib` is the KV memory on one device, in equal parts for the instances on it; by default 0.5 GiB on the
+    CPU, and on a GPU what their weights leave of 90 % of its memory (vLLM's rule).
 
     An instance that swaps has `host_memory_gib` of host memory beside that; by default 0.5 GiB on the CPU and 4 GiB on
     a GPU (vLLM's). `temperature=0` decodes greedily; above it, a token's draw depends on `seed`, the request and the
@@ -68,6 +71,12 @@ class HFEngine:
 
     Greedy decodes of up to `graph_sequences` sequences are replayed as CUDA graphs; by default 256 on a GPU, but for
     `attention=sdpa`, which would gather every context at full length. On the CPU, 0 by default, a replay is a call.
+
+    With `tensor_parallel` above 1 an instance has as many ranks, each a process with a device of its own (on the CPU a
+    core, where there are enough), a share of every layer and of its KV heads; they add up over NCCL on GPUs, over gloo
+    on the CPU. For OPT and Llama. `kv_memory_gib` is that of all ranks together. A rank loads the whole model before it
+    keeps its share. On GPUs, graphs that hold the ranks' sums and copies between GPUs of two instances are written and
+    have not yet run.
     """
 
     def __init__(
@@ -82,6 +91,7 @@ class HFEngine:
         attention: Attention = Attention.auto,
         fa3_library: str | None = None,
         graph_sequences: int | None = None,
+        tensor_parallel: int = 1,
         temperature: float = 0.0,
         top_k: int | None = None,
         top_p: float = 1.0,
@@ -99,6 +109,8 @@ class HFEngine:
         if top_k is not None and top_k < 1:
             raise ValueError(f"engine.top_k={top_k}: must be at least 1, or null for no limit")
         _check_graphs(graph_sequences, attention, temperature)
+        if tensor_parallel < 1:
+            raise ValueError(f"engine.tensor_parallel={tensor_parallel}: must be at least 1")
         self.model = model
         self.device = device
         self.dtype = dtype
@@ -111,6 +123,7 @@ class HFEngine:
         self.attention = attention
         self.fa3_library = fa3_library
         self.graph_sequences = graph_sequences
+        self.tensor_parallel = tensor_parallel
         self.temperature = temperature
         self.top_k = top_k
         self.top_p = top_p
@@ -166,11 +179,15 @@ class HFEngine:
     def is_noisy(self) -> bool:
         return True
 
+    @property
+    def has_parts(self) -> bool:
+        return self.tensor_parallel > 1
+
     def in_slot(self, slot: str) -> "HFEngine":
         return self
 
-    def sized(self, num_instances: int) -> "HFEngine":
-        """This engine with its KV memory settled, for `num_instances` of them on this machine.
+    def sized(self, num_devices: int, num_sharing: int = 1) -> "HFEngine":
+        """This engine with its KV memory settled: as much on each device, whether one instance has it or `num_sharing`.
 
         Raises a one-line ValueError for what cannot work; no process has been started by then.
         """
@@ -180,16 +197,19 @@ class HFEngine:
         if reason is not None:
             raise ValueError(f"model={self.model.name}: {reason}")
         self._check_attention()
-        share_bytes, place = self._memory_share(num_instances)
-        weight_bytes = self.model.shape().num_parameters * self.resolved_dtype().num_bytes
-        left_gib = (share_bytes - weight_bytes) / GIB
+        self._check_ranks()
+        device_bytes, place = self._device_memory(num_devices)
+        rank_bytes = self.model.shape().share(self.tensor_parallel).num_parameters * self.resolved_dtype().num_bytes
+        weight_bytes = num_sharing * self.tensor_parallel * rank_bytes
+        left_gib = (device_bytes - weight_bytes) / GIB
         by_default = CPU_KV_MEMORY_GIB if self.resolved_device() is Device.cpu else left_gib
         settled = copy(self)
         settled.kv_memory_gib = by_default if self.kv_memory_gib is None else self.kv_memory_gib
         if settled.kv_memory_gib > left_gib:
+            whom = "each" if num_sharing == 1 else f"every {num_sharing}"
             raise ValueError(
-                f"engine.kv_memory_gib={settled.kv_memory_gib:.3g}: {num_instances} instances on {place} leave "
-                f"{left_gib:.3g} GiB to each beside its weights of {weight_bytes / GIB:.3g} GiB; must be at most that"
+                f"engine.kv_memory_gib={settled.kv_memory_gib:.3g}: {num_devices * num_sharing} instances on {place} "
+                f"leave {left_gib:.3g} GiB to {whom} beside weights of {weight_bytes / GIB:.3g} GiB; must be within it"
             )
         if settled.num_blocks() < 1:
             raise ValueError(
@@ -211,28 +231,66 @@ class HFEngine:
         swapping.num_host_blocks = host_blocks(memory_gib, self.kv_bytes_per_block())
         return swapping
 
-    def shared(self, num_instances: int) -> "HFEngine":
-        if self.resolved_device() is Device.cuda:
-            raise ValueError(
-                "system.tetri.share_device=true: on a GPU nothing here sees to it that its instances get equal parts "
-                "of it; must be false with device=cuda"
-            )
-        sharing = copy(self)
-        sharing.num_sharing = num_instances
-        return sharing
+    @property
+    def runs_on_a_core(self) -> bool:
+        return self.resolved_device() is Device.cpu
 
-    def _memory_share(self, num_instances: int) -> tuple[float, str]:
-        """Bytes that each instance may take of the memory that it shares with others, and what that memory is."""
+    def shared(self, num_instances: int, sharing: Sharing) -> "HFEngine":
+        said = f"system.tetri.sharing={sharing.value}"
+        if self.tensor_parallel > 1:
+            raise ValueError(
+                f"{said}: an instance with engine.tensor_parallel={self.tensor_parallel} has several devices; must be "
+                f"none, or engine.tensor_parallel=1"
+            )
+        if sharing is Sharing.mps and self.resolved_device() is Device.cpu:
+            raise ValueError(f"{said}: MPS is of NVIDIA's GPUs; must be none or time_slicing with device=cpu")
+        if sharing is Sharing.mps and which(MPS_CONTROL) is None:
+            raise ValueError(f"{said}: there is no program {MPS_CONTROL} here; must be none or time_slicing")
+        part = copy(self)
+        part.num_sharing = num_instances
+        return part
+
+    @property
+    def num_gpus(self) -> int | None:
+        """Of this machine; None where the CPU runs it, which has room for any number."""
         if self.resolved_device() is Device.cpu:
-            return _available_bytes() / num_instances, "this machine"
+            return None
         import torch
 
-        num_devices = torch.cuda.device_count()
-        device_bytes = torch.cuda.get_device_properties(0).total_memory
-        return GPU_MEMORY_SHARE * device_bytes / ceil_div(num_instances, num_devices), f"{num_devices} GPU(s)"
+        return torch.cuda.device_count()
 
-    def build(self, clock: "Clock", device: int | None) -> "HFRunner":
-        """Load the model and reserve the KV memory in this process; `device` is the CUDA one, modulo their number."""
+    def _check_ranks(self) -> None:
+        if self.tensor_parallel == 1:
+            return
+        family = self._local_config().get("model_type", self.model.architecture.value)
+        reason = why_not_parallel(self.tensor_parallel, self.model, family, self.num_gpus)
+        if reason is not None:
+            raise ValueError(f"engine.tensor_parallel={self.tensor_parallel}: {reason}")
+
+    def _device_memory(self, num_devices: int) -> tuple[float, str]:
+        """Bytes that the instances on one of `num_devices` devices may take, which is as many GPUs as an instance has
+        ranks, and where that memory is. Raises ValueError where there are fewer GPUs."""
+        num_gpus, num_needed = self.num_gpus, num_devices * self.tensor_parallel
+        if num_gpus is None:
+            return _available_bytes() / num_devices, "this machine"
+        if num_needed > num_gpus:
+            raise ValueError(
+                f"device=cuda: instances on {num_needed} GPUs, and this machine has {num_gpus}; must be fewer "
+                f"(system.NAME.num_instances, task.num_busy, engine.tensor_parallel), or two on each "
+                f"(system.tetri.sharing=time_slicing, mps), or device=cpu"
+            )
+        import torch
+
+        gpu_bytes = GPU_MEMORY_SHARE * torch.cuda.get_device_properties(0).total_memory
+        return self.tensor_parallel * gpu_bytes, f"{num_gpus} GPU(s)"
+
+    def build(self, clock: "Clock", device: int | None) -> Engine:
+        """Load the model and reserve the KV memory in this process, or this one and those of the other ranks; `device`
+        is the CUDA one, modulo their number, or counts groups of them."""
+        if self.tensor_parallel > 1:
+            from tetribench.engine.hf.parallel.runner import ParallelRunner
+
+            return ParallelRunner(self, device)
         from tetribench.engine.hf.build import build_runner
 
         return build_runner(self, device)

@@ -68,8 +68,9 @@ class Medium(Protocol):
     def name(self) -> str:
         """Medium, verb and speed in words, for the manifest."""
 
-    def check(self) -> None:
-        """Raise a one-line ValueError where this machine lacks what the medium needs."""
+    def check(self, *, in_parts: bool = False) -> None:
+        """Raise a one-line ValueError where this machine lacks what the medium needs, or it cannot serve pools that lie
+        in parts."""
 
     def build(self, pool: KVPool, clock: Clock) -> Link: ...
 

@@ -36,7 +36,7 @@ class Memory:
     def name(self) -> str:
         return describe("memory", self.operation, self.speed)
 
-    def check(self) -> None:
+    def check(self, *, in_parts: bool = False) -> None:
         """Every machine has it."""
 
     def build(self, pool: KVPool, clock: Clock) -> Link:
@@ -112,7 +112,7 @@ class _Reader:
 
     async def finish(self, head: bytes) -> None:
         request = msgspec.msgpack.decode(head, type=_Read)
-        check_places([(span.target, span.num_bytes) for span in request.spans], self._link.pool.region.num_bytes)
+        check_places([(span.target, span.num_bytes) for span in request.spans], self._link.pool.num_bytes)
         if self._mapped is None:
             self._mapped = self._link.pool.attach(request.pool)
         await self._link.in_thread(partial(self._mapped.copy_to, self._link.pool, request.spans))

@@ -40,9 +40,14 @@ class Nixl:
     def name(self) -> str:
         return describe("nixl", self.operation, self.speed)
 
-    def check(self) -> None:
+    def check(self, *, in_parts: bool = False) -> None:
         if importlib.util.find_spec("nixl_cu13") is None:
             raise ValueError("kv/link=nixl: needs the package nixl-cu13 (pip install 'tetribench[nixl]')")
+        if in_parts:
+            raise ValueError(
+                "kv/link=nixl: reaches memory in one piece, and with engine.tensor_parallel above 1 the KV lies with "
+                "several ranks; must be memory, shared_memory or tcp"
+            )
 
     def build(self, pool: KVPool, clock: Clock) -> Link:
         kind = NixlWriteLink if self.operation is Operation.write else NixlReadLink
@@ -119,7 +124,7 @@ class _Reader:
     async def finish(self, head: bytes) -> None:
         request = msgspec.msgpack.decode(head, type=_Read)
         link = self._link
-        check_places([(span.target, span.num_bytes) for span in request.spans], link.pool.region.num_bytes)
+        check_places([(span.target, span.num_bytes) for span in request.spans], link.pool.num_bytes)
         if self._remote is None:
             self._remote = _Remote(request.source)
         turned = [Span(span.target, span.source, span.num_bytes) for span in request.spans]

@@ -40,6 +40,7 @@ class Agent:
         strict = nixl_thread_sync_t.NIXL_THREAD_SYNC_STRICT  # a forgotten transfer is released by any thread
         config = nixl_agent_config(enable_prog_thread=True, backends=[_BACKEND], sync_mode=strict)
         self._agent: Any = nixl_agent(f"{os.getpid()}-{os.urandom(8).hex()}", config)
+        assert pool.region is not None, "refused before"
         self._region = region = pool.region
         described = [(region.address, region.num_bytes, region.cuda_device or 0, "")]
         self._registered = self._agent.register_memory(described, _kind(region), backends=[_BACKEND])

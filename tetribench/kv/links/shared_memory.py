@@ -36,7 +36,7 @@ class SharedMemory:
     def name(self) -> str:
         return describe("shared_memory", self.operation, self.speed)
 
-    def check(self) -> None:
+    def check(self, *, in_parts: bool = False) -> None:
         """Every machine has it."""
 
     def build(self, pool: KVPool, clock: Clock) -> Link:
@@ -88,7 +88,7 @@ class _Emptier:
     async def finish(self, head: bytes) -> None:
         request = msgspec.msgpack.decode(head, type=_Filled)
         pool = self._link.pool
-        check_places([(span.target, span.num_bytes) for span in request.spans], pool.region.num_bytes)
+        check_places([(span.target, span.num_bytes) for span in request.spans], pool.num_bytes)
         if self._segment is None:
             self._segment = Segment.attach(request.segment)
         await self._link.in_thread(partial(pool.scatter, self._segment.view, request.spans))

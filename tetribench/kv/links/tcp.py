@@ -39,7 +39,7 @@ class Tcp:
     def name(self) -> str:
         return describe("tcp", self.operation, self.speed)
 
-    def check(self) -> None:
+    def check(self, *, in_parts: bool = False) -> None:
         try:
             with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as trial:
                 trial.bind((self.host, 0))
@@ -47,13 +47,13 @@ class Tcp:
             raise ValueError(f"kv.link.host={self.host}: must be an address of this machine ({error})") from error
 
     def build(self, pool: KVPool, clock: Clock) -> Link:
-        bounces = pool.region.cuda_device is not None
+        bounces = pool.region is None or pool.region.cuda_device is not None
         return TcpLink(pool, clock, self.speed, self.timeout_s, self.host, SEGMENT_BYTES if bounces else None)
 
 
 class TcpLink(SocketLink):
     """Sockets reach host memory only. With `bounce_bytes` the bytes go by way of a buffer of that size at both ends:
-    for pools on an accelerator, whose copies need pinned host memory."""
+    for pools on an accelerator, whose copies need pinned host memory, and for pools in parts."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class TcpLink(SocketLink):
 
     async def _carry(self, peer: Connection, pieces: list[Span]) -> None:
         if self._staging is None:
-            await _send(peer, view_of(self.pool.region), pieces)
+            await _send(peer, view_of(self.pool), pieces)
             return
         async with self._one_at_a_time:
             for load in loads(pieces, self._staging.view.nbytes):
@@ -101,7 +101,7 @@ async def _send(peer: Connection, memory: memoryview, pieces: list[Span]) -> Non
 
 def _places(head: bytes, pool: KVPool) -> list[tuple[int, int]]:
     places = msgspec.msgpack.decode(head, type=_Message).places
-    check_places(places, pool.region.num_bytes)
+    check_places(places, pool.num_bytes)
     return places
 
 
@@ -110,7 +110,7 @@ class _Direct:
 
     def __init__(self, pool: KVPool) -> None:
         self._pool = pool
-        self._memory = view_of(pool.region)
+        self._memory = view_of(pool)
 
     def places(self, head: bytes) -> list[memoryview]:
         return [self._memory[start : start + size] for start, size in _places(head, self._pool)]

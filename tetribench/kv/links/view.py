@@ -3,12 +3,13 @@
 import ctypes
 from collections.abc import Iterable
 
-from tetribench.engine.base import Region
+from tetribench.engine.base import KVPool
 
 
-def view_of(region: Region) -> memoryview:
-    """Writable, without a copy; whoever holds it keeps the pool alive beside it. Host memory only."""
-    assert region.cuda_device is None
+def view_of(pool: KVPool) -> memoryview:
+    """Writable, without a copy; whoever holds it keeps the pool alive beside it. Host memory in one piece only."""
+    region = pool.region
+    assert region is not None and region.cuda_device is None
     return memoryview((ctypes.c_ubyte * region.num_bytes).from_address(region.address)).cast("B")
 
 

@@ -1,8 +1,8 @@
 """Runs a command and ends all of it when stdin ends, however the other end went: `python guard.py CORES COMMAND...`.
 
-A server starts processes of its own. They are one process group, which is ended as a whole, and all are waited for: the
-CPU time of a process that nobody waits for is nobody's, and would be taken for another program's. Only the standard
-library is used, because this is run as a file beside each server.
+A server or a daemon starts processes of its own. They are one process group, which is ended as a whole, and all are
+waited for: the CPU time of a process that nobody waits for is nobody's, and would be taken for another program's. Only
+the standard library is used, because this is run as a file beside each of them.
 """
 
 import contextlib

@@ -5,13 +5,12 @@ import resource
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tetribench.servers import guard
+from tests.processes import is_alive, until
+from tetribench.instance import guard
 
 FAMILY = """
 import subprocess, sys, time
@@ -30,21 +29,6 @@ child = subprocess.Popen([sys.executable, "-c", work], stdout=subprocess.PIPE)
 child.stdout.readline()
 """
 """A command whose process has worked for half a second; it does not wait for it."""
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
-
-
-def until(condition: Callable[[], object]) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it never came to that")
 
 
 def start(pid_file: Path, how: str) -> "subprocess.Popen[bytes]":
