@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from tests.engine.hf.driver import MODELS, Driver, tiny_engine
 from tetribench.core.sequence import Sequence
 from tetribench.engine.base import Batch, PrefillChunk
-from tetribench.engine.hf.attention.options import Attention, find_compiler
+from tetribench.engine.hf.attention.options import Attention
 from tetribench.engine.hf.attention.sdpa import DecodeGroup, SdpaPlan
 from tetribench.engine.hf.schema import Device, DType, HFEngine
 from tetribench.engine.model import Model
+from tetribench.engine.native.compiler import find_compiler
 from tetribench.engine.spans import spans
 
 Reference = Callable[[SequenceOf[int], int], list[int]]

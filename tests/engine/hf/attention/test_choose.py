@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import tetribench.engine.hf.attention.options as options
+import tetribench.engine.native.compiler as compiler
 from tests.engine.hf.driver import MODELS
 from tetribench.engine.hf.attention.backend import AttentionBackend
 from tetribench.engine.hf.attention.choose import choose_attention
@@ -27,7 +28,7 @@ SHAPE = MODELS["llama"].shape()
 @pytest.fixture
 def everything_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(options, "find_spec", lambda name: object())
-    monkeypatch.setattr(options, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(compiler, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
 
@@ -83,12 +84,12 @@ def test_what_the_kernel_in_c_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     for needs, words in reasons:
         assert why_not(Attention.native, needs) == words
-    monkeypatch.setattr(options, "which", lambda name: None)
+    monkeypatch.setattr(compiler, "which", lambda name: None)
     assert why_not(Attention.native, ON_CPU) == "finds no C compiler: none of cc, gcc, clang is on the PATH"
 
 
 def test_auto_says_what_it_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(options, "which", lambda name: None)
+    monkeypatch.setattr(compiler, "which", lambda name: None)
     chosen = choose_attention(Attention.auto, ON_CPU, SHAPE, 16, CPU)
     assert chosen.attention is Attention.sdpa
     assert list(chosen.passed_over) == ["fa3", "flashinfer", "triton", "native"]

@@ -4,6 +4,7 @@ import ctypes
 import random
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
+from functools import partial
 
 import pytest
 import torch
@@ -17,9 +18,10 @@ from tests.engine.hf.driver import MODELS, Driver, spy_on_replays
 from tetribench.core.units import GIB, MIB, ceil_div
 from tetribench.engine.hf.attention.choose import choose_attention
 from tetribench.engine.hf.attention.native.library import Shape, paged_decode
-from tetribench.engine.hf.attention.options import Attention, AttentionNeeds, find_compiler
+from tetribench.engine.hf.attention.options import Attention, AttentionNeeds
 from tetribench.engine.hf.schema import Device, HFEngine
 from tetribench.engine.model import Model
+from tetribench.engine.native.compiler import compiled, find_compiler
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
 
@@ -114,7 +116,7 @@ def test_mixed_batches_give_the_tokens_of_generate(
 
 def test_a_compiler_that_fails_is_quoted_and_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     compile_anew = library.paged_decode.__wrapped__
-    monkeypatch.setattr(library, "_FLAGS", ("--no-such-flag",))
+    monkeypatch.setattr(library, "compiled", partial(compiled, flags=("--no-such-flag",)))
     with pytest.raises(RuntimeError, match="no-such-flag"):
         compile_anew()
     monkeypatch.setattr(backend, "paged_decode", compile_anew)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
-from shutil import which
+
+from tetribench.engine.native.compiler import why_no_compiler
 
 
 class Attention(Enum):
@@ -28,7 +29,6 @@ FASTEST_FIRST = (Attention.fa3, Attention.flashinfer, Attention.triton, Attentio
 
 _FLASHINFER_HEAD_SIZES = (64, 128, 256)
 _HOPPER = (9, 0)
-_COMPILERS = ("cc", "gcc", "clang")
 _NATIVE_LANES = 16
 
 
@@ -86,14 +86,7 @@ def _why_not_native(needs: AttentionNeeds) -> str | None:
         return f"computes in float32 only, not in {needs.dtype}"
     if needs.head_size % _NATIVE_LANES:
         return f"takes head sizes that are multiples of {_NATIVE_LANES}, not {needs.head_size}"
-    if find_compiler() is None:
-        return f"finds no C compiler: none of {', '.join(_COMPILERS)} is on the PATH"
-    return None
-
-
-def find_compiler() -> str | None:
-    """Where a C compiler is."""
-    return next(filter(None, map(which, _COMPILERS)), None)
+    return why_no_compiler()
 
 
 def _why_not_fa3(needs: AttentionNeeds) -> str | None:
