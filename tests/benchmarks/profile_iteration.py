@@ -1,11 +1,12 @@
-"""Where a decode iteration's time goes: `python -m tests.benchmarks.profile_iteration`.
+"""Where an iteration's time goes: `python -m tests.benchmarks.profile_iteration`.
 
-Each attention that decodes on this CPU computes the same 64 sequences, in turns; a table for each model says how long
-each kind of work took per iteration, by torch's profiler, which itself takes time with each operation: shares count.
+An engine of torch's own operations and the one that runs by default compute the same batches, in turns; a table for
+each model and batch says how long each kind of work took per iteration, by torch's profiler, which itself takes time
+with each operation: shares count.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from statistics import median
 from unittest import mock
@@ -23,55 +24,69 @@ from tetribench.core.request import Request
 from tetribench.core.sequence import LengthRange, Sequence
 from tetribench.core.units import ceil_div
 from tetribench.engine.base import Batch, PrefillChunk
-from tetribench.engine.hf.attention.native.library import paged_decode
+from tetribench.engine.hf.attention.native.library import Kernels, kernels
 from tetribench.engine.hf.runner import HFRunner
 
 MODELS = ("opt_tiny", "llama_tiny")
-ATTENTIONS = ("sdpa", "native")
-BATCH, CONTEXT = 64, 512
+ENGINES = {
+    "torch": ("engine.attention=sdpa", "engine.linear=torch"),
+    "default": ("engine.attention=native", "engine.linear=onednn"),
+}
+BATCH, CONTEXT, CHUNK = 64, 512, 512
 NUM_ROUNDS, NUM_ITERATIONS = 5, 10
-IN_PLACE = "attention in place"
+STORE, ATTEND = "store in place", "attend in place"
 KINDS = {
     "gather keys and values": ("aten::index_select", "aten::index", "aten::gather"),
-    "write keys and values": ("aten::index_copy_", "aten::index_put_", "aten::_index_put_impl_", "aten::scatter_"),
-    "attention": (IN_PLACE, "aten::_scaled_dot_product_flash_attention_for_cpu", "aten::bmm", "aten::_softmax"),
-    "matrix products": ("aten::addmm", "aten::mm", "aten::linear"),
+    "write keys and values": (
+        STORE,
+        "aten::index_copy_",
+        "aten::index_put_",
+        "aten::_index_put_impl_",
+        "aten::scatter_",
+    ),
+    "attention": (ATTEND, "aten::_scaled_dot_product_flash_attention_for_cpu", "aten::bmm", "aten::_softmax"),
+    "matrix products": ("mkldnn::_linear_pointwise", "aten::addmm", "aten::mm", "aten::linear"),
 }
 """Of torch's operations; all others are `OTHERS`."""
 OTHERS = "everything else"
 
 
-def build(model: str, attention: str) -> HFRunner:
+def build(model: str, options: Iterable[str]) -> HFRunner:
     register()
-    overrides = ["+workload=lpld", "runtime=inline", f"model={model}", f"engine.attention={attention}", "device=cpu"]
+    overrides = ["+workload=lpld", "runtime=inline", f"model={model}", "device=cpu", "engine.kv_memory_gib=1", *options]
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        setup = Composition(compose("config", [*overrides, "engine.kv_memory_gib=1"]), "").setup()
+        setup = Composition(compose("config", overrides), "").setup()
     engine = setup.engine.sized(1).build(WallClock(), None)
     assert isinstance(engine, HFRunner)
     return engine
 
 
 def iterate(engine: HFRunner, batch: Batch) -> None:
+    """A chunk is computed anew each time, a decode is the next one."""
     tokens = engine._step(engine._pack(batch), batch)
     for sequence in batch.decode:
         sequence.num_computed += 1
         sequence.output_ids.append(tokens[sequence.request.id])
 
 
-def prefilled(engine: HFRunner) -> Batch:
-    """`BATCH` sequences that have their prompts' keys, values and first tokens."""
+def sequence_of(engine: HFRunner, id: int, num_prompt_tokens: int) -> Sequence:
     num_tokens = 1 + NUM_ROUNDS * NUM_ITERATIONS
-    num_blocks = ceil_div(CONTEXT + num_tokens, engine.info.block_size)
+    num_blocks = ceil_div(num_prompt_tokens + num_tokens, engine.info.block_size)
+    request = Request(
+        id=id,
+        arrival_s=0.0,
+        num_prompt_tokens=num_prompt_tokens,
+        max_output_tokens=num_tokens,
+        prompt_ids=tuple(prompt_ids(id, num_prompt_tokens)),
+    )
+    return Sequence(request, LengthRange(0, 1), block_ids=list(range(id * num_blocks, (id + 1) * num_blocks)))
+
+
+def decodes(engine: HFRunner) -> Batch:
+    """Sequences that have their prompts' keys, values and first tokens."""
     sequences = []
     for id in range(BATCH):
-        request = Request(
-            id=id,
-            arrival_s=0.0,
-            num_prompt_tokens=CONTEXT,
-            max_output_tokens=num_tokens,
-            prompt_ids=tuple(prompt_ids(id, CONTEXT)),
-        )
-        sequence = Sequence(request, LengthRange(0, 1), block_ids=list(range(id * num_blocks, (id + 1) * num_blocks)))
+        sequence = sequence_of(engine, id, CONTEXT)
         batch = Batch(prefill=[PrefillChunk(sequence, 0, CONTEXT)])
         sequence.output_ids.append(engine._step(engine._pack(batch), batch)[id])
         sequence.num_computed = CONTEXT
@@ -79,16 +94,35 @@ def prefilled(engine: HFRunner) -> Batch:
     return Batch(decode=sequences)
 
 
+def chunk(engine: HFRunner) -> Batch:
+    sequence = sequence_of(engine, 0, CONTEXT + CHUNK)
+    before = Batch(prefill=[PrefillChunk(sequence, 0, CONTEXT)])
+    engine._step(engine._pack(before), before)
+    return Batch(prefill=[PrefillChunk(sequence, CONTEXT, CHUNK)])
+
+
+BATCHES = {
+    f"{BATCH} decodes after {CONTEXT} tokens": decodes,
+    f"a chunk of {CHUNK} after {CONTEXT} tokens": chunk,
+}
+
+
 @contextmanager
 def kernel_seen() -> Iterator[None]:
-    """The kernel in C is no operation of torch's: here it is one."""
-    kernel = paged_decode()
+    """Kernels in C are no operations of torch's: here they are."""
+    compiled = kernels()
 
-    def seen(*arguments: object) -> None:
-        with record_function(IN_PLACE):
-            kernel(*arguments)
+    def seen(name: str, kernel: Callable[..., None]) -> Callable[..., None]:
+        def called(*arguments: object) -> None:
+            with record_function(name):
+                kernel(*arguments)
 
-    with mock.patch("tetribench.engine.hf.attention.native.backend.paged_decode", lambda: seen):
+        return called
+
+    watched = Kernels(
+        store=seen(STORE, compiled.store), decode=seen(ATTEND, compiled.decode), chunks=seen(ATTEND, compiled.chunks)
+    )
+    with mock.patch("tetribench.engine.hf.attention.native.backend.kernels", lambda: watched):
         yield
 
 
@@ -105,25 +139,20 @@ def milliseconds(engine: HFRunner, batch: Batch) -> dict[str, float]:
     return found
 
 
-def table_of(model: str) -> Table:
-    engines = {attention: build(model, attention) for attention in ATTENTIONS}
-    batches = {attention: prefilled(engine) for attention, engine in engines.items()}
-    rounds: dict[str, list[dict[str, float]]] = {attention: [] for attention in ATTENTIONS}
+def table_of(title: str, engines: dict[str, HFRunner], make: Callable[[HFRunner], Batch]) -> Table:
+    batches = {name: make(engine) for name, engine in engines.items()}
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in engines}
     for _ in range(NUM_ROUNDS):
-        for attention, engine in engines.items():
-            rounds[attention].append(milliseconds(engine, batches[attention]))
-    for engine in engines.values():
-        engine.close()
-    table = Table("work", title=f"{model}, {BATCH} decodes after {CONTEXT} tokens")
-    for attention in ATTENTIONS:
-        table.add_column(f"{attention} [ms]", justify="right")
+        for name, engine in engines.items():
+            rounds[name].append(milliseconds(engine, batches[name]))
+    table = Table("work", title=title)
+    for name in engines:
+        table.add_column(f"{name} [ms]", justify="right")
         table.add_column("share", justify="right")
-    middle = {
-        name: {kind: median(one[kind] for one in rounds[name]) for kind in rounds[name][0]} for name in ATTENTIONS
-    }
+    middle = {name: {kind: median(one[kind] for one in rounds[name]) for kind in rounds[name][0]} for name in engines}
     wholes = {name: sum(kinds.values()) for name, kinds in middle.items()}
     for kind in (*KINDS, OTHERS):
-        cells = [(middle[name][kind], wholes[name]) for name in ATTENTIONS]
+        cells = [(middle[name][kind], wholes[name]) for name in engines]
         table.add_row(kind, *[text for ms, whole in cells for text in (f"{ms:.2f}", f"{ms / whole:.0%}")])
     table.add_row("whole", *[text for whole in wholes.values() for text in (f"{whole:.2f}", "")], style="bold")
     return table
@@ -132,7 +161,11 @@ def table_of(model: str) -> Table:
 def main() -> None:
     console = Console()
     for model in sys.argv[1:] or MODELS:
-        console.print(table_of(model))
+        engines = {name: build(model, options) for name, options in ENGINES.items()}
+        for batch, make in BATCHES.items():
+            console.print(table_of(f"{model}, {batch}", engines, make))
+        for engine in engines.values():
+            engine.close()
 
 
 if __name__ == "__main__":

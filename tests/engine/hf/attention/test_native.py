@@ -17,7 +17,7 @@ import tetribench.engine.hf.attention.native.library as library
 from tests.engine.hf.driver import MODELS, Driver, spy_on_replays
 from tetribench.core.units import GIB, MIB, ceil_div
 from tetribench.engine.hf.attention.choose import choose_attention
-from tetribench.engine.hf.attention.native.library import Shape, paged_decode
+from tetribench.engine.hf.attention.native.library import Shape, kernels
 from tetribench.engine.hf.attention.options import Attention, AttentionNeeds
 from tetribench.engine.hf.schema import Device, HFEngine
 from tetribench.engine.model import Model
@@ -28,18 +28,52 @@ pytestmark = pytest.mark.skipif(find_compiler() is None, reason="there is no C c
 NEEDS = AttentionNeeds(is_cuda=False, dtype="float32", head_size=16, fa3_library=None)
 
 
+def shape_of(query: Tensor, keys: Tensor, table: Tensor, most_keys: int) -> Shape:
+    """Of rows `[rows, heads, size]` and contiguous blocks `[blocks, block_size, kv_heads, size]`."""
+    return Shape(
+        heads=query.shape[1],
+        kv_heads=keys.shape[2],
+        size=keys.shape[3],
+        block_size=keys.shape[1],
+        block_stride=keys.stride(0),
+        query_row=query.stride(0),
+        query_head=query.stride(1),
+        table_width=table.stride(0),
+        most_keys=ceil_div(most_keys, 32) * 32,
+    )
+
+
 def decode(query: Tensor, keys: Tensor, values: Tensor, table: Tensor, num_keys: Tensor, scaling: float) -> Tensor:
-    """Of contiguous blocks `[blocks, block_size, kv_heads, size]`."""
-    out = torch.empty_like(query)
-    most = ceil_div(int(num_keys.max()), 16) * 16
-    scores = torch.full((query.shape[1], most), torch.nan)
-    sizes = (query.shape[1], *keys.shape[2:], keys.shape[1], keys.stride(0), table.shape[1], most)
+    out = torch.full(query.shape, torch.nan)
+    shape = shape_of(query, keys, table, int(num_keys.max()))
+    scores = torch.full((query.shape[1], shape.most_keys), torch.nan)
     addresses = [one.data_ptr() for one in (query, keys, values, table, num_keys, out, scores)]
-    paged_decode()(*addresses, ctypes.byref(Shape(*sizes)), len(query), scaling)
+    kernels().decode(*addresses, ctypes.byref(shape), len(query), scaling)
+    return out
+
+
+def chunks(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    table: Tensor,
+    num_keys: Tensor,
+    row_starts: Tensor,
+    scaling: float,
+) -> Tensor:
+    out = torch.full(query.shape, torch.nan)
+    shape = shape_of(query, keys, table, int(num_keys.max()))
+    turned, gathered = torch.full((2, shape.most_keys, shape.size), torch.nan)
+    scores = torch.full((8, shape.most_keys + 16), torch.nan)
+    addresses = [
+        one.data_ptr() for one in (query, keys, values, table, num_keys, row_starts, out, turned, gathered, scores)
+    ]
+    kernels().chunks(*addresses, ctypes.byref(shape), len(num_keys), scaling)
     return out
 
 
 def written_out(query: Tensor, keys: Tensor, values: Tensor, table: Tensor, num_keys: Tensor, scaling: float) -> Tensor:
+    """Of one query for each sequence."""
     rows = []
     for one, blocks, number in zip(query.double(), table.long(), num_keys.tolist(), strict=True):
         group = query.shape[1] // keys.shape[2]
@@ -51,21 +85,8 @@ def written_out(query: Tensor, keys: Tensor, values: Tensor, table: Tensor, num_
     return torch.stack(rows).float()
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    lengths=st.lists(st.integers(1, 70), min_size=1, max_size=5),
-    block_size=st.sampled_from([1, 4, 16, 19]),
-    heads=st.sampled_from([(1, 1), (4, 4), (6, 2), (9, 3)]),
-    size=st.sampled_from([16, 48, 64, 80, 128, 144]),
-    spread=st.sampled_from([0.1, 1.0, 40.0]),
-    seed=st.integers(0, 99),
-)
-def test_it_attends_to_the_keys_of_each_sequence_alone(
-    lengths: list[int], block_size: int, heads: tuple[int, int], size: int, spread: float, seed: int
-) -> None:
-    """What is not a sequence's key is NaN here; a large spread of scores leaves one key all the weight."""
-    num_heads, kv_heads = heads
-    torch.manual_seed(seed)
+def blocks_of(lengths: list[int], block_size: int, kv_heads: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Keys, values and the table of sequences of `lengths` tokens, in blocks that lie anyhow: all else is NaN."""
     widths = [ceil_div(length, block_size) for length in lengths]
     keys, values = torch.full((2, sum(widths), block_size, kv_heads, size), torch.nan)
     table = torch.zeros((len(lengths), max(widths)), dtype=torch.int32)
@@ -76,9 +97,92 @@ def test_it_attends_to_the_keys_of_each_sequence_alone(
             tokens = torch.full((len(own) * block_size, kv_heads, size), torch.nan)
             tokens[:length] = torch.randn(length, kv_heads, size)
             pool[own] = tokens.view(len(own), block_size, kv_heads, size)
-    query, num_keys = torch.randn(len(lengths), num_heads, size), torch.tensor(lengths, dtype=torch.int32)
+    return keys, values, table
+
+
+def rows_of(num_rows: int, num_heads: int, size: int, heads_first: bool) -> Tensor:
+    """`[rows, heads, size]`, in memory as a projection leaves them or as a rotation does."""
+    if heads_first:
+        return torch.randn(num_heads, num_rows, size).transpose(0, 1)
+    return torch.randn(num_rows, num_heads, size)
+
+
+HEADS = st.sampled_from([(1, 1), (4, 4), (6, 2), (9, 3)])
+SIZES = st.sampled_from([16, 48, 64, 80, 128, 144])
+SPREADS = st.sampled_from([0.1, 1.0, 40.0])
+"""A large spread of scores leaves one key all the weight."""
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 70), min_size=1, max_size=5),
+    block_size=st.sampled_from([1, 4, 16, 19]),
+    heads=HEADS,
+    size=SIZES,
+    spread=SPREADS,
+    heads_first=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_a_decode_attends_to_the_keys_of_its_sequence_alone(
+    lengths: list[int],
+    block_size: int,
+    heads: tuple[int, int],
+    size: int,
+    spread: float,
+    heads_first: bool,
+    seed: int,
+) -> None:
+    num_heads, kv_heads = heads
+    torch.manual_seed(seed)
+    keys, values, table = blocks_of(lengths, block_size, kv_heads, size)
+    query, num_keys = rows_of(len(lengths), num_heads, size, heads_first), torch.tensor(lengths, dtype=torch.int32)
     arguments = (query, keys, values, table, num_keys, spread * size**-0.5)
     torch.testing.assert_close(decode(*arguments), written_out(*arguments), atol=1e-4, rtol=1e-4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sequences=st.lists(st.tuples(st.integers(0, 70), st.integers(1, 40)), min_size=1, max_size=3),
+    block_size=st.sampled_from([1, 4, 16, 19]),
+    heads=HEADS,
+    size=SIZES,
+    spread=SPREADS,
+    heads_first=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_a_chunk_attends_to_what_is_before_each_token_and_to_itself(
+    sequences: list[tuple[int, int]],
+    block_size: int,
+    heads: tuple[int, int],
+    size: int,
+    spread: float,
+    heads_first: bool,
+    seed: int,
+) -> None:
+    """Sequences are tokens before the chunk and in it."""
+    num_heads, kv_heads = heads
+    torch.manual_seed(seed)
+    lengths, rows = [context + own for context, own in sequences], [own for _, own in sequences]
+    keys, values, table = blocks_of(lengths, block_size, kv_heads, size)
+    query, scaling = rows_of(sum(rows), num_heads, size, heads_first), spread * size**-0.5
+    row_starts = torch.tensor([0, *rows]).cumsum(0, dtype=torch.int32)
+    found = chunks(query, keys, values, table, torch.tensor(lengths, dtype=torch.int32), row_starts, scaling)
+    each_row = table.repeat_interleave(torch.tensor(rows), dim=0)
+    seen = torch.cat([torch.arange(context + 1, context + own + 1) for context, own in sequences])
+    expected = written_out(query, keys, values, each_row, seen, scaling)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(slots=st.permutations(range(12)), num_rows=st.integers(1, 12), kv_heads=st.integers(1, 3), first=st.booleans())
+def test_rows_are_stored_in_their_slots_alone(slots: list[int], num_rows: int, kv_heads: int, first: bool) -> None:
+    rows = rows_of(num_rows, kv_heads, 16, first)
+    memory, taken = torch.zeros(12, kv_heads, 16), torch.tensor(slots[:num_rows])
+    expected = memory.index_copy(0, taken, rows)
+    shape = shape_of(rows, memory[:, None], taken[None], 0)
+    strides = (rows.stride(0), rows.stride(1))
+    kernels().store(rows.data_ptr(), *strides, taken.data_ptr(), memory.data_ptr(), ctypes.byref(shape), num_rows)
+    assert torch.equal(memory, expected)
 
 
 def test_equal_scores_are_a_mean_at_any_height() -> None:
@@ -86,9 +190,11 @@ def test_equal_scores_are_a_mean_at_any_height() -> None:
     values = torch.randn(3, 16, 1, 16)
     table, num_keys = torch.tensor([[2, 0, 1]], dtype=torch.int32), torch.tensor([41], dtype=torch.int32)
     expected = values[[2, 0, 1]].flatten(0, 1)[:41].mean(0)
+    row_starts = torch.tensor([0, 1], dtype=torch.int32)
     for height in (1000.0, 0.0, -1000.0):
-        out = decode(torch.ones(1, 1, 16), torch.full_like(values, height), values, table, num_keys, 1 / 16)
-        torch.testing.assert_close(out[0], expected)
+        arguments = (torch.ones(1, 1, 16), torch.full_like(values, height), values, table, num_keys)
+        torch.testing.assert_close(decode(*arguments, 1 / 16)[0], expected)
+        torch.testing.assert_close(chunks(*arguments, row_starts, 1 / 16)[0], expected)
 
 
 def test_mixed_batches_give_the_tokens_of_generate(
@@ -115,11 +221,11 @@ def test_mixed_batches_give_the_tokens_of_generate(
 
 
 def test_a_compiler_that_fails_is_quoted_and_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    compile_anew = library.paged_decode.__wrapped__
+    compile_anew = library.kernels.__wrapped__
     monkeypatch.setattr(library, "compiled", partial(compiled, flags=("--no-such-flag",)))
     with pytest.raises(RuntimeError, match="no-such-flag"):
         compile_anew()
-    monkeypatch.setattr(backend, "paged_decode", compile_anew)
+    monkeypatch.setattr(backend, "kernels", compile_anew)
     shape, cpu = MODELS["llama"].shape(), torch.device("cpu")
     chosen = choose_attention(Attention.auto, NEEDS, shape, 16, cpu)
     assert chosen.attention is Attention.sdpa and "no-such-flag" in chosen.passed_over["native"]

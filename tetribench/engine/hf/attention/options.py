@@ -13,8 +13,8 @@ class Attention(Enum):
     """What computes attention; `auto` is the fastest that the device has and that agrees with `sdpa` at start-up.
 
     `sdpa` is torch's own on gathered keys, `triton` kernels of this package, `fa3` FlashAttention 3 with paged keys
-    from a library file (`fa3_library`), `flashinfer` the package of that name. `native` is for the CPU: decodes by a
-    kernel in C, which the machine's compiler compiles when an engine starts, the rest as `sdpa`.
+    from a library file (`fa3_library`), `flashinfer` the package of that name. `native` is for the CPU: kernels in
+    C, which the machine's compiler compiles when an engine starts.
     """
 
     auto = "auto"

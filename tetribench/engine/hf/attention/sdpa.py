@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -116,12 +116,8 @@ class SdpaBackend(ReplayableBackend):
         self._key_positions = torch.arange(context_blocks * block_size, device=memory.device)
 
     def plan(self, slots: Tensor, decode: SequenceOf[Sequence], prefill: SequenceOf[PrefillChunk]) -> SdpaPlan:
-        return replace(self.plan_chunks(slots, prefill, start=len(decode)), decode=list(self._decode_groups(decode)))
-
-    def plan_chunks(self, slots: Tensor, prefill: SequenceOf[PrefillChunk], start: int) -> SdpaPlan:
-        """Writes all rows, and attends to those of `prefill` alone, which begin at row `start`."""
-        chunks = list(self._chunks(prefill, start))
-        return SdpaPlan(self._pool, (slots + self._layer_offsets).unbind(), decode=[], chunks=chunks)
+        groups, chunks = list(self._decode_groups(decode)), list(self._chunks(prefill, start=len(decode)))
+        return SdpaPlan(self._pool, (slots + self._layer_offsets).unbind(), groups, chunks)
 
     def plan_fixed(self, slots: Tensor, tables: Tables) -> SdpaPlan:
         """Every row is gathered with as many keys as the table has room for."""

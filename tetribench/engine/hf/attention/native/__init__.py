@@ -1,1 +1,1 @@
-"""Decode attention in C for the CPU, compiled on the machine that runs it: keys are read where they lie."""
+"""Attention in C for the CPU, compiled on the machine that runs it: keys are read, and written, where they lie."""

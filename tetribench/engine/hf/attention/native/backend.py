@@ -1,69 +1,103 @@
-"""Attention on the CPU: decodes by the kernel in C, chunks by torch as in `sdpa`."""
+"""Attention on the CPU by kernels in C, which follow the block tables."""
 
 import ctypes
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from tetribench.core.sequence import Sequence
 from tetribench.core.units import ceil_div
 from tetribench.engine.base import PrefillChunk
 from tetribench.engine.hf.attention.backend import AttentionPlan, ReplayableBackend
-from tetribench.engine.hf.attention.native.library import Shape, paged_decode
-from tetribench.engine.hf.attention.sdpa import SdpaBackend, SdpaPlan
-from tetribench.engine.hf.attention.tables import Tables, block_table
+from tetribench.engine.hf.attention.native.library import Shape, kernels
+from tetribench.engine.hf.attention.tables import Tables
 from tetribench.engine.hf.cache import TorchKVPool
 
-_LANES = 16
-"""Scores are computed that many at a time."""
+_KEYS = 32
+"""Scores are computed that many at a time, or fewer."""
+
+_CHUNK_ROWS = 8
+"""Of a chunk, as many queries at a time."""
+
+_PADDING = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """Memory that all passes use: `decode_scores` `[heads, most_keys]`, and for chunks
+    `chunk_scores` and one head's keys and values, `turned` and `gathered`."""
+
+    most_keys: int
+    decode_scores: Tensor
+    chunk_scores: Tensor
+    turned: Tensor
+    gathered: Tensor
+
+    @classmethod
+    def of(cls, pool: TorchKVPool, max_context_tokens: int, num_heads: int) -> "Scratch":
+        most_keys = ceil_div(max_context_tokens, _KEYS) * _KEYS
+        new = pool.memory.new_empty
+        return cls(
+            most_keys=most_keys,
+            decode_scores=new(num_heads * most_keys),
+            chunk_scores=new(_CHUNK_ROWS * (most_keys + _PADDING)),
+            turned=new(most_keys * pool.memory.shape[5]),
+            gathered=new(most_keys * pool.memory.shape[5]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class NativePlan(AttentionPlan):
-    """The first `num_decode` rows are decodes; `others` writes all rows, and attends to the rest.
-
-    `num_keys` `[rows]` and `block_table` `[rows, width]` are int32; a table may be a part of a wider one. `scores` is
-    the kernel's scratch memory, `[heads, most keys]`.
-    """
+    """`num_used` rows are before the padding; a block table may be a part of a wider one."""
 
     pool: TorchKVPool
-    num_decode: int
-    num_keys: Tensor
-    block_table: Tensor
-    scores: Tensor
-    others: SdpaPlan
+    slots: Tensor
+    num_used: int
+    tables: Tables
+    scratch: Scratch
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> None:
-        self.others.write(layer, keys, values)
+        shape = self._shape(keys)
+        for new, blocks in zip((keys, values), self.pool.layers[layer], strict=True):
+            assert new.stride(2) == 1, "the numbers of a head are neighbours"
+            addresses = (self.slots.data_ptr(), blocks.data_ptr())
+            kernels().store(new.data_ptr(), new.stride(0), new.stride(1), *addresses, ctypes.byref(shape), new.shape[0])
 
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
-        if not self.num_decode:
-            return self.others.attend(layer, query, keys, values, scaling)
-        decoded = self._decode(layer, query[: self.num_decode].contiguous(), scaling)
-        if not self.others.chunks:
-            return decoded
-        return torch.cat([decoded, self.others.attend(layer, query, keys, values, scaling)])
-
-    def _decode(self, layer: int, query: Tensor, scaling: float) -> Tensor:
-        assert query.shape[1] == self.scores.shape[0], "as many heads as the model declares"
-        out = torch.empty_like(query)
-        keys, values = self.pool.layers[layer]
-        _, block_size, kv_heads, size = keys.shape
-        shape = Shape(
-            heads=query.shape[1],
-            kv_heads=kv_heads,
-            size=size,
-            block_size=block_size,
-            block_stride=keys.stride(0),
-            table_width=self.block_table.stride(0),
-            scores_width=self.scores.shape[1],
-        )
-        tensors = (query, keys, values, self.block_table, self.num_keys, out, self.scores)
-        addresses = [tensor.data_ptr() for tensor in tensors]
-        paged_decode()(*addresses, ctypes.byref(shape), self.num_decode, scaling)
+        """Queries of a row, or of a head, need not be neighbours, as they are not after a rotation."""
+        assert query.stride(2) == 1, "the numbers of a head are neighbours"
+        tables, scratch = self.tables, self.scratch
+        out = query.new_empty((self.num_used, *query.shape[1:]))
+        shape = self._shape(query)
+        table, num_keys, row_starts = tables.block_table, tables.num_keys, tables.row_starts
+        pooled = [blocks.data_ptr() for blocks in self.pool.layers[layer]]
+        if tables.num_decode:
+            assert query.shape[1] * scratch.most_keys == scratch.decode_scores.numel(), "as many heads as declared"
+            others = [tensor.data_ptr() for tensor in (table, num_keys, out, scratch.decode_scores)]
+            kernels().decode(query.data_ptr(), *pooled, *others, ctypes.byref(shape), tables.num_decode, scaling)
+        num_chunks = num_keys.shape[0] - tables.num_decode
+        if num_chunks:
+            of_chunks = [tensor[tables.num_decode :] for tensor in (table, num_keys, row_starts)]
+            used = (scratch.turned, scratch.gathered, scratch.chunk_scores)
+            others = [tensor.data_ptr() for tensor in (*of_chunks, out, *used)]
+            kernels().chunks(query.data_ptr(), *pooled, *others, ctypes.byref(shape), num_chunks, scaling)
         return out
+
+    def _shape(self, rows: Tensor) -> Shape:
+        """`rows` are queries where they are asked for."""
+        keys = self.pool.layers[0][0]
+        return Shape(
+            heads=rows.shape[1],
+            kv_heads=keys.shape[2],
+            size=keys.shape[3],
+            block_size=keys.shape[1],
+            block_stride=keys.stride(0),
+            query_row=rows.stride(0),
+            query_head=rows.stride(1),
+            table_width=self.tables.block_table.stride(0),
+            most_keys=self.scratch.most_keys,
+        )
 
 
 class NativeBackend(ReplayableBackend):
@@ -73,28 +107,15 @@ class NativeBackend(ReplayableBackend):
 
     def __init__(self, pool: TorchKVPool, max_context_tokens: int, num_heads: int) -> None:
         self._pool = pool
-        self._sdpa = SdpaBackend(pool, max_context_tokens)
-        paged_decode()  # compiled now, not in the first pass
-        self._scores = pool.memory.new_empty((num_heads, ceil_div(max_context_tokens, _LANES) * _LANES))
+        kernels()  # compiled now, not in the first pass
+        self._scratch = Scratch.of(pool, max_context_tokens, num_heads)
 
     def plan(self, slots: Tensor, decode: SequenceOf[Sequence], prefill: SequenceOf[PrefillChunk]) -> NativePlan:
-        num_keys = [sequence.num_tokens for sequence in decode]
-        assert max(num_keys, default=0) <= self._scores.shape[1], "no context is longer than the longest"
-        return NativePlan(
-            pool=self._pool,
-            num_decode=len(decode),
-            num_keys=torch.tensor(num_keys, dtype=torch.int32),
-            block_table=torch.from_numpy(block_table(decode, num_keys, self._pool.block_size)),
-            scores=self._scores,
-            others=self._sdpa.plan_chunks(slots, prefill, start=len(decode)),
-        )
+        tables = Tables.of(decode, prefill, self._pool.block_size, self._pool.memory.device)
+        return self._plan(slots, tables, len(decode) + sum(chunk.num_tokens for chunk in prefill))
 
     def plan_fixed(self, slots: Tensor, tables: Tables) -> NativePlan:
-        return NativePlan(
-            pool=self._pool,
-            num_decode=tables.num_decode,
-            num_keys=tables.num_keys,
-            block_table=tables.block_table,
-            scores=self._scores,
-            others=self._sdpa.plan_chunks(slots, [], start=tables.num_decode),
-        )
+        return self._plan(slots, tables, tables.num_decode)
+
+    def _plan(self, slots: Tensor, tables: Tables, num_used: int) -> NativePlan:
+        return NativePlan(self._pool, slots, num_used, tables, self._scratch)

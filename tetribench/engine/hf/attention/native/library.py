@@ -1,31 +1,52 @@
-"""The kernel as a function: compiled for this machine's processor when a process first needs it."""
+"""The kernels as functions: compiled for this machine's processor when a process first needs them."""
 
 import ctypes
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tetribench.engine.native.compiler import compiled
 
-_SOURCE = Path(__file__).with_name("decode.c")
+_POINTER, _NUMBER, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
 
 class Shape(ctypes.Structure):
-    """What all calls of one pass have in common; strides and widths are counted in floats."""
+    """`shape` of paged.h."""
 
     _fields_ = [
         (name, ctypes.c_int64)
-        for name in ("heads", "kv_heads", "size", "block_size", "block_stride", "table_width", "scores_width")
+        for name in (
+            *("heads", "kv_heads", "size", "block_size", "block_stride"),
+            *("query_row", "query_head", "table_width", "most_keys"),
+        )
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """The functions of store.c, decode.c and chunk.c, which say what they take."""
+
+    store: Callable[..., None]
+    decode: Callable[..., None]
+    chunks: Callable[..., None]
+
+
 @cache
-def paged_decode() -> Callable[..., None]:
-    """`paged_decode` of decode.c, which says what it takes. Raises RuntimeError with the compiler's complaint."""
-    library: Any = compiled(_SOURCE)
-    function: Callable[..., None] = library.paged_decode
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    library.paged_decode.argtypes = [*[pointer] * 7, ctypes.POINTER(Shape), number, ctypes.c_float]
-    library.paged_decode.restype = None
-    return function
+def kernels() -> Kernels:
+    """Raises RuntimeError with the compiler's complaint."""
+    shape = ctypes.POINTER(Shape)
+    return Kernels(
+        store=_function("store.c", "paged_store", _POINTER, _NUMBER, _NUMBER, _POINTER, _POINTER, shape, _NUMBER),
+        decode=_function("decode.c", "paged_decode", *[_POINTER] * 7, shape, _NUMBER, _FLOAT),
+        chunks=_function("chunk.c", "paged_chunks", *[_POINTER] * 10, shape, _NUMBER, _FLOAT),
+    )
+
+
+def _function(source: str, name: str, *takes: Any) -> Callable[..., None]:
+    function: Any = getattr(compiled(Path(__file__).with_name(source)), name)
+    function.argtypes = takes
+    function.restype = None
+    found: Callable[..., None] = function
+    return found
