@@ -88,6 +88,8 @@ class EngineInfo:
     attention: str
     attention_passed_over: dict[str, str] = field(default_factory=dict)
     """Faster ones that do not run here, and why."""
+    linear: str | None = None
+    """What computes linear layers, where there is a choice."""
     graph_sequences: int = 0
     """Decodes of at most so many sequences are replayed as a recorded pass."""
     copy_bytes_per_s: float | None = None

@@ -5,12 +5,13 @@ import torch
 from tetribench.core.units import GIB
 from tetribench.engine.hf.attention.choose import choose_attention
 from tetribench.engine.hf.cache import TorchKVPool
+from tetribench.engine.hf.linear import pack_linear_layers
 from tetribench.engine.hf.models import load_model, stop_token_ids
 from tetribench.engine.hf.parallel.cut import cut
 from tetribench.engine.hf.parallel.group import Group
 from tetribench.engine.hf.runner import HFRunner, use_device
 from tetribench.engine.hf.sampling import Sampler
-from tetribench.engine.hf.schema import Device, HFEngine
+from tetribench.engine.hf.schema import Device, HFEngine, Linear
 
 _UNHEARD = Sampler(temperature=0.0, top_k=None, top_p=1.0, seed=0)
 """Of ranks whose tokens nobody asks for."""
@@ -37,6 +38,10 @@ def build_runner(engine: HFEngine, device_index: int | None, group: Group | None
     model = load_model(engine.model, device, dtype, engine.seed)
     if group is not None:
         cut(model, group)
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    linear = engine.resolved_linear()
+    if linear is Linear.onednn:
+        pack_linear_layers(model)
     num_blocks = engine.num_blocks()
     if device.type == "cuda":
         torch.cuda.empty_cache()  # of what was cut off
@@ -46,6 +51,7 @@ def build_runner(engine: HFEngine, device_index: int | None, group: Group | None
     return HFRunner(
         model=model,
         pool=pool,
+        num_parameters=num_parameters,
         backend=attention.make(pool, max_context_tokens),
         sampler=Sampler(engine.temperature, engine.top_k, engine.top_p, engine.seed) if rank == 0 else _UNHEARD,
         max_context_tokens=max_context_tokens,
@@ -53,6 +59,7 @@ def build_runner(engine: HFEngine, device_index: int | None, group: Group | None
         num_host_blocks=engine.num_host_blocks,
         num_sharing=engine.num_sharing,
         attention_passed_over=attention.passed_over,
+        linear=linear.value,
         graph_sequences=engine.resolved_graph_sequences(attention.attention),
     )
 

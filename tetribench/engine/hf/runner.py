@@ -40,6 +40,7 @@ class HFRunner(Engine):
         self,
         model: PreTrainedModel,
         pool: TorchKVPool,
+        num_parameters: int,
         backend: AttentionBackend,
         sampler: Sampler,
         max_context_tokens: int,
@@ -47,15 +48,17 @@ class HFRunner(Engine):
         num_host_blocks: int = 0,
         num_sharing: int = 1,
         attention_passed_over: dict[str, str] | None = None,
+        linear: str | None = None,
         graph_sequences: int = 0,
     ) -> None:
         self.pool = pool
-        info = _read_back(model, pool, max_context_tokens, stop_token_ids, num_host_blocks)
+        info = _read_back(model, pool, num_parameters, max_context_tokens, stop_token_ids, num_host_blocks)
         self.info = replace(
             info,
             num_sharing=num_sharing,
             attention=f"{backend.name} paged",
             attention_passed_over=attention_passed_over or {},
+            linear=linear,
             graph_sequences=graph_sequences,
         )
         self._host = HostMemory(pool, num_host_blocks)
@@ -164,6 +167,7 @@ def use_device(device: torch.device) -> None:
 def _read_back(
     model: PreTrainedModel,
     pool: TorchKVPool,
+    num_parameters: int,
     max_context_tokens: int,
     stop_token_ids: tuple[int, ...],
     num_host_blocks: int,
@@ -180,7 +184,7 @@ def _read_back(
         device=str(weight.device),
         device_uuid=f"GPU-{torch.cuda.get_device_properties(weight.device).uuid}" if weight.is_cuda else None,
         dtype=str(weight.dtype).removeprefix("torch."),
-        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        num_parameters=num_parameters,
         attention="sdpa paged",
         versions={
             "python": platform.python_version(),

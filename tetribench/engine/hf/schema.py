@@ -56,6 +56,18 @@ class DType(Enum):
         return 4 if self is DType.float32 else 2
 
 
+class Linear(Enum):
+    """What computes linear layers; `auto` is `onednn` for float32 on the CPU, else `torch`.
+
+    `onednn` lays their weights out once, as oneDNN's products read them; a head that shares its weights with the
+    embedding then has a copy of its own.
+    """
+
+    auto = "auto"
+    torch = "torch"
+    onednn = "onednn"
+
+
 class HFEngine:
     """A model on a device, run through transformers with paged attention of our own.
 
@@ -90,6 +102,7 @@ class HFEngine:
         block_size: int = 16,
         attention: Attention = Attention.auto,
         fa3_library: str | None = None,
+        linear: Linear = Linear.auto,
         graph_sequences: int | None = None,
         tensor_parallel: int = 1,
         temperature: float = 0.0,
@@ -122,6 +135,7 @@ class HFEngine:
         self.block_size = block_size
         self.attention = attention
         self.fa3_library = fa3_library
+        self.linear = linear
         self.graph_sequences = graph_sequences
         self.tensor_parallel = tensor_parallel
         self.temperature = temperature
@@ -154,6 +168,17 @@ class HFEngine:
             head_size=self.model.shape().head_size,
             fa3_library=self.fa3_library,
         )
+
+    def resolved_linear(self) -> Linear:
+        """Raises ValueError for what the device or the type does not have."""
+        has_onednn = self.resolved_device() is Device.cpu and self.resolved_dtype() is DType.float32
+        if self.linear is Linear.auto:
+            return Linear.onednn if has_onednn else Linear.torch
+        if self.linear is Linear.onednn and not has_onednn:
+            raise ValueError(
+                f"engine.linear={self.linear.value}: is for float32 on the CPU; legal here are auto and torch"
+            )
+        return self.linear
 
     def resolved_graph_sequences(self, attention: Attention) -> int:
         """With the backend that `auto` came to."""
@@ -197,6 +222,7 @@ class HFEngine:
         if reason is not None:
             raise ValueError(f"model={self.model.name}: {reason}")
         self._check_attention()
+        self.resolved_linear()
         self._check_ranks()
         device_bytes, place = self._device_memory(num_devices)
         rank_bytes = self.model.shape().share(self.tensor_parallel).num_parameters * self.resolved_dtype().num_bytes

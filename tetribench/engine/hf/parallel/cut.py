@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
 from tetribench.engine.hf.parallel.group import Group
@@ -24,11 +23,14 @@ class SummedLinear(nn.Module):
     def __init__(self, whole: nn.Linear, group: Group) -> None:
         super().__init__()
         self._group = group
-        self.weight = nn.Parameter(_own(whole.weight, 1, group), requires_grad=False)
         self.bias = whole.bias
+        whole.register_parameter("bias", None)
+        whole.weight.data = _own(whole.weight, 1, group)
+        whole.in_features = whole.weight.shape[1]
+        self.share = whole
 
     def forward(self, inputs: Tensor) -> Tensor:
-        outputs = linear(inputs, self.weight)
+        outputs: Tensor = self.share(inputs)
         self._group.add_up(outputs)
         return outputs if self.bias is None else outputs.add_(self.bias)
 
