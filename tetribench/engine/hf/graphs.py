@@ -134,23 +134,22 @@ def record_call(run: Run) -> Run:
 
 
 class CudaRecorder:
-    """Records CUDA graphs that use the same memory, as only one of them runs at a time."""
+    """Records CUDA graphs on `stream`, which use the same memory, as only one of them runs at a time."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, stream: torch.cuda.Stream) -> None:
+        self._stream = stream
         self._memory: Any = None
 
     def __call__(self, run: Run) -> Run:
-        """The first pass, on a stream of its own, is for what must not be recorded: compiling, choosing kernels."""
-        aside: torch.cuda.Stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-        current = torch.cuda.current_stream(self._device)
-        aside.wait_stream(current)
-        with torch.cuda.stream(aside):
+        """The first pass is for what must not be recorded: compiling, choosing kernels."""
+        stream, current = self._stream, torch.cuda.current_stream(self._stream.device)
+        stream.wait_stream(current)
+        with torch.cuda.stream(stream):
             run()
-        current.wait_stream(aside)
+        current.wait_stream(stream)
         graph: Any = torch.cuda.CUDAGraph()
         # other threads of the process, such as another instance's, may go on using the device meanwhile
-        with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=self._memory, stream=stream, capture_error_mode="thread_local"):
             run()
         self._memory = graph.pool()
         replay: Run = graph.replay

@@ -24,6 +24,7 @@ from tetribench.engine.hf.attention.backend import (
 from tetribench.engine.hf.cache import TorchKVPool
 from tetribench.engine.hf.graphs import CudaRecorder, DecodeGraphs, record_call
 from tetribench.engine.hf.host import HostMemory
+from tetribench.engine.hf.lane import Lane
 from tetribench.engine.hf.pack import DecodeRows, PackedBatch, Packer
 from tetribench.engine.hf.sampling import Sampler
 
@@ -32,7 +33,8 @@ WARM_UP_TOKENS = 1024
 
 
 class HFRunner(Engine):
-    """Runs batches on `model`, whose attention is the paged one, with keys and values in `pool`."""
+    """Runs batches on `model`, whose attention is the paged one, with keys and values in `pool`, and on `lane`, where
+    all of them have been made."""
 
     pool: TorchKVPool
 
@@ -40,6 +42,7 @@ class HFRunner(Engine):
         self,
         model: PreTrainedModel,
         pool: TorchKVPool,
+        lane: Lane,
         backend: AttentionBackend,
         sampler: Sampler,
         max_context_tokens: int,
@@ -54,17 +57,17 @@ class HFRunner(Engine):
         self.info = replace(
             info,
             num_sharing=num_sharing,
+            num_multiprocessors=lane.num_multiprocessors,
             attention=f"{backend.name} paged",
             attention_passed_over=attention_passed_over or {},
             graph_sequences=graph_sequences,
         )
         self._host = HostMemory(pool, num_host_blocks)
+        self._lane = lane
         self._model = model
         self._packer = Packer(pool, backend)
         self._sampler = sampler
-        self._worker = ThreadPoolExecutor(
-            max_workers=1, thread_name_prefix="engine", initializer=use_device, initargs=(pool.memory.device,)
-        )
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine", initializer=lane.enter)
         self._worker.submit(self._warm_up).result()
         self._graphs: DecodeGraphs | None = None
         if graph_sequences:
@@ -95,7 +98,8 @@ class HFRunner(Engine):
     def _pack(self, batch: Batch) -> PackedBatch | DecodeRows:
         if self._graphs is not None and self._graphs.covers(batch):
             return self._packer.decode_rows(batch.decode)
-        return self._packer.pack(batch)
+        with self._lane.launching():  # copies to the device come before the pass that reads them
+            return self._packer.pack(batch)
 
     @torch.inference_mode()
     def _step(self, packed: PackedBatch | DecodeRows, batch: Batch, on_layer: OnLayer | None = None) -> dict[int, int]:
@@ -130,7 +134,7 @@ class HFRunner(Engine):
     def _recorded(self, backend: AttentionBackend, graph_sequences: int) -> DecodeGraphs:
         assert isinstance(backend, ReplayableBackend), "refused before"
         device = self.pool.memory.device
-        record = CudaRecorder(device) if device.type == "cuda" else record_call
+        record = CudaRecorder(self._lane.recording_stream()) if device.type == "cuda" else record_call
         layer_written.set(None)
         return DecodeGraphs(self._forward, backend, self.pool, self.info.max_context_tokens, graph_sequences, record)
 
@@ -153,12 +157,6 @@ class HFRunner(Engine):
             Batch(decode=[sequence]),
         ):
             self._step(self._packer.pack(batch), batch)
-
-
-def use_device(device: torch.device) -> None:
-    """Kernels and graphs of this thread run there, where it is one GPU of several."""
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
 
 
 def _read_back(

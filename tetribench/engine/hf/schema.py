@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from tetribench.core.units import GIB
 from tetribench.engine.base import Engine
 from tetribench.engine.hf.attention.options import Attention, AttentionNeeds, why_not
+from tetribench.engine.hf.green.contexts import is_installed
+from tetribench.engine.hf.green.split import first_part
 from tetribench.engine.hf.parallel.legal import why_not_parallel
 from tetribench.engine.hf.supported import unsupported_reason
 from tetribench.engine.host_memory import check_host_memory, host_blocks
@@ -119,6 +121,10 @@ class HFEngine:
         self.num_host_blocks = 0
         self.num_sharing = 1
         """Instances on the device, each with a copy of the weights."""
+        self.num_first_multiprocessors: int | None = None
+        """Those of the first of two instances on a GPU that is divided."""
+        self.part = 0
+        """Which of the instances on its device it is."""
         self.block_size = block_size
         self.attention = attention
         self.fa3_library = fa3_library
@@ -235,7 +241,7 @@ class HFEngine:
     def runs_on_a_core(self) -> bool:
         return self.resolved_device() is Device.cpu
 
-    def shared(self, num_instances: int, sharing: Sharing) -> "HFEngine":
+    def shared(self, num_instances: int, sharing: Sharing, first_share: float = 0.5) -> "HFEngine":
         said = f"system.tetri.sharing={sharing.value}"
         if self.tensor_parallel > 1:
             raise ValueError(
@@ -248,7 +254,28 @@ class HFEngine:
             raise ValueError(f"{said}: there is no program {MPS_CONTROL} here; must be none or time_slicing")
         part = copy(self)
         part.num_sharing = num_instances
+        if sharing is Sharing.green_contexts:
+            part.num_first_multiprocessors = self._divided(first_share)
         return part
+
+    def in_part(self, part: int) -> "HFEngine":
+        own = copy(self)
+        own.part = part
+        return own
+
+    def _divided(self, first_share: float) -> int:
+        """How many multiprocessors the first of two instances has."""
+        said = f"system.tetri.sharing={Sharing.green_contexts.value}"
+        if self.resolved_device() is Device.cpu:
+            raise ValueError(f"{said}: they are of NVIDIA's GPUs; must be none or time_slicing with device=cpu")
+        if not is_installed():
+            raise ValueError(
+                f"{said}: the package cuda-bindings is not installed (pip install 'tetribench[green]'); must be none, "
+                f"time_slicing or mps"
+            )
+        import torch
+
+        return first_part(torch.cuda.get_device_properties(0).multi_processor_count, first_share)
 
     @property
     def num_gpus(self) -> int | None:
@@ -277,7 +304,7 @@ class HFEngine:
             raise ValueError(
                 f"device=cuda: instances on {num_needed} GPUs, and this machine has {num_gpus}; must be fewer "
                 f"(system.NAME.num_instances, task.num_busy, engine.tensor_parallel), or two on each "
-                f"(system.tetri.sharing=time_slicing, mps), or device=cpu"
+                f"(system.tetri.sharing=time_slicing, mps, green_contexts), or device=cpu"
             )
         import torch
 
