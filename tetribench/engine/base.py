@@ -92,6 +92,8 @@ class EngineInfo:
     """Faster ones that do not run here, and why."""
     graph_sequences: int = 0
     """Decodes of at most so many sequences are replayed as a recorded pass."""
+    graph_chunk_tokens: int = 0
+    """Passes over just so many rows of prompts are replayed so."""
     copy_bytes_per_s: float | None = None
     """Speed of a KV copy, where it is a number and not something that happens (a cost model)."""
     copy_latency_s: float = 0.0

@@ -4,6 +4,7 @@ import torch
 
 from tetribench.core.units import GIB
 from tetribench.engine.hf.attention.choose import choose_attention
+from tetribench.engine.hf.attention.options import REPLAYS_CHUNKS
 from tetribench.engine.hf.cache import TorchKVPool
 from tetribench.engine.hf.green.contexts import contexts_of
 from tetribench.engine.hf.lane import GreenLane, Lane
@@ -61,6 +62,11 @@ def _build(engine: HFEngine, lane: Lane, group: Group | None) -> HFRunner:
     if lane.num_multiprocessors is not None:
         pool.copy_on(lane.new_stream())
     max_context_tokens = min(shape.max_context_tokens, model.config.get_text_config().max_position_embeddings)
+    if engine.graph_chunk_tokens and attention.attention not in REPLAYS_CHUNKS:
+        raise ValueError(
+            f"engine.graph_chunk_tokens={engine.graph_chunk_tokens}: engine.attention=auto came to "
+            f"{attention.attention.value}, which plans each chunk on the host; must be 0"
+        )
     return HFRunner(
         model=model,
         pool=pool,
@@ -73,6 +79,7 @@ def _build(engine: HFEngine, lane: Lane, group: Group | None) -> HFRunner:
         num_sharing=engine.num_sharing,
         attention_passed_over=attention.passed_over,
         graph_sequences=engine.resolved_graph_sequences(attention.attention),
+        graph_chunk_tokens=engine.graph_chunk_tokens,
     )
 
 

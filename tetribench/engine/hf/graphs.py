@@ -54,9 +54,9 @@ class DecodeGraphs:
         self._scratch_slot = pool.scratch_slot
         self._sizes = buckets(max_sequences)
         device, width = pool.memory.device, ceil_div(max_context_tokens, pool.block_size)
-        self._columns = _Staged((3, max_sequences), torch.int64, device)
-        self._num_keys = _Staged((max_sequences,), torch.int32, device)
-        self._block_table = _Staged((max_sequences, width), torch.int32, device)
+        self._columns = Staged((3, max_sequences), torch.int64, device)
+        self._num_keys = Staged((max_sequences,), torch.int32, device)
+        self._block_table = Staged((max_sequences, width), torch.int32, device)
         self._row_starts = torch.arange(max_sequences + 1, dtype=torch.int32, device=device)
         self._tokens = torch.zeros(max_sequences, dtype=torch.int64, device=device)
         self._replay: dict[int, Run] = {}
@@ -116,7 +116,7 @@ class DecodeGraphs:
         torch.argmax(logits, dim=-1, out=self._tokens[:size])
 
 
-class _Staged:
+class Staged:
     """A buffer on the device, and the host's side of it, pinned where that makes the copy one that is only launched."""
 
     def __init__(self, sizes: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:

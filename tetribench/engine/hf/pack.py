@@ -39,6 +39,21 @@ class DecodeRows:
     request_ids: list[int]
 
 
+@dataclass(frozen=True, slots=True)
+class ChunkRows:
+    """Pieces of prompts, the padding after them as one more, on the host: `columns` as in `DecodeRows`.
+
+    Piece `i` has rows `[row_starts[i], row_starts[i + 1])`. `output_rows` yield the tokens of `request_ids`.
+    """
+
+    columns: IntArray
+    row_starts: npt.NDArray[np.int32]
+    num_keys: npt.NDArray[np.int32]
+    block_table: npt.NDArray[np.int32]
+    output_rows: IntArray
+    request_ids: list[int]
+
+
 class Packer:
     """Packs batches for one pool, with attention planned by `backend`."""
 
@@ -73,6 +88,24 @@ class Packer:
             num_keys=np.array(num_keys, dtype=np.int32),
             block_table=block_table(decode, num_keys, self.pool.block_size, self.pool.scratch_block),
             request_ids=[sequence.request.id for sequence in decode],
+        )
+
+    def chunk_rows(self, batch: Batch) -> ChunkRows:
+        """Of chunks and padding alone."""
+        chunks, num_padding = batch.prefill, batch.num_padding_tokens
+        padding = [num_padding] if num_padding else []
+        num_keys = [*(chunk.start + chunk.num_tokens for chunk in chunks), *padding]
+        scratch = np.full((len(padding), 1), self.pool.scratch_block, dtype=np.int32)
+        table = block_table(
+            [chunk.sequence for chunk in chunks], num_keys[: len(chunks)], self.pool.block_size, self.pool.scratch_block
+        )
+        return ChunkRows(
+            columns=np.concatenate([*map(self._chunk_columns, chunks), self._padding_columns(num_padding)], axis=1),
+            row_starts=np.cumsum([0, *(chunk.num_tokens for chunk in chunks), *padding], dtype=np.int32),
+            num_keys=np.array(num_keys, dtype=np.int32),
+            block_table=np.concatenate([table, scratch.repeat(table.shape[1], axis=1)]),
+            output_rows=_output_rows(0, chunks),
+            request_ids=[chunk.sequence.request.id for chunk in chunks if chunk.yields_token],
         )
 
     def _decode_columns(self, decode: SequenceOf[Sequence]) -> IntArray:

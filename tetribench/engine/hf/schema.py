@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tetribench.core.units import GIB
 from tetribench.engine.base import Engine
-from tetribench.engine.hf.attention.options import Attention, AttentionNeeds, why_not
+from tetribench.engine.hf.attention.options import REPLAYS_CHUNKS, Attention, AttentionNeeds, why_not
 from tetribench.engine.hf.green.contexts import is_installed
 from tetribench.engine.hf.green.split import first_part
 from tetribench.engine.hf.parallel.legal import why_not_parallel
@@ -73,6 +73,9 @@ class HFEngine:
 
     Greedy decodes of up to `graph_sequences` sequences are replayed as CUDA graphs; by default 256 on a GPU, but for
     `attention=sdpa`, which would gather every context at full length. On the CPU, 0 by default, a replay is a call.
+    So are, with `graph_chunk_tokens`, passes over just so many rows of prompts, padding included: give it
+    `prefill.chunk.chunk_size`. It saves the host's launches, which hold up small models and an instance beside another
+    in one process; it has not yet run on a GPU.
 
     With `tensor_parallel` above 1 an instance has as many ranks, each a process with a device of its own (on the CPU a
     core, where there are enough), a share of every layer and of its KV heads; they add up over NCCL on GPUs, over gloo
@@ -93,6 +96,7 @@ class HFEngine:
         attention: Attention = Attention.auto,
         fa3_library: str | None = None,
         graph_sequences: int | None = None,
+        graph_chunk_tokens: int = 0,
         tensor_parallel: int = 1,
         temperature: float = 0.0,
         top_k: int | None = None,
@@ -111,6 +115,7 @@ class HFEngine:
         if top_k is not None and top_k < 1:
             raise ValueError(f"engine.top_k={top_k}: must be at least 1, or null for no limit")
         _check_graphs(graph_sequences, attention, temperature)
+        _check_chunk_graphs(graph_chunk_tokens, attention, temperature, tensor_parallel)
         if tensor_parallel < 1:
             raise ValueError(f"engine.tensor_parallel={tensor_parallel}: must be at least 1")
         self.model = model
@@ -129,6 +134,7 @@ class HFEngine:
         self.attention = attention
         self.fa3_library = fa3_library
         self.graph_sequences = graph_sequences
+        self.graph_chunk_tokens = graph_chunk_tokens
         self.tensor_parallel = tensor_parallel
         self.temperature = temperature
         self.top_k = top_k
@@ -173,6 +179,11 @@ class HFEngine:
         reason = why_not(self.attention, self.attention_needs())
         if reason is not None:
             raise ValueError(f"engine.attention={self.attention.value}: {reason}; legal here are auto and sdpa")
+        if self.graph_chunk_tokens and self.attention is Attention.auto and self.resolved_device() is Device.cpu:
+            raise ValueError(
+                f"engine.graph_chunk_tokens={self.graph_chunk_tokens}: what computes attention on the CPU plans each "
+                f"chunk on the host; must be 0 with device=cpu"
+            )
 
     def kv_bytes_per_block(self) -> int:
         return self.model.shape().kv_bytes_per_token(self.resolved_dtype().num_bytes) * self.block_size
@@ -341,6 +352,20 @@ def _check_graphs(graph_sequences: int | None, attention: Attention, temperature
         raise ValueError(f"{said}: graphs decode greedily; must be 0 or null with engine.temperature={temperature}")
     if attention is Attention.flashinfer:
         raise ValueError(f"{said}: flashinfer plans each pass on the host; must be 0 or null with it")
+
+
+def _check_chunk_graphs(num_tokens: int, attention: Attention, temperature: float, tensor_parallel: int) -> None:
+    if not num_tokens:
+        return
+    said = f"engine.graph_chunk_tokens={num_tokens}"
+    if num_tokens < 0:
+        raise ValueError(f"{said}: must be at least 0 (no graphs)")
+    if temperature > 0:
+        raise ValueError(f"{said}: graphs decode greedily; must be 0 with engine.temperature={temperature}")
+    if attention is not Attention.auto and attention not in REPLAYS_CHUNKS:
+        raise ValueError(f"{said}: {attention.value} plans each chunk on the host; must be 0 with it")
+    if tensor_parallel > 1:
+        raise ValueError(f"{said}: is not for several ranks; must be 0 with engine.tensor_parallel={tensor_parallel}")
 
 
 def _torch_sees_cuda() -> bool:
