@@ -13,7 +13,7 @@ from tetribench.engine.base import Batch
 from tetribench.engine.hf.attention.backend import PagedRows, ReplayableBackend
 from tetribench.engine.hf.attention.tables import Tables
 from tetribench.engine.hf.cache import TorchKVPool
-from tetribench.engine.hf.pack import DecodeRows
+from tetribench.engine.hf.decode_rows import DecodeRows
 
 Forward = Callable[[Tensor, Tensor, PagedRows], Tensor]
 """Token ids and positions, both `[1, rows]`, to logits `[rows, vocabulary]`."""

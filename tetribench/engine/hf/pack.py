@@ -12,9 +12,8 @@ from tetribench.engine.base import Batch, PrefillChunk
 from tetribench.engine.hf.attention.backend import AttentionBackend, PagedRows
 from tetribench.engine.hf.attention.tables import block_table
 from tetribench.engine.hf.cache import TorchKVPool
+from tetribench.engine.hf.decode_rows import DecodePacker, DecodeRows, IntArray, latest_token
 from tetribench.engine.hf.upload import upload
-
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +26,6 @@ class PackedBatch:
     request_ids: list[int]
     output_positions: list[int]
     paged: PagedRows
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeRows:
-    """One token for each of `request_ids`, on the host: `columns` are tokens, positions and slots `[3, rows]`."""
-
-    columns: IntArray
-    num_keys: npt.NDArray[np.int32]
-    block_table: npt.NDArray[np.int32]
-    request_ids: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +49,7 @@ class Packer:
     def __init__(self, pool: TorchKVPool, backend: AttentionBackend) -> None:
         self.pool = pool
         self.backend = backend
+        self._decodes = DecodePacker(pool)
 
     def pack(self, batch: Batch) -> PackedBatch:
         """Decoding sequences come first, longest first, so that those gathered together are of similar length."""
@@ -82,13 +72,8 @@ class Packer:
         )
 
     def decode_rows(self, decode: SequenceOf[Sequence]) -> DecodeRows:
-        num_keys = [sequence.num_tokens for sequence in decode]
-        return DecodeRows(
-            columns=self._decode_columns(decode),
-            num_keys=np.array(num_keys, dtype=np.int32),
-            block_table=block_table(decode, num_keys, self.pool.block_size, self.pool.scratch_block),
-            request_ids=[sequence.request.id for sequence in decode],
-        )
+        """Of decodes alone; good until the next time."""
+        return self._decodes.pack(decode)
 
     def chunk_rows(self, batch: Batch) -> ChunkRows:
         """Of chunks and padding alone."""
@@ -111,7 +96,7 @@ class Packer:
     def _decode_columns(self, decode: SequenceOf[Sequence]) -> IntArray:
         """Token, position and slot of each sequence's latest token: `[3, sequences]`."""
         positions = [sequence.num_tokens - 1 for sequence in decode]
-        tokens = [s.token_ids(position, position + 1)[0] for s, position in zip(decode, positions, strict=True)]
+        tokens = [latest_token(sequence) for sequence in decode]
         block_size = self.pool.block_size
         slots = [
             sequence.block_ids[position // block_size] * self.pool.slots_per_block + position % block_size

@@ -24,10 +24,11 @@ from tetribench.engine.hf.attention.backend import (
 )
 from tetribench.engine.hf.cache import TorchKVPool
 from tetribench.engine.hf.chunk_graphs import ChunkGraphs
+from tetribench.engine.hf.decode_rows import DecodeRows
 from tetribench.engine.hf.graphs import CudaRecorder, DecodeGraphs, Record, record_call
 from tetribench.engine.hf.host import HostMemory
 from tetribench.engine.hf.lane import Lane
-from tetribench.engine.hf.pack import ChunkRows, DecodeRows, PackedBatch, Packer
+from tetribench.engine.hf.pack import ChunkRows, PackedBatch, Packer
 from tetribench.engine.hf.sampling import Sampler
 
 WARM_UP_TOKENS = 1024
