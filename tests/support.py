@@ -321,10 +321,13 @@ class CheckingFactory:
         swapping.num_host_blocks = self.host_blocks
         return swapping
 
-    def shared(self, num_instances: int, sharing: Sharing) -> "CheckingFactory":
+    def shared(self, num_instances: int, sharing: Sharing, first_share: float = 0.5) -> "CheckingFactory":
         part = copy(self)
         part._num_blocks //= num_instances
         return part
+
+    def in_part(self, part: int) -> "CheckingFactory":
+        return self
 
     def build(self, clock: Clock, device: int | None) -> Engine:
         engine = CheckingEngine(self, clock, len(self.engines))

@@ -60,6 +60,18 @@ BAD = {
         ["+workload=lpld", "runtime=sim", "system.tetri.sharing=mps"],
         "system.tetri.sharing=mps: a cost model takes turns; must be none or time_slicing",
     ),
+    "green contexts on a CPU": (
+        ["+workload=lpld", "device=cpu", "system.tetri.sharing=green_contexts"],
+        "system.tetri.sharing=green_contexts: they are of NVIDIA's GPUs; must be none or time_slicing",
+    ),
+    "green contexts in virtual time": (
+        ["+workload=lpld", "runtime=sim", "system.tetri.sharing=green_contexts"],
+        "system.tetri.sharing=green_contexts: a cost model takes turns; must be none or time_slicing",
+    ),
+    "share of an undivided device": (
+        ["+workload=lpld", "system.tetri.prefill_share=0.7"],
+        "system.tetri.prefill_share=0.7: nothing is divided with sharing=none; must be null, or sharing=green_contexts",
+    ),
     "half of the KV for less than a request": (
         [*("+workload=lphd", "runtime=sim"), *("engine.kv_memory_gib=0.017", "system.tetri.sharing=time_slicing")],
         "longest request",

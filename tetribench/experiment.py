@@ -180,14 +180,14 @@ def _check_links(setup: Setup, engine: EngineFactory) -> None:
 
 
 def _check_sharing(setup: Setup, plans: Sequence[Plan]) -> None:
-    """Two instances really share a device where both compute in processes of their own."""
-    is_real = isinstance(setup.runtime, Process) and not isinstance(setup.engine, CostModelFactory)
-    shared = [plan.sharing for plan in plans if plan.sharing is not Sharing.none]
-    if shared and not is_real:
-        raise ValueError(
-            f"system.tetri.sharing={shared[0].value}: two instances share a device where both compute in processes, or "
-            f"take turns in virtual time; must be none, or runtime=process with engine=hf, or runtime=sim"
-        )
+    """Two instances really share a device where both compute in processes of their own, or by threads of one."""
+    computes = not isinstance(setup.engine, CostModelFactory)
+    for sharing in [plan.sharing for plan in plans if plan.sharing is not Sharing.none]:
+        if not computes or not (isinstance(setup.runtime, Process) or sharing.is_in_one_process):
+            raise ValueError(
+                f"system.tetri.sharing={sharing.value}: two instances share a device where both compute in processes, "
+                f"or take turns in virtual time; must be none, or runtime=process with engine=hf, or runtime=sim"
+            )
 
 
 def _check_capacity(engine: EngineFactory, requests: RequestSet) -> None:

@@ -53,10 +53,10 @@ class Plan:
 
 
 def _predicted_s(setup: Setup, engine: CostModelFactory, name: str, prepared: Prepared) -> float:
-    """From start to stop, on the cost model; NaN for servers of others and instances under MPS, whose time nothing here
-    predicts."""
+    """From start to stop, on the cost model; NaN for servers of others and for instances that compute on one device at
+    the same time, whose time nothing here predicts."""
     own = setup.systems[name].plan(setup.engine)
-    if own.launch is not None or own.sharing is Sharing.mps:
+    if own.launch is not None or own.sharing not in (Sharing.none, Sharing.time_slicing):
         return math.nan
     last_s = 0.0
 

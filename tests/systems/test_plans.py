@@ -1,3 +1,4 @@
+from copy import copy
 from typing import Any
 
 import pytest
@@ -83,3 +84,39 @@ def test_an_instance_that_comes_has_a_device_of_its_own() -> None:
 def test_devices_that_cannot_be_shared_so(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tetri(sharing=Sharing.time_slicing, **changes)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.5])
+def test_a_share_of_nothing_or_all_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match=rf"system\.tetri\.prefill_share={share}: must be above 0 and below 1"):
+        tetri(sharing=Sharing.green_contexts, prefill_share=share)
+
+
+def test_a_share_without_a_division_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"prefill_share=0.5: .*sharing=mps; must be null, or sharing=green_contexts"):
+        tetri(sharing=Sharing.mps, prefill_share=0.5)
+
+
+def test_on_a_divided_device_prefill_has_the_first_part() -> None:
+    class Divided(CheckingFactory):
+        part: int | None = None
+        first_share: float | None = None
+
+        def shared(self, num_instances: int, sharing: Sharing, first_share: float = 0.5) -> "Divided":
+            own = copy(self)
+            own.first_share = first_share
+            return own
+
+        def in_part(self, part: int) -> "Divided":
+            own = copy(self)
+            own.part = part
+            return own
+
+    system = tetri(num_prefill=2, num_decode=2, sharing=Sharing.green_contexts, prefill_share=0.75)
+    engines = {spec.name: spec.engine for spec in system.plan(Divided()).instances}
+    assert all(isinstance(engine, Divided) and engine.first_share == 0.75 for engine in engines.values())
+    parts = {name: engine.part for name, engine in engines.items() if isinstance(engine, Divided)}
+    assert parts == {"prefill-0": 0, "prefill-1": 0, "decode-0": 1, "decode-1": 1}
+    assert {spec.engine.part for spec in tetri().plan(Divided()).instances if isinstance(spec.engine, Divided)} == {
+        None
+    }

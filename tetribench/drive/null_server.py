@@ -86,7 +86,10 @@ class NullEngineFactory:
     def sized(self, num_devices: int, num_sharing: int = 1) -> "NullEngineFactory":
         return self
 
-    def shared(self, num_instances: int, sharing: Sharing) -> "NullEngineFactory":
+    def shared(self, num_instances: int, sharing: Sharing, first_share: float = 0.5) -> "NullEngineFactory":
+        return self
+
+    def in_part(self, part: int) -> "NullEngineFactory":
         return self
 
     def in_slot(self, slot: str) -> "NullEngineFactory":

@@ -85,6 +85,8 @@ class EngineInfo:
     num_devices: int = 1
     num_sharing: int = 1
     """Instances that have these devices together."""
+    num_multiprocessors: int | None = None
+    """Of its GPU, those that it computes on, where others have the rest."""
     attention: str
     attention_passed_over: dict[str, str] = field(default_factory=dict)
     """Faster ones that do not run here, and why."""
@@ -92,6 +94,8 @@ class EngineInfo:
     """What computes linear layers, where there is a choice."""
     graph_sequences: int = 0
     """Decodes of at most so many sequences are replayed as a recorded pass."""
+    graph_chunk_tokens: int = 0
+    """Passes over just so many rows of prompts are replayed so."""
     copy_bytes_per_s: float | None = None
     """Speed of a KV copy, where it is a number and not something that happens (a cost model)."""
     copy_latency_s: float = 0.0
@@ -274,11 +278,15 @@ class EngineFactory(Protocol):
     def runs_on_a_core(self) -> bool:
         """Its device is a core, which is all that an instance has of the machine; else it has cores beside it."""
 
-    def shared(self, num_instances: int, sharing: Sharing) -> "EngineFactory":
+    def shared(self, num_instances: int, sharing: Sharing, first_share: float = 0.5) -> "EngineFactory":
         """This engine as one of `num_instances` on one device, each with its part of what one alone would have for KV.
 
-        Raises ValueError where a device cannot be shared so.
+        Where `sharing` divides what computes, the first has `first_share` of it. Raises ValueError where a device
+        cannot be shared so.
         """
+
+    def in_part(self, part: int) -> "EngineFactory":
+        """This shared engine as the `part`-th of those on its device, counted from 0."""
 
     def build(self, clock: Clock, device: int | None) -> Engine:
         """Make the engine in this process; `device` counts those of a system and, on CPU, is of no effect."""

@@ -232,7 +232,7 @@ class CostModelFactory:
     def runs_on_a_core(self) -> bool:
         return True
 
-    def shared(self, num_instances: int, sharing: Sharing) -> "CostModelFactory":
+    def shared(self, num_instances: int, sharing: Sharing, first_share: float = 0.5) -> "CostModelFactory":
         if sharing is not Sharing.time_slicing:
             raise ValueError(
                 f"system.tetri.sharing={sharing.value}: a cost model takes turns; must be none or time_slicing with "
@@ -241,6 +241,9 @@ class CostModelFactory:
         part = copy(self)
         part.num_sharing = num_instances
         return part
+
+    def in_part(self, part: int) -> "CostModelFactory":
+        return self
 
     def sized(self, num_devices: int, num_sharing: int = 1) -> "CostModelFactory":
         self.info()

@@ -19,6 +19,13 @@ class Sharing(Enum):
     """One computes at a time: processes on a core or on a GPU as they come, and in virtual time."""
     mps = "mps"
     """Processes on a GPU compute at the same time, under a daemon (MPS) that is started and stopped with them."""
+    green_contexts = "green_contexts"
+    """One process, with an engine thread for each of its instances, on multiprocessors of a GPU that no other has."""
+
+    @property
+    def is_in_one_process(self) -> bool:
+        """The instances on a device live in one process."""
+        return self is Sharing.green_contexts
 
     @property
     def in_words(self) -> str:

@@ -1,4 +1,5 @@
-"""Each instance in its own process on this machine, pinned to its share of the cores."""
+"""Each instance in its own process on this machine, pinned to its share of the cores; or in one with those that it
+shares a device with."""
 
 import asyncio
 import os
@@ -17,15 +18,15 @@ from tetribench.instance.launch import InstanceFailed, InstanceSpec
 from tetribench.instance.mail import Mail
 from tetribench.instance.mps import MpsDaemon
 from tetribench.instance.post import CONTROL
-from tetribench.instance.worker import Assignment
+from tetribench.instance.worker import Assignment, Hosted
 
 
 class ProcessLauncher:
     """Starts workers, carries their messages, notices when one dies.
 
-    What a worker prints goes to `<log_folder>/<name>.log`. `start_timeout_s` bounds the time
-    from the first process to the last `Ready`; `stop_timeout_s` the time that workers have to end by themselves before
-    they are killed.
+    What a worker prints goes to `<log_folder>/<name>.log`, of several names where it hosts several instances, which die
+    together. `start_timeout_s` bounds the time from the first process to the last `Ready`; `stop_timeout_s` the time
+    that workers have to end by themselves before they are killed.
     """
 
     def __init__(
@@ -38,6 +39,8 @@ class ProcessLauncher:
         self._mail_folder = Path(tempfile.mkdtemp(prefix="tetribench-"))
         self._mail = Mail(self._mail_folder, CONTROL)
         self._processes: dict[str, asyncio.subprocess.Process] = {}
+        """By instance; several may be in one."""
+        self._logs: dict[str, Path] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._mps: MpsDaemon | None = None
         self._num_devices = 1
@@ -58,8 +61,8 @@ class ProcessLauncher:
         if any(spec.sharing is Sharing.mps for spec in specs):
             self._mps = MpsDaemon(self._mail_folder / "mps", self._log_folder / "mps")
             await self._mps.start(self._start_timeout_s)
-        for spec in specs:
-            await self._start_one(spec)
+        for together in _by_process(specs):
+            await self._start_process(together)
         await self._all_ready([spec.name for spec in specs])
         if self._mps is not None:
             await self._mps.check(len(specs))
@@ -69,7 +72,7 @@ class ProcessLauncher:
         return dict(self._ready)
 
     async def join(self, spec: InstanceSpec) -> Ready:
-        await self._start_one(spec)
+        await self._start_process([spec])
         await self._all_ready([spec.name])
         for name in self._ready.keys() - {spec.name}:
             self._introduce(name, {spec.name})
@@ -90,17 +93,22 @@ class ProcessLauncher:
     def _introduce(self, name: str, peers: Set[str]) -> None:
         self.send(name, Peers({peer: self._ready[peer].link_handle for peer in sorted(peers)}))
 
-    async def _start_one(self, spec: InstanceSpec) -> None:
-        self._starting[spec.name] = asyncio.get_running_loop().create_future()
-        self._starting[spec.name].add_done_callback(lambda ready: ready.cancelled() or ready.exception())
+    async def _start_process(self, specs: list[InstanceSpec]) -> None:
+        names = [spec.name for spec in specs]
+        log = self._log_folder / f"{'+'.join(names)}.log"
+        for name in names:
+            self._starting[name] = asyncio.get_running_loop().create_future()
+            self._starting[name].add_done_callback(lambda ready: ready.cancelled() or ready.exception())
+            self._logs[name] = log
         inherited = os.environ if self._mps is None else self._mps.client_environment
         environment = {**inherited, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
         command = [sys.executable, "-m", "tetribench.instance.worker"]
-        process = await start_child(command, self._log_folder / f"{spec.name}.log", environment)
-        self._processes[spec.name] = process
+        process = await start_child(command, log, environment)
+        self._processes |= dict.fromkeys(names, process)
         assert process.stdin is not None
-        process.stdin.write(pickle.dumps(Assignment(spec, self._mail_folder, self._clock.origin_s, self._cores(spec))))
-        self._tasks.append(asyncio.create_task(self._watch(spec.name, process)))
+        hosted = [Hosted(spec, self._cores(spec)) for spec in specs]
+        process.stdin.write(pickle.dumps(Assignment(hosted, self._mail_folder, self._clock.origin_s)))
+        self._tasks.append(asyncio.create_task(self._watch(names, process)))
 
     def _cores(self, spec: InstanceSpec) -> list[int]:
         """Those of its device; beside a GPU that several have, each has its own."""
@@ -118,11 +126,12 @@ class ProcessLauncher:
         except Exception as error:
             self._on_message(Broken(CONTROL, f"{type(error).__name__}: {error}"))
 
-    async def _watch(self, name: str, process: asyncio.subprocess.Process) -> None:
+    async def _watch(self, names: list[str], process: asyncio.subprocess.Process) -> None:
         code = await process.wait()
-        if not self._is_stopping and name not in self._leaving:
+        if not self._is_stopping and not self._leaving.issuperset(names):
             await asyncio.sleep(0.1)  # a last `Broken` says more than an exit code, and may still be on its way
-            self._receive(Broken(name, f"process ended with code {code}"))
+            for name in names:
+                self._receive(Broken(name, f"process ended with code {code}"))
 
     def _receive(self, message: Message) -> None:
         match message:
@@ -131,7 +140,7 @@ class ProcessLauncher:
                 if not self._starting[instance].done():
                     self._starting[instance].set_result(message)
             case Broken(instance, reason) if not self._is_stopping:
-                self._lose(instance, f"{reason}{log_tail(self._log_folder / f'{instance}.log')}")
+                self._lose(instance, f"{reason}{log_tail(self._logs[instance])}")
             case Broken():
                 pass
             case _:
@@ -161,6 +170,8 @@ class ProcessLauncher:
             self._processes[name].kill()
 
     async def leave(self, name: str) -> None:
+        others = [other for other, process in self._processes.items() if process is self._processes[name]]
+        assert others == [name], "instances that share a device neither come nor go"
         self._leaving.add(name)
         self.send(name, Stop())
         self._ready.pop(name, None)
@@ -190,3 +201,11 @@ class ProcessLauncher:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._mail.close()
         shutil.rmtree(self._mail_folder, ignore_errors=True)
+
+
+def _by_process(specs: list[InstanceSpec]) -> list[list[InstanceSpec]]:
+    """Those together that share a device from within one process."""
+    found: dict[int | str, list[InstanceSpec]] = {}
+    for spec in specs:
+        found.setdefault(spec.device if spec.sharing.is_in_one_process else spec.name, []).append(spec)
+    return list(found.values())

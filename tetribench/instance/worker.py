@@ -1,4 +1,4 @@
-"""An instance in a process of its own: `python -m tetribench.instance.worker`, its `Assignment` pickled on stdin."""
+"""A process of one instance or several: `python -m tetribench.instance.worker`, its `Assignment` pickled on stdin."""
 
 import asyncio
 import os
@@ -21,18 +21,30 @@ from tetribench.kv.links import link_for
 
 
 @dataclass(frozen=True, slots=True)
-class Assignment:
-    """What the launcher tells a worker. `cores` is empty where processes are not pinned."""
+class Hosted:
+    """An instance of this process. `cores` are its own among those of the process, empty where it is not pinned."""
 
     spec: InstanceSpec
-    mail_folder: Path
-    origin_s: float
     cores: list[int]
 
     def spare_core(self, info: EngineInfo) -> int | None:
         """A core that is this instance's own, and that its engine, which takes one or several, does not need."""
         num_taken = info.num_devices if info.device == "cpu" else 1
         return self.cores[-1] if len(self.cores) > num_taken else None
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What the launcher tells a worker."""
+
+    instances: list[Hosted]
+    mail_folder: Path
+    origin_s: float
+
+    @property
+    def cores(self) -> set[int]:
+        """Of the process, empty where it is not pinned."""
+        return {core for hosted in self.instances for core in hosted.cores}
 
 
 def main() -> None:
@@ -52,25 +64,38 @@ def _die_with_launcher() -> None:
 
 
 async def _serve(assignment: Assignment) -> None:
-    name = assignment.spec.name
+    """All instances on one event loop, until the last has ended. The first that breaks ends the process, and with it
+    the others: they compute on one device, whose state nobody knows then."""
+    serving = [asyncio.create_task(_host(hosted, assignment)) for hosted in assignment.instances]
+    ended, going_on = await asyncio.wait(serving, return_when=asyncio.FIRST_EXCEPTION)
+    for task in going_on:
+        task.cancel()
+    await asyncio.gather(*going_on, return_exceptions=True)
+    if any(task.exception() is not None for task in ended):
+        raise SystemExit(1)
+
+
+async def _host(hosted: Hosted, assignment: Assignment) -> None:
+    """An instance with a mailbox of its own. Tells why where it breaks, and raises."""
+    name = hosted.spec.name
     mail = Mail(assignment.mail_folder, name)
     try:
-        await _run(assignment, mail)
+        await _run(hosted, mail, WallClock(assignment.origin_s))
     except Exception as error:
         traceback.print_exc()
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         mail.send(CONTROL, Broken(name, reason))
-        raise SystemExit(1) from None
+        raise
     finally:
         mail.close()
 
 
-async def _run(assignment: Assignment, mail: Mail) -> None:
-    spec, clock = assignment.spec, WallClock(assignment.origin_s)
+async def _run(hosted: Hosted, mail: Mail, clock: WallClock) -> None:
+    spec = hosted.spec
     engine = spec.engine.build(clock, spec.device)
     link = link_for(engine, spec.link, clock)
     await link.open()
-    predictor = spec.predictor.build(engine, clock, assignment.spare_core(engine.info))
+    predictor = spec.predictor.build(engine, clock, hosted.spare_core(engine.info))
     info = with_predictor(engine.info, predictor)
     loop = InstanceLoop(
         name=spec.name,

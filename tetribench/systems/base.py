@@ -85,7 +85,9 @@ class Plan:
         return [self.instance(role, number, index) for index, (role, number) in enumerate(roles)]
 
     def instance(self, role: Role, number: int, index: int) -> InstanceSpec:
-        """The `number`-th of its role and the `index`-th of all."""
+        """The `number`-th of its role and the `index`-th of all. On a shared device the roles have their parts in the
+        order of `num_instances`."""
+        part = list(self.num_instances).index(role)
         return InstanceSpec(
             name=f"{role}-{number}",
             index=index,
@@ -93,7 +95,7 @@ class Plan:
             sharing=self.sharing,
             role=role,
             schedulers=self.schedulers,
-            engine=self.engine,
+            engine=self.engine if self.sharing is Sharing.none else self.engine.in_part(part),
             predictor=self.predictor,
             link=self.link,
             report_period_s=self.report_period_s,

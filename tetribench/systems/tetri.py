@@ -23,8 +23,9 @@ class Tetri:
     With `sharing` prefill-0 and decode-0 are on one device, prefill-1 and decode-1 on another, and so on, each with
     half of the KV memory that an instance alone would have. With `time_slicing` the two take turns in virtual time as
     `SharedDevice` says, on a CPU both processes are pinned to one core, and on a GPU the driver gives them turns. With
-    `mps` both compute on a GPU at the same time, under a daemon that starts and ends with the run. Neither has yet been
-    seen on a GPU.
+    `mps` both compute on a GPU at the same time, under a daemon that starts and ends with the run. With
+    `green_contexts` both are in one process, each on multiprocessors of its own: prefill has `prefill_share` of them
+    (by default half), decode the rest. None of these has yet been seen on a GPU.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Tetri:
         broadcast_period_s: float = 0.1,
         churn: list[str] | None = None,
         sharing: Sharing = Sharing.none,
+        prefill_share: float | None = None,
     ) -> None:
         for option, count in {"num_prefill": num_prefill, "num_decode": num_decode}.items():
             if count < 1:
@@ -71,13 +73,23 @@ class Tetri:
                 f"system.tetri.churn: with sharing={sharing.value} instances neither come nor go, which would leave "
                 f"halves of devices; must be empty"
             )
+        if prefill_share is not None and sharing is not Sharing.green_contexts:
+            raise ValueError(
+                f"system.tetri.prefill_share={prefill_share}: nothing is divided with sharing={sharing.value}; must be "
+                f"null, or sharing=green_contexts"
+            )
+        if prefill_share is not None and not 0 < prefill_share < 1:
+            raise ValueError(f"system.tetri.prefill_share={prefill_share}: must be above 0 and below 1")
         self.sharing = sharing
+        self.prefill_share = 0.5 if prefill_share is None else prefill_share
         self.report_period_s = report_period_s
         self.broadcast_period_s = broadcast_period_s
 
     def plan(self, engine: EngineFactory) -> Plan:
         swaps = self.decode.preemption is Preemption.swap  # any instance may become a decode instance
-        part = engine if self.sharing is Sharing.none else engine.shared(len(self.num_instances), self.sharing)
+        part = engine
+        if self.sharing is not Sharing.none:
+            part = engine.shared(len(self.num_instances), self.sharing, self.prefill_share)
         return Plan(
             num_instances=self.num_instances,
             schedulers={Role.prefill: self.prefill, Role.decode: self.decode},

@@ -142,7 +142,9 @@ def test_more_gpus_than_there_are_is_refused() -> None:
         ValueError, match=r"^device=cuda: instances on 3 GPUs, and this machine has 2; must be "
     ) as refused:
         HFEngine(model=OPT).sized(3)
-    assert "\n" not in str(refused.value) and "(system.tetri.sharing=time_slicing, mps)" in str(refused.value)
+    assert "\n" not in str(refused.value) and "(system.tetri.sharing=time_slicing, mps, green_contexts)" in str(
+        refused.value
+    )
 
 
 def test_memory_for_less_than_a_block_is_refused() -> None:
@@ -188,6 +190,36 @@ def test_mps_is_refused_where_its_program_is_not(tmp_path: Path, monkeypatch: py
         HFEngine(model=OPT).shared(2, Sharing.mps)
     (tmp_path / MPS_CONTROL).touch(mode=0o755)
     assert HFEngine(model=OPT).shared(2, Sharing.mps).num_sharing == 2
+
+
+def test_green_contexts_are_of_a_gpu_and_need_their_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = r"^system.tetri.sharing=green_contexts: they are of NVIDIA's GPUs; must be none or time_slicing with devi"
+    with pytest.raises(ValueError, match=refused):
+        HFEngine(model=OPT, device=Device.cpu).shared(2, Sharing.green_contexts)
+    monkeypatch.setattr(schema, "_GPU_FILES", ("/proc",))
+    monkeypatch.setattr(schema, "_torch_sees_cuda", lambda: True)
+    monkeypatch.setattr(schema, "is_installed", lambda: False)
+    with pytest.raises(
+        ValueError, match=r"package cuda-bindings is not installed .*must be none, time_slicing or mps$"
+    ):
+        HFEngine(model=OPT).shared(2, Sharing.green_contexts)
+    with pytest.raises(ValueError, match=r"sharing=green_contexts: .* engine.tensor_parallel=2 has several devices"):
+        HFEngine(model=OPT, tensor_parallel=2).shared(2, Sharing.green_contexts)
+
+
+def test_a_gpu_is_divided_by_multiprocessors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "_GPU_FILES", ("/proc",))
+    monkeypatch.setattr(schema, "_torch_sees_cuda", lambda: True)
+    monkeypatch.setattr(schema, "is_installed", lambda: True)
+    properties = SimpleNamespace(multi_processor_count=132)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
+    shared = HFEngine(model=OPT).shared(2, Sharing.green_contexts, 0.75)
+    assert (shared.num_sharing, shared.num_first_multiprocessors) == (2, 96)
+    assert [shared.in_part(part).part for part in (0, 1)] == [0, 1] and shared.part == 0
+    with pytest.raises(
+        ValueError, match=r"^system.tetri.prefill_share=0.06: is 0 of 132 .*at least 0.061 and below 0.97"
+    ):
+        HFEngine(model=OPT).shared(2, Sharing.green_contexts, 0.06)
 
 
 def test_an_unsupported_checkpoint_is_refused_before_it_is_read(tmp_path: Path) -> None:

@@ -132,6 +132,10 @@ class TorchKVPool(KVPool):
     def scatter(self, buffer: memoryview, spans: Iterable[Span]) -> None:
         self._copy(torch.frombuffer(buffer, dtype=torch.uint8), self.flat, spans)
 
+    def copy_on(self, stream: torch.cuda.Stream) -> None:
+        """Copies are launched there from now on, on a GPU of which this pool's engine has a part."""
+        self._copy_stream = stream
+
     def _copy(self, source: Tensor, target: Tensor, spans: Iterable[Span]) -> None:
         if self._copy_stream is None:
             copy_spans(source, target, spans)

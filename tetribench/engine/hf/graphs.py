@@ -13,7 +13,7 @@ from tetribench.engine.base import Batch
 from tetribench.engine.hf.attention.backend import PagedRows, ReplayableBackend
 from tetribench.engine.hf.attention.tables import Tables
 from tetribench.engine.hf.cache import TorchKVPool
-from tetribench.engine.hf.pack import DecodeRows
+from tetribench.engine.hf.decode_rows import DecodeRows
 
 Forward = Callable[[Tensor, Tensor, PagedRows], Tensor]
 """Token ids and positions, both `[1, rows]`, to logits `[rows, vocabulary]`."""
@@ -54,9 +54,9 @@ class DecodeGraphs:
         self._scratch_slot = pool.scratch_slot
         self._sizes = buckets(max_sequences)
         device, width = pool.memory.device, ceil_div(max_context_tokens, pool.block_size)
-        self._columns = _Staged((3, max_sequences), torch.int64, device)
-        self._num_keys = _Staged((max_sequences,), torch.int32, device)
-        self._block_table = _Staged((max_sequences, width), torch.int32, device)
+        self._columns = Staged((3, max_sequences), torch.int64, device)
+        self._num_keys = Staged((max_sequences,), torch.int32, device)
+        self._block_table = Staged((max_sequences, width), torch.int32, device)
         self._row_starts = torch.arange(max_sequences + 1, dtype=torch.int32, device=device)
         self._tokens = torch.zeros(max_sequences, dtype=torch.int64, device=device)
         self._replay: dict[int, Run] = {}
@@ -116,7 +116,7 @@ class DecodeGraphs:
         torch.argmax(logits, dim=-1, out=self._tokens[:size])
 
 
-class _Staged:
+class Staged:
     """A buffer on the device, and the host's side of it, pinned where that makes the copy one that is only launched."""
 
     def __init__(self, sizes: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
@@ -134,23 +134,22 @@ def record_call(run: Run) -> Run:
 
 
 class CudaRecorder:
-    """Records CUDA graphs that use the same memory, as only one of them runs at a time."""
+    """Records CUDA graphs on `stream`, which use the same memory, as only one of them runs at a time."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, stream: torch.cuda.Stream) -> None:
+        self._stream = stream
         self._memory: Any = None
 
     def __call__(self, run: Run) -> Run:
-        """The first pass, on a stream of its own, is for what must not be recorded: compiling, choosing kernels."""
-        aside: torch.cuda.Stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-        current = torch.cuda.current_stream(self._device)
-        aside.wait_stream(current)
-        with torch.cuda.stream(aside):
+        """The first pass is for what must not be recorded: compiling, choosing kernels."""
+        stream, current = self._stream, torch.cuda.current_stream(self._stream.device)
+        stream.wait_stream(current)
+        with torch.cuda.stream(stream):
             run()
-        current.wait_stream(aside)
+        current.wait_stream(stream)
         graph: Any = torch.cuda.CUDAGraph()
         # other threads of the process, such as another instance's, may go on using the device meanwhile
-        with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=self._memory, stream=stream, capture_error_mode="thread_local"):
             run()
         self._memory = graph.pool()
         replay: Run = graph.replay

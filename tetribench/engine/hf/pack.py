@@ -12,9 +12,8 @@ from tetribench.engine.base import Batch, PrefillChunk
 from tetribench.engine.hf.attention.backend import AttentionBackend, PagedRows
 from tetribench.engine.hf.attention.tables import block_table
 from tetribench.engine.hf.cache import TorchKVPool
+from tetribench.engine.hf.decode_rows import DecodePacker, DecodeRows, IntArray, latest_token
 from tetribench.engine.hf.upload import upload
-
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +29,17 @@ class PackedBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class DecodeRows:
-    """One token for each of `request_ids`, on the host: `columns` are tokens, positions and slots `[3, rows]`."""
+class ChunkRows:
+    """Pieces of prompts, the padding after them as one more, on the host: `columns` as in `DecodeRows`.
+
+    Piece `i` has rows `[row_starts[i], row_starts[i + 1])`. `output_rows` yield the tokens of `request_ids`.
+    """
 
     columns: IntArray
+    row_starts: npt.NDArray[np.int32]
     num_keys: npt.NDArray[np.int32]
     block_table: npt.NDArray[np.int32]
+    output_rows: IntArray
     request_ids: list[int]
 
 
@@ -45,6 +49,7 @@ class Packer:
     def __init__(self, pool: TorchKVPool, backend: AttentionBackend) -> None:
         self.pool = pool
         self.backend = backend
+        self._decodes = DecodePacker(pool)
 
     def pack(self, batch: Batch) -> PackedBatch:
         """Decoding sequences come first, longest first, so that those gathered together are of similar length."""
@@ -67,18 +72,31 @@ class Packer:
         )
 
     def decode_rows(self, decode: SequenceOf[Sequence]) -> DecodeRows:
-        num_keys = [sequence.num_tokens for sequence in decode]
-        return DecodeRows(
-            columns=self._decode_columns(decode),
+        """Of decodes alone; good until the next time."""
+        return self._decodes.pack(decode)
+
+    def chunk_rows(self, batch: Batch) -> ChunkRows:
+        """Of chunks and padding alone."""
+        chunks, num_padding = batch.prefill, batch.num_padding_tokens
+        padding = [num_padding] if num_padding else []
+        num_keys = [*(chunk.start + chunk.num_tokens for chunk in chunks), *padding]
+        scratch = np.full((len(padding), 1), self.pool.scratch_block, dtype=np.int32)
+        table = block_table(
+            [chunk.sequence for chunk in chunks], num_keys[: len(chunks)], self.pool.block_size, self.pool.scratch_block
+        )
+        return ChunkRows(
+            columns=np.concatenate([*map(self._chunk_columns, chunks), self._padding_columns(num_padding)], axis=1),
+            row_starts=np.cumsum([0, *(chunk.num_tokens for chunk in chunks), *padding], dtype=np.int32),
             num_keys=np.array(num_keys, dtype=np.int32),
-            block_table=block_table(decode, num_keys, self.pool.block_size, self.pool.scratch_block),
-            request_ids=[sequence.request.id for sequence in decode],
+            block_table=np.concatenate([table, scratch.repeat(table.shape[1], axis=1)]),
+            output_rows=_output_rows(0, chunks),
+            request_ids=[chunk.sequence.request.id for chunk in chunks if chunk.yields_token],
         )
 
     def _decode_columns(self, decode: SequenceOf[Sequence]) -> IntArray:
         """Token, position and slot of each sequence's latest token: `[3, sequences]`."""
         positions = [sequence.num_tokens - 1 for sequence in decode]
-        tokens = [s.token_ids(position, position + 1)[0] for s, position in zip(decode, positions, strict=True)]
+        tokens = [latest_token(sequence) for sequence in decode]
         block_size = self.pool.block_size
         slots = [
             sequence.block_ids[position // block_size] * self.pool.slots_per_block + position % block_size

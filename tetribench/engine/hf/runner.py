@@ -18,13 +18,17 @@ from tetribench.engine.hf.attention.backend import (
     AttentionBackend,
     PagedRows,
     ReplayableBackend,
+    ReplayableChunkBackend,
     layer_written,
     paged_rows,
 )
 from tetribench.engine.hf.cache import TorchKVPool
-from tetribench.engine.hf.graphs import CudaRecorder, DecodeGraphs, record_call
+from tetribench.engine.hf.chunk_graphs import ChunkGraphs
+from tetribench.engine.hf.decode_rows import DecodeRows
+from tetribench.engine.hf.graphs import CudaRecorder, DecodeGraphs, Record, record_call
 from tetribench.engine.hf.host import HostMemory
-from tetribench.engine.hf.pack import DecodeRows, PackedBatch, Packer
+from tetribench.engine.hf.lane import Lane
+from tetribench.engine.hf.pack import ChunkRows, PackedBatch, Packer
 from tetribench.engine.hf.sampling import Sampler
 
 WARM_UP_TOKENS = 1024
@@ -32,7 +36,8 @@ WARM_UP_TOKENS = 1024
 
 
 class HFRunner(Engine):
-    """Runs batches on `model`, whose attention is the paged one, with keys and values in `pool`."""
+    """Runs batches on `model`, whose attention is the paged one, with keys and values in `pool`, and on `lane`, where
+    all of them have been made."""
 
     pool: TorchKVPool
 
@@ -41,6 +46,7 @@ class HFRunner(Engine):
         model: PreTrainedModel,
         pool: TorchKVPool,
         num_parameters: int,
+        lane: Lane,
         backend: AttentionBackend,
         sampler: Sampler,
         max_context_tokens: int,
@@ -50,28 +56,33 @@ class HFRunner(Engine):
         attention_passed_over: dict[str, str] | None = None,
         linear: str | None = None,
         graph_sequences: int = 0,
+        graph_chunk_tokens: int = 0,
     ) -> None:
         self.pool = pool
         info = _read_back(model, pool, num_parameters, max_context_tokens, stop_token_ids, num_host_blocks)
         self.info = replace(
             info,
             num_sharing=num_sharing,
+            num_multiprocessors=lane.num_multiprocessors,
             attention=f"{backend.name} paged",
             attention_passed_over=attention_passed_over or {},
             linear=linear,
             graph_sequences=graph_sequences,
+            graph_chunk_tokens=graph_chunk_tokens,
         )
         self._host = HostMemory(pool, num_host_blocks)
+        self._lane = lane
         self._model = model
         self._packer = Packer(pool, backend)
         self._sampler = sampler
-        self._worker = ThreadPoolExecutor(
-            max_workers=1, thread_name_prefix="engine", initializer=use_device, initargs=(pool.memory.device,)
-        )
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine", initializer=lane.enter)
         self._worker.submit(self._warm_up).result()
         self._graphs: DecodeGraphs | None = None
+        self._chunk_graphs: ChunkGraphs | None = None
         if graph_sequences:
             self._graphs = self._worker.submit(self._recorded, backend, graph_sequences).result()
+        if graph_chunk_tokens:
+            self._chunk_graphs = self._worker.submit(self._recorded_chunks, backend, graph_chunk_tokens).result()
 
     async def run(self, batch: Batch, on_layer: OnLayer | None = None) -> dict[int, int]:
         """On CUDA nothing is told of layers: they are in their blocks when the device gets there, not when they are
@@ -93,25 +104,38 @@ class HFRunner(Engine):
 
     def close(self) -> None:
         self._worker.shutdown()
-        del self._model, self.pool, self._packer, self._host, self._graphs
+        del self._model, self.pool, self._packer, self._host, self._graphs, self._chunk_graphs
 
-    def _pack(self, batch: Batch) -> PackedBatch | DecodeRows:
+    def _pack(self, batch: Batch) -> PackedBatch | DecodeRows | ChunkRows:
         if self._graphs is not None and self._graphs.covers(batch):
             return self._packer.decode_rows(batch.decode)
-        return self._packer.pack(batch)
+        if self._chunk_graphs is not None and self._chunk_graphs.covers(batch):
+            return self._packer.chunk_rows(batch)
+        with self._lane.launching():  # copies to the device come before the pass that reads them
+            return self._packer.pack(batch)
 
     @torch.inference_mode()
-    def _step(self, packed: PackedBatch | DecodeRows, batch: Batch, on_layer: OnLayer | None = None) -> dict[int, int]:
+    def _step(
+        self, packed: PackedBatch | DecodeRows | ChunkRows, batch: Batch, on_layer: OnLayer | None = None
+    ) -> dict[int, int]:
+        """A replayed pass tells nothing of its layers."""
         self._host.swap(batch)
-        if isinstance(packed, DecodeRows):
-            assert self._graphs is not None, "packed for a graph"
-            chosen = self._graphs.run(packed)
-        else:
+        if isinstance(packed, PackedBatch):
             chosen = self._choose(packed, on_layer) if packed.input_ids.shape[1] else []
+        else:
+            chosen = self._replay(packed)
         if self.pool.memory.is_cuda:
             # copies, keys and values are there before anyone is told
             torch.cuda.current_stream(self.pool.memory.device).synchronize()
         return dict(zip(packed.request_ids, chosen, strict=True))
+
+    def _replay(self, packed: DecodeRows | ChunkRows) -> list[int]:
+        layer_written.set(None)
+        if isinstance(packed, DecodeRows):
+            assert self._graphs is not None, "packed for a graph"
+            return self._graphs.run(packed)
+        assert self._chunk_graphs is not None, "packed for a graph"
+        return self._chunk_graphs.run(packed)
 
     def _choose(self, packed: PackedBatch, on_layer: OnLayer | None) -> list[int]:
         layer_written.set(on_layer)
@@ -132,10 +156,21 @@ class HFRunner(Engine):
     @torch.inference_mode()
     def _recorded(self, backend: AttentionBackend, graph_sequences: int) -> DecodeGraphs:
         assert isinstance(backend, ReplayableBackend), "refused before"
-        device = self.pool.memory.device
-        record = CudaRecorder(device) if device.type == "cuda" else record_call
         layer_written.set(None)
-        return DecodeGraphs(self._forward, backend, self.pool, self.info.max_context_tokens, graph_sequences, record)
+        return DecodeGraphs(
+            self._forward, backend, self.pool, self.info.max_context_tokens, graph_sequences, self._recorder()
+        )
+
+    @torch.inference_mode()
+    def _recorded_chunks(self, backend: AttentionBackend, num_tokens: int) -> ChunkGraphs:
+        assert isinstance(backend, ReplayableChunkBackend), "refused before"
+        layer_written.set(None)
+        return ChunkGraphs(
+            self._forward, backend, self.pool, self.info.max_context_tokens, num_tokens, self._recorder()
+        )
+
+    def _recorder(self) -> Record:
+        return CudaRecorder(self._lane.recording_stream()) if self.pool.memory.is_cuda else record_call
 
     def _warm_up(self) -> None:
         """A chunk, a chunk after it and a decode step: first calls choose and load kernels, and touch memory.
@@ -156,12 +191,6 @@ class HFRunner(Engine):
             Batch(decode=[sequence]),
         ):
             self._step(self._packer.pack(batch), batch)
-
-
-def use_device(device: torch.device) -> None:
-    """Kernels and graphs of this thread run there, where it is one GPU of several."""
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
 
 
 def _read_back(

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from tetribench.core.units import GIB
 from tetribench.engine.base import Engine
-from tetribench.engine.hf.attention.options import Attention, AttentionNeeds, why_not
+from tetribench.engine.hf.attention.options import REPLAYS_CHUNKS, Attention, AttentionNeeds, why_not
+from tetribench.engine.hf.green.contexts import is_installed
+from tetribench.engine.hf.green.split import first_part
 from tetribench.engine.hf.parallel.legal import why_not_parallel
 from tetribench.engine.hf.supported import unsupported_reason
 from tetribench.engine.host_memory import check_host_memory, host_blocks
@@ -83,6 +85,9 @@ class HFEngine:
 
     Greedy decodes of up to `graph_sequences` sequences are replayed as CUDA graphs; by default 256 on a GPU, but for
     `attention=sdpa`, which would gather every context at full length. On the CPU, 0 by default, a replay is a call.
+    So are, with `graph_chunk_tokens`, passes over just so many rows of prompts, padding included: give it
+    `prefill.chunk.chunk_size`. It saves the host's launches, which hold up small models and an instance beside another
+    in one process; it has not yet run on a GPU.
 
     With `tensor_parallel` above 1 an instance has as many ranks, each a process with a device of its own (on the CPU a
     core, where there are enough), a share of every layer and of its KV heads; they add up over NCCL on GPUs, over gloo
@@ -104,6 +109,7 @@ class HFEngine:
         fa3_library: str | None = None,
         linear: Linear = Linear.auto,
         graph_sequences: int | None = None,
+        graph_chunk_tokens: int = 0,
         tensor_parallel: int = 1,
         temperature: float = 0.0,
         top_k: int | None = None,
@@ -122,6 +128,7 @@ class HFEngine:
         if top_k is not None and top_k < 1:
             raise ValueError(f"engine.top_k={top_k}: must be at least 1, or null for no limit")
         _check_graphs(graph_sequences, attention, temperature)
+        _check_chunk_graphs(graph_chunk_tokens, attention, temperature, tensor_parallel)
         if tensor_parallel < 1:
             raise ValueError(f"engine.tensor_parallel={tensor_parallel}: must be at least 1")
         self.model = model
@@ -132,11 +139,16 @@ class HFEngine:
         self.num_host_blocks = 0
         self.num_sharing = 1
         """Instances on the device, each with a copy of the weights."""
+        self.num_first_multiprocessors: int | None = None
+        """Those of the first of two instances on a GPU that is divided."""
+        self.part = 0
+        """Which of the instances on its device it is."""
         self.block_size = block_size
         self.attention = attention
         self.fa3_library = fa3_library
         self.linear = linear
         self.graph_sequences = graph_sequences
+        self.graph_chunk_tokens = graph_chunk_tokens
         self.tensor_parallel = tensor_parallel
         self.temperature = temperature
         self.top_k = top_k
@@ -192,6 +204,11 @@ class HFEngine:
         reason = why_not(self.attention, self.attention_needs())
         if reason is not None:
             raise ValueError(f"engine.attention={self.attention.value}: {reason}; legal here are auto and sdpa")
+        if self.graph_chunk_tokens and self.attention is Attention.auto and self.resolved_device() is Device.cpu:
+            raise ValueError(
+                f"engine.graph_chunk_tokens={self.graph_chunk_tokens}: what computes attention on the CPU plans each "
+                f"chunk on the host; must be 0 with device=cpu"
+            )
 
     def kv_bytes_per_block(self) -> int:
         return self.model.shape().kv_bytes_per_token(self.resolved_dtype().num_bytes) * self.block_size
@@ -261,7 +278,7 @@ class HFEngine:
     def runs_on_a_core(self) -> bool:
         return self.resolved_device() is Device.cpu
 
-    def shared(self, num_instances: int, sharing: Sharing) -> "HFEngine":
+    def shared(self, num_instances: int, sharing: Sharing, first_share: float = 0.5) -> "HFEngine":
         said = f"system.tetri.sharing={sharing.value}"
         if self.tensor_parallel > 1:
             raise ValueError(
@@ -274,7 +291,28 @@ class HFEngine:
             raise ValueError(f"{said}: there is no program {MPS_CONTROL} here; must be none or time_slicing")
         part = copy(self)
         part.num_sharing = num_instances
+        if sharing is Sharing.green_contexts:
+            part.num_first_multiprocessors = self._divided(first_share)
         return part
+
+    def in_part(self, part: int) -> "HFEngine":
+        own = copy(self)
+        own.part = part
+        return own
+
+    def _divided(self, first_share: float) -> int:
+        """How many multiprocessors the first of two instances has."""
+        said = f"system.tetri.sharing={Sharing.green_contexts.value}"
+        if self.resolved_device() is Device.cpu:
+            raise ValueError(f"{said}: they are of NVIDIA's GPUs; must be none or time_slicing with device=cpu")
+        if not is_installed():
+            raise ValueError(
+                f"{said}: the package cuda-bindings is not installed (pip install 'tetribench[green]'); must be none, "
+                f"time_slicing or mps"
+            )
+        import torch
+
+        return first_part(torch.cuda.get_device_properties(0).multi_processor_count, first_share)
 
     @property
     def num_gpus(self) -> int | None:
@@ -303,7 +341,7 @@ class HFEngine:
             raise ValueError(
                 f"device=cuda: instances on {num_needed} GPUs, and this machine has {num_gpus}; must be fewer "
                 f"(system.NAME.num_instances, task.num_busy, engine.tensor_parallel), or two on each "
-                f"(system.tetri.sharing=time_slicing, mps), or device=cpu"
+                f"(system.tetri.sharing=time_slicing, mps, green_contexts), or device=cpu"
             )
         import torch
 
@@ -340,6 +378,20 @@ def _check_graphs(graph_sequences: int | None, attention: Attention, temperature
         raise ValueError(f"{said}: graphs decode greedily; must be 0 or null with engine.temperature={temperature}")
     if attention is Attention.flashinfer:
         raise ValueError(f"{said}: flashinfer plans each pass on the host; must be 0 or null with it")
+
+
+def _check_chunk_graphs(num_tokens: int, attention: Attention, temperature: float, tensor_parallel: int) -> None:
+    if not num_tokens:
+        return
+    said = f"engine.graph_chunk_tokens={num_tokens}"
+    if num_tokens < 0:
+        raise ValueError(f"{said}: must be at least 0 (no graphs)")
+    if temperature > 0:
+        raise ValueError(f"{said}: graphs decode greedily; must be 0 with engine.temperature={temperature}")
+    if attention is not Attention.auto and attention not in REPLAYS_CHUNKS:
+        raise ValueError(f"{said}: {attention.value} plans each chunk on the host; must be 0 with it")
+    if tensor_parallel > 1:
+        raise ValueError(f"{said}: is not for several ranks; must be 0 with engine.tensor_parallel={tensor_parallel}")
 
 
 def _torch_sees_cuda() -> bool:

@@ -42,6 +42,14 @@ class ReplayableBackend(AttentionBackend, Protocol):
         """For decodes alone, and with device work only: `slots` and `tables` are filled anew before each replay."""
 
 
+@runtime_checkable
+class ReplayableChunkBackend(ReplayableBackend, Protocol):
+    """One whose passes over prefill chunks can be recorded too, whatever their contexts are."""
+
+    def plan_fixed_chunks(self, slots: Tensor, tables: Tables) -> AttentionPlan:
+        """The same for chunks alone, which have all rows; one of no rows may be among them."""
+
+
 @dataclass(frozen=True, slots=True)
 class PagedRows:
     """One forward pass as the hook sees it; rows from `num_used` on are padding."""

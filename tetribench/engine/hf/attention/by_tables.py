@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tetribench.core.sequence import Sequence
 from tetribench.engine.base import PrefillChunk
-from tetribench.engine.hf.attention.backend import AttentionPlan, ReplayableBackend
+from tetribench.engine.hf.attention.backend import AttentionPlan, ReplayableChunkBackend
 from tetribench.engine.hf.attention.kernels.store import store
 from tetribench.engine.hf.attention.tables import Tables
 from tetribench.engine.hf.cache import TorchKVPool
@@ -26,7 +26,7 @@ class StoringPlan(AttentionPlan):
         store(keys.contiguous(), values.contiguous(), *self.pool.layers[layer], self.slots)
 
 
-class TablesBackend(ReplayableBackend):
+class TablesBackend(ReplayableChunkBackend):
     """Plans a pass from its tables alone, whether they are made for it or filled anew for a replay."""
 
     def __init__(self, pool: TorchKVPool) -> None:
@@ -38,6 +38,9 @@ class TablesBackend(ReplayableBackend):
 
     def plan_fixed(self, slots: Tensor, tables: Tables) -> StoringPlan:
         return self._plan(slots, tables, tables.num_decode)
+
+    def plan_fixed_chunks(self, slots: Tensor, tables: Tables) -> StoringPlan:
+        return self._plan(slots, tables, slots.shape[0])
 
     @abstractmethod
     def _plan(self, slots: Tensor, tables: Tables, num_used: int) -> StoringPlan: ...

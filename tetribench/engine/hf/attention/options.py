@@ -27,6 +27,9 @@ class Attention(Enum):
 
 FASTEST_FIRST = (Attention.fa3, Attention.flashinfer, Attention.triton, Attention.native, Attention.sdpa)
 
+REPLAYS_CHUNKS = (Attention.triton, Attention.fa3)
+"""Kernels that follow tables on the device for prompts too, so that a recorded pass serves any."""
+
 _FLASHINFER_HEAD_SIZES = (64, 128, 256)
 _HOPPER = (9, 0)
 _NATIVE_LANES = 16
