@@ -97,6 +97,26 @@ def test_systems_on_one_gpu_are_planned(
     assert row.split()[1:3] == ["2", "1"] and "not predicted" in row
 
 
+@pytest.mark.parametrize("runtime", ["process", "inline"])
+def test_a_divided_gpu_is_planned_where_instances_are_in_one_process(
+    runtime: str, tetribench: Command, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(schema, "_GPU_FILES", ("/proc",))
+    monkeypatch.setattr(schema, "_torch_sees_cuda", lambda: True)
+    monkeypatch.setattr(schema, "is_installed", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    properties = SimpleNamespace(total_memory=10 * GIB, multi_processor_count=132)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda index: properties)
+    options = ["+workload=lpld", "workload.num_requests=6", "engine.attention=sdpa", f"runtime={runtime}"]
+    options += ["system.vllm_like.num_instances=1", "system.tetri.sharing=green_contexts"]
+    assert tetribench("task=plan", *options) == 0
+    said = capfd.readouterr().out
+    (row,) = [line for line in said.splitlines() if line.strip().startswith("tetri")]
+    assert row.split()[1:3] == ["2", "1"] and "not predicted" in row
+    assert tetribench("task=plan", *options, "system.tetri.prefill_share=0.97") == 2
+    assert "must be at least 0.061 and below 0.97" in capfd.readouterr().err
+
+
 def test_servers_of_others_are_refused_in_virtual_time(tetribench: Command, capfd: pytest.CaptureFixture[str]) -> None:
     for name in ("openai_server", "vllm_server", "vllm_pd"):
         assert tetribench("+workload=lpld", "runtime=sim", f"systems=[tetri,{name}]") == 2
