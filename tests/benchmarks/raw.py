@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection as Pipe
 import torch
 
 from tests.kv.links.peers import BytesPool
-from tetribench.engine.base import Span
+from tetribench.engine.base import Span, Spans
 from tetribench.kv.links.nixl_agent import Agent, Reachable
 
 Move = Callable[[], None]
@@ -70,7 +70,7 @@ def nixl(verb: str, num_bytes: int) -> Iterator[Move]:
         name = agent.meet(there)
 
         def move() -> None:
-            transfer = agent.post(verb, name, there.region, [Span(0, 0, num_bytes)])
+            transfer = agent.post(verb, name, there.region, Spans.of([Span(0, 0, num_bytes)]))
             while agent.is_under_way(transfer):
                 pass
             agent.release(transfer)

@@ -21,7 +21,7 @@ from tetribench.engine.hf.attention.backend import (
     layer_written,
     paged_rows,
 )
-from tetribench.engine.hf.cache import TorchKVPool
+from tetribench.engine.hf.cache import TorchKVPool, why_by_torch
 from tetribench.engine.hf.graphs import CudaRecorder, DecodeGraphs, record_call
 from tetribench.engine.hf.host import HostMemory
 from tetribench.engine.hf.pack import DecodeRows, PackedBatch, Packer
@@ -182,6 +182,7 @@ def _read_back(
         dtype=str(weight.dtype).removeprefix("torch."),
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         attention="sdpa paged",
+        kv_copies_passed_over=why_by_torch(pool.memory.device),
         versions={
             "python": platform.python_version(),
             "torch": str(torch.__version__),

@@ -8,8 +8,10 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
-from tetribench.engine.base import KVPool, Region, Span
+from tetribench.engine.base import KVPool, Region, Spans
 
 _BACKEND = "UCX"
 
@@ -58,10 +60,10 @@ class Agent:
         with suppress(ConnectionError), _as_connection_errors():
             self._agent.remove_remote_agent(name)
 
-    def post(self, verb: str, name: str, peer: Region, pieces: list[Span]) -> Any:
+    def post(self, verb: str, name: str, peer: Region, pieces: Spans) -> Any:
         """Begin a `WRITE` or `READ` between `source` here and `target` there: the transfer."""
-        here = _descriptors(self._agent, self._region, [(piece.source, piece.num_bytes) for piece in pieces])
-        there = _descriptors(self._agent, peer, [(piece.target, piece.num_bytes) for piece in pieces])
+        here = _descriptors(self._agent, self._region, pieces.rows[:, [0, 2]])
+        there = _descriptors(self._agent, peer, pieces.rows[:, [1, 2]])
         with _as_connection_errors():
             transfer = self._agent.initialize_xfer(verb, here, there, name)
             _check(self._agent.transfer(transfer))
@@ -100,7 +102,10 @@ def _kind(region: Region) -> str:
     return "DRAM" if region.cuda_device is None else "VRAM"
 
 
-def _descriptors(agent: Any, region: Region, pieces: list[tuple[int, int]]) -> Any:
-    """Of pieces `(offset, number of bytes)` of `region`."""
-    rows = [(region.address + offset, num_bytes, region.cuda_device or 0) for offset, num_bytes in pieces]
+def _descriptors(agent: Any, region: Region, pieces: npt.NDArray[np.int64]) -> Any:
+    """Of pieces `[number, 2]`, each an offset in `region` and a number of bytes."""
+    rows = np.empty((len(pieces), 3), dtype=np.uint64)
+    rows[:, 0] = region.address + pieces[:, 0]
+    rows[:, 1] = pieces[:, 1]
+    rows[:, 2] = region.cuda_device or 0
     return agent.get_xfer_descs(rows, _kind(region))

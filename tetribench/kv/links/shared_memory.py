@@ -6,13 +6,13 @@ from functools import partial
 import msgspec
 
 from tetribench.core.clock import Clock
-from tetribench.engine.base import KVPool, Span
+from tetribench.engine.base import KVPool, Spans
 from tetribench.engine.spans import loads, packed
 from tetribench.kv.links.base import DEFAULT_TIMEOUT_S, Link, Operation, check_operation, check_timeout, describe
 from tetribench.kv.links.real import SocketLink
 from tetribench.kv.links.segment import SEGMENT_BYTES, Segment, Staging
 from tetribench.kv.links.speed import AS_FAST_AS_THE_MEDIUM, LinkSpeed
-from tetribench.kv.links.view import check_places
+from tetribench.kv.links.view import check_targets
 from tetribench.kv.links.wire import Connection, Session
 
 
@@ -47,7 +47,7 @@ class _Filled(msgspec.Struct, frozen=True):
     """Sender to receiver: copy these spans out of my segment."""
 
     segment: bytes
-    spans: list[Span]
+    spans: bytes
 
 
 class SharedMemoryLink(SocketLink):
@@ -60,12 +60,12 @@ class SharedMemoryLink(SocketLink):
         self._staging = Staging(pool, num_bytes)
         self._one_at_a_time = asyncio.Lock()
 
-    async def _carry(self, peer: Connection, pieces: list[Span]) -> None:
+    async def _carry(self, peer: Connection, pieces: Spans) -> None:
         async with self._one_at_a_time:
             for load in loads(pieces, self._staging.view.nbytes):
                 into, out = packed(load)
                 await self.in_thread(partial(self.pool.gather, self._staging.view, into))
-                await peer.call(msgspec.msgpack.encode(_Filled(self._staging.handle(), out)))
+                await peer.call(msgspec.msgpack.encode(_Filled(self._staging.handle(), out.to_bytes())))
 
     def _new_session(self) -> Session:
         return _Emptier(self)
@@ -88,10 +88,11 @@ class _Emptier:
     async def finish(self, head: bytes) -> None:
         request = msgspec.msgpack.decode(head, type=_Filled)
         pool = self._link.pool
-        check_places([(span.target, span.num_bytes) for span in request.spans], pool.num_bytes)
+        named = Spans.from_bytes(request.spans)
+        check_targets(named, pool.num_bytes)
         if self._segment is None:
             self._segment = Segment.attach(request.segment)
-        await self._link.in_thread(partial(pool.scatter, self._segment.view, request.spans))
+        await self._link.in_thread(partial(pool.scatter, self._segment.view, named))
 
     def close(self) -> None:
         self._segment = None
