@@ -163,6 +163,25 @@ def test_more_than_any_buffer_holds(medium: Medium) -> None:
 
 
 @pytest.mark.parametrize("medium", MEDIA, ids=name_of)
+def test_more_pieces_than_a_system_call_takes(medium: Medium) -> None:
+    """Of odd sizes and all apart, so that what is sent and received at once ends within them."""
+    num_blocks, size = 3000, 2011 if "Small" not in name_of(medium) and "Bounced" not in name_of(medium) else 11
+    pool, there = BytesPool(num_blocks, size), BytesPool(num_blocks, size)
+    pool.bytes[:] = random.Random(1).randbytes(pool.bytes.nbytes)
+    targets = list(range(num_blocks))
+    random.Random(2).shuffle(targets)
+
+    async def work(link: Link) -> None:
+        async with end_of(medium, there) as handle:
+            link.connect({"one": handle})
+            assert await link.move("one", range(num_blocks), targets) == num_blocks * size
+        for source, target in enumerate(targets):
+            assert there.block(target) == pool.block(source)
+
+    over(medium, pool, work)
+
+
+@pytest.mark.parametrize("medium", MEDIA, ids=name_of)
 def test_a_peer_that_dies_fails_its_moves_only_and_may_come_back(
     medium: Medium, start: Callable[[Medium], Remote]
 ) -> None:

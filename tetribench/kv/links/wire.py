@@ -13,6 +13,7 @@ import struct
 from collections import deque
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
+from itertools import islice
 from typing import Protocol
 
 import msgspec
@@ -21,6 +22,8 @@ _FRONT = struct.Struct("!16sI")
 _ANSWER = struct.Struct("!I")
 _MAX_HEAD_BYTES = 64 * 2**20
 _MAX_VIEWS = os.sysconf("SC_IOV_MAX")
+_BYTES_AT_ONCE = 2 * 2**20
+"""About what a socket's buffer holds: pieces of memory beyond that are named to the kernel for nothing."""
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -77,13 +80,18 @@ class Listener:
 
 
 class _Receiver(asyncio.BufferedProtocol):
-    """Reads straight into whatever is filled next: the front, the head, then the payload's places in memory."""
+    """Reads straight into whatever is filled next: the front, the head, then the payload's places in memory.
+
+    The transport knows of one place at a time. What has come beyond it is read beside the transport, into many places
+    with one call.
+    """
 
     def __init__(self, token: bytes, session: Session, on_end: Callable[["_Receiver"], None]) -> None:
         self._token = token
         self._session = session
         self._on_end = on_end
         self._transport: asyncio.Transport | None = None
+        self._beside: socket.socket | None = None
         self._is_ended = False
         self._finishing: set[asyncio.Task[None]] = set()
         self._front = bytearray(_FRONT.size)
@@ -94,18 +102,25 @@ class _Receiver(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._beside = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._places[0]
 
     def buffer_updated(self, num_bytes: int) -> None:
-        rest = self._places[0][num_bytes:]
-        if rest:
-            self._places[0] = rest
-            return
-        self._places.popleft()
+        _advance(self._places, num_bytes)
+        if len(self._places) > 1:
+            _advance(self._places, self._read_beside())
         if not self._places:
             self._next()
+
+    def _read_beside(self) -> int:
+        """Once for each turn of the loop, so that others get theirs. Of an end or an error the transport tells."""
+        assert self._beside is not None
+        try:
+            return self._beside.recvmsg_into(_at_once(self._places))[0]
+        except OSError:
+            return 0
 
     def _take_front(self) -> None:
         token, length = _FRONT.unpack(self._front)
@@ -167,6 +182,8 @@ class _Receiver(asyncio.BufferedProtocol):
         if self._is_ended:
             return
         self._is_ended = True
+        if self._beside is not None:
+            self._beside.close()
         for task in self._finishing:
             task.cancel()
         self._session.close()
@@ -234,16 +251,30 @@ async def _send_all(connected: socket.socket, views: SequenceOf[memoryview]) -> 
     left = deque(view for view in views if view.nbytes)
     while left:
         try:
-            num_sent = connected.sendmsg([left[index] for index in range(min(len(left), _MAX_VIEWS))])
+            _advance(left, connected.sendmsg(_at_once(left)))
         except BlockingIOError:
             await _writable(connected)
-            continue
-        while num_sent:
-            first = left.popleft()
-            if num_sent < first.nbytes:
-                left.appendleft(first[num_sent:])
-                break
-            num_sent -= first.nbytes
+
+
+def _at_once(pieces: deque[memoryview]) -> list[memoryview]:
+    """The first of them, as many as one system call is to read or write."""
+    chosen, num_bytes = [], 0
+    for piece in islice(pieces, _MAX_VIEWS):
+        chosen.append(piece)
+        num_bytes += piece.nbytes
+        if num_bytes >= _BYTES_AT_ONCE:
+            break
+    return chosen
+
+
+def _advance(pieces: deque[memoryview], num_bytes: int) -> None:
+    """That many bytes, from the first of them, have been read or written."""
+    while num_bytes:
+        first = pieces.popleft()
+        if num_bytes < first.nbytes:
+            pieces.appendleft(first[num_bytes:])
+            return
+        num_bytes -= first.nbytes
 
 
 async def _writable(connected: socket.socket) -> None:
