@@ -5,6 +5,7 @@ import importlib.util
 import os
 import random
 import signal
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -127,6 +128,17 @@ def test_the_right_bytes_arrive_interleaved_with_those_for_others(
             assert_holds(peer.contents(), pool, expected[name])
 
     over(medium, pool, work)
+
+
+@pytest.mark.parametrize("medium", MEDIA, ids=name_of)
+def test_a_closed_link_leaves_no_thread(medium: Medium) -> None:
+    async def work(link: Link) -> None:
+        async with end_of(medium, BytesPool(NUM_BLOCKS)) as handle:
+            link.connect({"one": handle})
+            await link.move("one", [0], [1])
+
+    over(medium, tagged_pool(), work)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("kv-link")]
 
 
 @pytest.mark.parametrize("medium", MEDIA, ids=name_of)
