@@ -83,6 +83,17 @@ def test_nothing_is_copied_where_one_span_is_refused(
     assert torch.equal(memory, tagged(SIZE))
 
 
+@pytest.mark.parametrize(("num_bytes", "is_read_next", "expected"), [(99, False, 0), (100, False, 1), (100, True, 0)])
+def test_what_is_large_goes_past_the_cache_unless_it_is_read_next(
+    num_bytes: int, is_read_next: bool, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int]] = []
+    monkeypatch.setattr(copies, "last_cache_bytes", lambda: 800)
+    monkeypatch.setattr(copies, "_function", lambda: lambda *arguments: seen.append(arguments[-2:]))
+    copies.copy_native(0, 0, Spans.of([Span(0, 0, num_bytes - 40), Span(0, 200, 40)]), is_read_next)
+    assert seen == [(2, expected)]
+
+
 def test_a_compiler_that_fails_is_quoted_and_torch_copies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     broken = tmp_path / "copy.c"
     broken.write_text("void copy_spans( {")

@@ -130,14 +130,14 @@ class TorchKVPool(KVPool):
         self._copy(self.flat, peer.flat, spans)
 
     def gather(self, buffer: memoryview, spans: Spans) -> None:
-        self._copy(self.flat, torch.frombuffer(buffer, dtype=torch.uint8), spans)
+        self._copy(self.flat, torch.frombuffer(buffer, dtype=torch.uint8), spans, is_read_next=True)
 
     def scatter(self, buffer: memoryview, spans: Spans) -> None:
         self._copy(torch.frombuffer(buffer, dtype=torch.uint8), self.flat, spans)
 
-    def _copy(self, source: Tensor, target: Tensor, spans: Spans) -> None:
+    def _copy(self, source: Tensor, target: Tensor, spans: Spans, is_read_next: bool = False) -> None:
         if self._copy_stream is None:
-            copy_spans(source, target, spans)
+            copy_spans(source, target, spans, is_read_next)
             return
         with torch.cuda.stream(self._copy_stream):  # not behind the forward passes, which are on another stream
             copy_spans(source, target, spans)
@@ -152,7 +152,7 @@ class TorchKVPool(KVPool):
         return partial(runtime.cudaHostUnregister, address)
 
 
-def copy_spans(source: Tensor, target: Tensor, spans: Spans) -> None:
+def copy_spans(source: Tensor, target: Tensor, spans: Spans, is_read_next: bool = False) -> None:
     """Between two memories as bytes, one after the other; on CUDA the copies are only launched.
 
     Spans may meet what others of them have written, or will read; none may overlap its own target.
@@ -161,7 +161,7 @@ def copy_spans(source: Tensor, target: Tensor, spans: Spans) -> None:
     ways = target.data_ptr() + spans.rows[:, 1] - source.data_ptr() - spans.rows[:, 0]
     assert np.all(abs(ways) >= spans.rows[:, 2]), "a copy onto itself"
     if why_by_torch(target.device if target.is_cuda else source.device) is None:
-        copy_native(source.data_ptr(), target.data_ptr(), spans)
+        copy_native(source.data_ptr(), target.data_ptr(), spans, is_read_next)
         return
     for start, to, num_bytes in spans:
         target[to : to + num_bytes].copy_(source[start : start + num_bytes], non_blocking=True)

@@ -12,6 +12,8 @@ from tetribench.engine.native.compiler import compiled
 _SOURCE = Path(__file__).with_name("copy.c")
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _USUAL_CACHE_BYTES = 32 * 2**20
+_MUCH = 8
+"""One part in so many: the rest is the computation's."""
 
 
 @cache
@@ -24,11 +26,14 @@ def why_not_native() -> str | None:
     return None
 
 
-def copy_native(source: int, target: int, spans: Spans) -> None:
-    """Between the memories at these addresses, in which `spans` must lie. None may overlap its own target."""
+def copy_native(source: int, target: int, spans: Spans, is_read_next: bool = False) -> None:
+    """Between the memories at these addresses, in which `spans` must lie. None may overlap its own target.
+
+    What would fill much of the last cache goes past it, unless the target is read next.
+    """
     rows = spans.rows
-    streams = spans.num_bytes > last_cache_bytes()
-    _function()(source, target, rows.ctypes.data, len(rows), streams)
+    goes_past = not is_read_next and spans.num_bytes >= last_cache_bytes() // _MUCH
+    _function()(source, target, rows.ctypes.data, len(rows), goes_past)
 
 
 @cache

@@ -1,6 +1,7 @@
 """Indirect: a bounce through host memory that both instances map, for pools that cannot be mapped by each other."""
 
 import asyncio
+from collections.abc import Awaitable, Iterator
 from functools import partial
 
 import msgspec
@@ -50,8 +51,12 @@ class _Filled(msgspec.Struct, frozen=True):
     spans: bytes
 
 
+_NUM_PARTS = 4
+"""Of a segment. While the receiver empties one, the sender fills the next."""
+
+
 class SharedMemoryLink(SocketLink):
-    """Every sender has one segment for all its peers, filled for one move at a time."""
+    """Every sender has one segment for all its peers, filled for one move at a time, part by part and round again."""
 
     def __init__(
         self, pool: KVPool, clock: Clock, speed: LinkSpeed, timeout_s: float, num_bytes: int = SEGMENT_BYTES
@@ -62,10 +67,21 @@ class SharedMemoryLink(SocketLink):
 
     async def _carry(self, peer: Connection, pieces: Spans) -> None:
         async with self._one_at_a_time:
-            for load in loads(pieces, self._staging.view.nbytes):
-                into, out = packed(load)
-                await self.in_thread(partial(self.pool.gather, self._staging.view, into))
-                await peer.call(msgspec.msgpack.encode(_Filled(self._staging.handle(), out.to_bytes())))
+            await peer.calls(self._parts(pieces), _NUM_PARTS - 1)
+
+    def _parts(self, pieces: Spans) -> Iterator[Awaitable[bytes]]:
+        """What the receiver is told of each."""
+        part_bytes = self._staging.view.nbytes // _NUM_PARTS
+        for number, load in enumerate(loads(pieces, part_bytes)):
+            yield self._fill(load, number % _NUM_PARTS * part_bytes)
+
+    async def _fill(self, load: Spans, start: int) -> bytes:
+        """The part of the segment from `start`."""
+        into, out = packed(load)
+        into.rows[:, 1] += start
+        out.rows[:, 0] += start
+        await self.in_thread(partial(self.pool.gather, self._staging.view, into))
+        return msgspec.msgpack.encode(_Filled(self._staging.handle(), out.to_bytes()))
 
     def _new_session(self) -> Session:
         return _Emptier(self)

@@ -1,6 +1,7 @@
 """How the two ends of a link talk: a request, perhaps with bytes for the receiver's memory, and an answer, over TCP.
 
-One connection for each pair and direction, one request at a time on it. The answer is empty, or says why not.
+One connection for each pair and direction. Requests on it are answered in their order; a session that can carry out
+several may be sent them ahead of the answers. An answer is empty, or says why not.
 
     request: token (16) | length of the head (4) | head | payload (the head says how long)
     answer:  length of the reason (4) | reason
@@ -11,8 +12,9 @@ import os
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from collections.abc import Sequence as SequenceOf
+from contextlib import asynccontextmanager
 from itertools import islice
 from typing import Protocol
 
@@ -202,15 +204,37 @@ class Connection:
     async def call(self, head: bytes, payload: SequenceOf[memoryview] = ()) -> None:
         """Send straight from `payload`'s memory and wait for the answer. Raises OSError or EOFError, with the reason
         where the peer gave one; whatever ends it early, the connection does not survive it."""
+        async with self._whole():
+            connected = await self._connected()
+            await self._request(connected, head, payload)
+            await _take_answer(connected)
+
+    async def calls(self, heads: Iterable[Awaitable[bytes]], most_ahead: int) -> None:
+        """Without payload and in turn: the next head is waited for once all before it but `most_ahead` are answered.
+        Raises as `call` does."""
+        num_ahead = 0
+        async with self._whole():
+            connected = await self._connected()
+            for head in heads:
+                await self._request(connected, await head)
+                if num_ahead == most_ahead:
+                    await _take_answer(connected)
+                else:
+                    num_ahead += 1
+            for _ in range(num_ahead):
+                await _take_answer(connected)
+
+    @asynccontextmanager
+    async def _whole(self) -> AsyncIterator[None]:
+        """The connection for one; it does not survive what ends early."""
         async with self._one_at_a_time:
             try:
-                await self._call(head, payload)
+                yield
             except BaseException:
                 self._end()
                 raise
 
-    async def _call(self, head: bytes, payload: SequenceOf[memoryview]) -> None:
-        assert 0 < len(head) <= _MAX_HEAD_BYTES
+    async def _connected(self) -> socket.socket:
         if self._is_closed:
             raise ConnectionError("the link is closed")
         if self._socket is None:
@@ -218,11 +242,12 @@ class Connection:
             self._socket.setblocking(False)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await asyncio.get_running_loop().sock_connect(self._socket, (self._address.host, self._address.port))
+        return self._socket
+
+    async def _request(self, connected: socket.socket, head: bytes, payload: SequenceOf[memoryview] = ()) -> None:
+        assert 0 < len(head) <= _MAX_HEAD_BYTES
         front = _FRONT.pack(self._address.token, len(head))
-        await _send_all(self._socket, [memoryview(front), memoryview(head), *payload])
-        (length,) = _ANSWER.unpack(await _receive_exactly(self._socket, _ANSWER.size))
-        if length:
-            raise ConnectionError((await _receive_exactly(self._socket, length)).decode())
+        await _send_all(connected, [memoryview(front), memoryview(head), *payload])
 
     def _end(self) -> None:
         if self._socket is not None:
@@ -290,6 +315,13 @@ async def _writable(connected: socket.socket) -> None:
 def _set(ready: "asyncio.Future[None]") -> None:
     if not ready.done():
         ready.set_result(None)
+
+
+async def _take_answer(connected: socket.socket) -> None:
+    """Raises ConnectionError with the reason that it gives."""
+    (length,) = _ANSWER.unpack(await _receive_exactly(connected, _ANSWER.size))
+    if length:
+        raise ConnectionError((await _receive_exactly(connected, length)).decode())
 
 
 async def _receive_exactly(connected: socket.socket, num_bytes: int) -> bytes:
