@@ -29,7 +29,7 @@ from tetribench.core.units import ceil_div
 from tetribench.decode.admit import Greedy
 from tetribench.decode.scheduler import DecodePolicies
 from tetribench.drive.loadgen import Client, Loop, OpenLoop
-from tetribench.engine.base import Batch, Engine, EngineInfo, KVPool, OnLayer, Part, Region, Span, forever
+from tetribench.engine.base import Batch, Engine, EngineInfo, KVPool, OnLayer, Part, Region, Spans, forever
 from tetribench.engine.cost_engine import CostModelFactory
 from tetribench.engine.sharing import Sharing
 from tetribench.engine.spans import spans
@@ -195,7 +195,7 @@ class TaggedPool:
     def attach(self, handle: bytes) -> "TaggedPool":
         return self._registry[int(handle)]
 
-    def copy_to(self, peer: KVPool, spans: Iterable[Span]) -> None:
+    def copy_to(self, peer: KVPool, spans: Spans) -> None:
         assert isinstance(peer, TaggedPool)
         size = self.block_bytes // self.num_layers
         for source, target, num_bytes in spans:
@@ -210,10 +210,10 @@ class TaggedPool:
     def region(self) -> Region:
         raise AssertionError("there are no bytes")
 
-    def gather(self, buffer: memoryview, spans: Iterable[Span]) -> None:
+    def gather(self, buffer: memoryview, spans: Spans) -> None:
         raise AssertionError("there are no bytes")
 
-    def scatter(self, buffer: memoryview, spans: Iterable[Span]) -> None:
+    def scatter(self, buffer: memoryview, spans: Spans) -> None:
         raise AssertionError("there are no bytes")
 
     def pin(self, buffer: memoryview) -> Callable[[], None]:
@@ -398,7 +398,7 @@ class CheckingLink:
         sources = [(piece.source, piece.num_bytes) for piece in pieces]
         targets = [(piece.target, piece.num_bytes) for piece in pieces]
         before = self._pool.contents(sources), peer.contents(targets)
-        num_bytes = sum(piece.num_bytes for piece in pieces)
+        num_bytes = pieces.num_bytes
         await self._clock.sleep(self._speed.seconds(num_bytes))
         assert (self._pool.contents(sources), peer.contents(targets)) == before, "a block changed under its copy"
         self._pool.copy_to(peer, pieces)

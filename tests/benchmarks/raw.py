@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection as Pipe
 import torch
 
 from tests.kv.links.peers import BytesPool
-from tetribench.engine.base import Span
+from tetribench.engine.base import Span, Spans
 from tetribench.kv.links.nixl_agent import Agent, Reachable
 
 Move = Callable[[], None]
@@ -61,8 +61,10 @@ def _take_in(pipe: Pipe, num_bytes: int) -> None:
 
 
 @contextmanager
-def nixl(verb: str, num_bytes: int) -> Iterator[Move]:
-    """One transfer of one piece, `WRITE` to another process or `READ` from it, asked without pause whether it ended."""
+def nixl(verb: str, num_bytes: int, pieces: Spans | None = None) -> Iterator[Move]:
+    """One transfer, `WRITE` to another process or `READ` from it, asked without pause whether it ended; of one piece,
+    or of these."""
+    whole = Spans.of([Span(0, 0, num_bytes)]) if pieces is None else pieces
     with _other_process(_hold, num_bytes) as pipe:
         pool = BytesPool(1, num_bytes, fill=1)
         agent, there = Agent(pool), pipe.recv()
@@ -70,7 +72,7 @@ def nixl(verb: str, num_bytes: int) -> Iterator[Move]:
         name = agent.meet(there)
 
         def move() -> None:
-            transfer = agent.post(verb, name, there.region, [Span(0, 0, num_bytes)])
+            transfer = agent.post(verb, name, there.region, whole)
             while agent.is_under_way(transfer):
                 pass
             agent.release(transfer)

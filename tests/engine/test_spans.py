@@ -1,9 +1,12 @@
+import random
+from collections.abc import Iterable
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tetribench.engine.base import Part, Span
+from tetribench.engine.base import Part, Span, Spans
 from tetribench.engine.spans import loads, packed, spans
 
 BLOCK_BYTES = 7
@@ -25,7 +28,7 @@ def pairs(draw: st.DrawFn) -> tuple[list[int], list[int]]:
     return ids(), ids()
 
 
-def moved(pieces: list[Span]) -> dict[int, int]:
+def moved(pieces: Iterable[Span]) -> dict[int, int]:
     """Target byte by source byte."""
     found = {}
     for source, target, num_bytes in pieces:
@@ -79,3 +82,42 @@ def test_by_way_of_a_buffer_bytes_end_where_they_would_have(ids: tuple[list[int]
     through, beyond = moved(into), moved(out)
     assert sorted(through.values()) == list(range(len(through))), "the buffer is filled from its start"
     assert {source: beyond[offset] for source, offset in through.items()} == moved(whole)
+
+
+@given(pairs())
+def test_spans_survive_a_message_and_turning_twice(ids: tuple[list[int], list[int]]) -> None:
+    whole = spans(*ids, BLOCK_BYTES)
+    assert list(Spans.from_bytes(whole.to_bytes())) == list(Spans.of(whole)) == list(whole)
+    assert list(whole.turned().turned()) == list(whole)
+    assert moved(whole.turned()) == {target: source for source, target in moved(whole).items()}
+
+
+def test_a_message_that_is_no_whole_number_of_spans_is_refused() -> None:
+    with pytest.raises(ValueError):
+        Spans.from_bytes(bytes(25))
+    with pytest.raises(ValueError):
+        Spans.from_bytes(bytes(32))
+
+
+@pytest.mark.parametrize(
+    ("span", "lies_within"),
+    [
+        (Span(0, 0, 10), True),
+        (Span(5, 15, 5), True),
+        (Span(6, 0, 5), False),
+        (Span(0, 16, 5), False),
+        (Span(-1, 0, 5), False),
+        (Span(0, -1, 5), False),
+        (Span(0, 0, 0), False),
+        (Span(0, 0, -1), False),
+        (Span(2**63 - 1, 0, 5), False),
+        (Span(0, 5, 2**63 - 1), False),
+    ],
+)
+def test_what_reaches_out_of_either_memory_is_seen_among_others(span: Span, lies_within: bool) -> None:
+    """Of 10 and 20 bytes; a start and a size whose sum overflows are no way round."""
+    others = [Span(index, index, 1) for index in range(5)]
+    each = [span, *others]
+    random.Random(1).shuffle(each)
+    assert Spans.of(each).lie_within(10, 20) is lies_within
+    assert Spans.of(others).lie_within(10, 20)

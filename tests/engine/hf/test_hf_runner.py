@@ -179,6 +179,7 @@ def test_info_is_read_back(model: Model, driver: Driver) -> None:
     fastest = "sdpa" if find_compiler() is None else "native"
     assert (info.device, info.dtype, info.attention) == ("cpu", "float32", f"{fastest} paged")
     assert {"fa3", "flashinfer", "triton"} <= set(info.attention_passed_over)
+    assert (info.kv_copies_passed_over is None) == (find_compiler() is not None)
     assert info.num_blocks * info.block_bytes == 16 * 2**20
     assert info.block_bytes == driver.runner.pool.block_bytes == tiny_engine(model).kv_bytes_per_block()
     assert info.max_context_tokens == 512

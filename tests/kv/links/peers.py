@@ -5,14 +5,14 @@ import ctypes
 import mmap
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
 import msgspec
 
 from tetribench.core.clock import Clock, WallClock
-from tetribench.engine.base import KVPool, Region, Span
+from tetribench.engine.base import KVPool, Region, Spans
 from tetribench.kv.links.base import Link, Medium
 from tetribench.kv.links.shared_memory import SharedMemory, SharedMemoryLink
 from tetribench.kv.links.tcp import Tcp, TcpLink
@@ -59,15 +59,15 @@ class BytesPool:
         opened = os.open(f"/proc/{pid}/fd/{descriptor}", os.O_RDWR)
         return BytesPool(num_bytes // self.block_bytes, self.block_bytes, source=opened)
 
-    def copy_to(self, peer: KVPool, spans: Iterable[Span]) -> None:
+    def copy_to(self, peer: KVPool, spans: Spans) -> None:
         assert isinstance(peer, BytesPool)
         self.gather(peer.bytes, spans)
 
-    def gather(self, buffer: memoryview, spans: Iterable[Span]) -> None:
+    def gather(self, buffer: memoryview, spans: Spans) -> None:
         for source, target, num_bytes in spans:
             buffer[target : target + num_bytes] = self.bytes[source : source + num_bytes]
 
-    def scatter(self, buffer: memoryview, spans: Iterable[Span]) -> None:
+    def scatter(self, buffer: memoryview, spans: Spans) -> None:
         for source, target, num_bytes in spans:
             self.bytes[target : target + num_bytes] = buffer[source : source + num_bytes]
 

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import random
 import signal
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -130,6 +131,17 @@ def test_the_right_bytes_arrive_interleaved_with_those_for_others(
 
 
 @pytest.mark.parametrize("medium", MEDIA, ids=name_of)
+def test_a_closed_link_leaves_no_thread(medium: Medium) -> None:
+    async def work(link: Link) -> None:
+        async with end_of(medium, BytesPool(NUM_BLOCKS)) as handle:
+            link.connect({"one": handle})
+            await link.move("one", [0], [1])
+
+    over(medium, tagged_pool(), work)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("kv-link")]
+
+
+@pytest.mark.parametrize("medium", MEDIA, ids=name_of)
 def test_a_part_of_each_block_travels_alone(medium: Medium) -> None:
     pool, there = tagged_pool(), BytesPool(NUM_BLOCKS)
 
@@ -158,6 +170,25 @@ def test_more_than_any_buffer_holds(medium: Medium) -> None:
             assert await link.move("one", range(64), [*range(32, 64), *range(32)]) == 64 * size
         half = 32 * size
         assert there.bytes[half:] == pool.bytes[:half] and there.bytes[:half] == pool.bytes[half:]
+
+    over(medium, pool, work)
+
+
+@pytest.mark.parametrize("medium", MEDIA, ids=name_of)
+def test_more_pieces_than_a_system_call_takes(medium: Medium) -> None:
+    """Of odd sizes and all apart, so that what is sent and received at once ends within them."""
+    num_blocks, size = 3000, 2011 if "Small" not in name_of(medium) and "Bounced" not in name_of(medium) else 11
+    pool, there = BytesPool(num_blocks, size), BytesPool(num_blocks, size)
+    pool.bytes[:] = random.Random(1).randbytes(pool.bytes.nbytes)
+    targets = list(range(num_blocks))
+    random.Random(2).shuffle(targets)
+
+    async def work(link: Link) -> None:
+        async with end_of(medium, there) as handle:
+            link.connect({"one": handle})
+            assert await link.move("one", range(num_blocks), targets) == num_blocks * size
+        for source, target in enumerate(targets):
+            assert there.block(target) == pool.block(source)
 
     over(medium, pool, work)
 

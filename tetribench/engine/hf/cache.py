@@ -4,17 +4,19 @@ import itertools
 import os
 import pickle
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import msgspec
+import numpy as np
 import torch
 from torch import Tensor
 
-from tetribench.engine.base import KVPool, Region, Span
+from tetribench.engine.base import KVPool, Region, Spans
 from tetribench.engine.model import ModelShape
+from tetribench.engine.native.copies import copy_native, why_not_native
 
 _PAGE_BYTES = 4096
 _pool_numbers = itertools.count()
@@ -87,6 +89,7 @@ class TorchKVPool(KVPool):
             pool = cls(_map_file(os.getpid(), file_descriptor, sizes, dtype), name, os.getpid(), file_descriptor)
             weakref.finalize(pool, os.close, file_descriptor)
             pool.memory.zero_()
+            why_not_native()  # compiled now, not in the first transfer
         _pools_of_this_process[name] = pool
         return pool
 
@@ -121,24 +124,24 @@ class TorchKVPool(KVPool):
         device = memory.device.index if memory.is_cuda else None
         return Region(memory.data_ptr(), self.num_bytes, device)
 
-    def copy_to(self, peer: KVPool, spans: Iterable[Span]) -> None:
+    def copy_to(self, peer: KVPool, spans: Spans) -> None:
         assert isinstance(peer, TorchKVPool), "both ends of a copy are pools of this engine"
         assert peer.memory.shape[1:] == self.memory.shape[1:], "both ends of a copy serve the same model"
         self._copy(self.flat, peer.flat, spans)
 
-    def gather(self, buffer: memoryview, spans: Iterable[Span]) -> None:
-        self._copy(self.flat, torch.frombuffer(buffer, dtype=torch.uint8), spans)
+    def gather(self, buffer: memoryview, spans: Spans) -> None:
+        self._copy(self.flat, torch.frombuffer(buffer, dtype=torch.uint8), spans, is_read_next=True)
 
-    def scatter(self, buffer: memoryview, spans: Iterable[Span]) -> None:
+    def scatter(self, buffer: memoryview, spans: Spans) -> None:
         self._copy(torch.frombuffer(buffer, dtype=torch.uint8), self.flat, spans)
 
     def copy_on(self, stream: torch.cuda.Stream) -> None:
         """Copies are launched there from now on, on a GPU of which this pool's engine has a part."""
         self._copy_stream = stream
 
-    def _copy(self, source: Tensor, target: Tensor, spans: Iterable[Span]) -> None:
+    def _copy(self, source: Tensor, target: Tensor, spans: Spans, is_read_next: bool = False) -> None:
         if self._copy_stream is None:
-            copy_spans(source, target, spans)
+            copy_spans(source, target, spans, is_read_next)
             return
         with torch.cuda.stream(self._copy_stream):  # not behind the forward passes, which are on another stream
             copy_spans(source, target, spans)
@@ -153,12 +156,25 @@ class TorchKVPool(KVPool):
         return partial(runtime.cudaHostUnregister, address)
 
 
-def copy_spans(source: Tensor, target: Tensor, spans: Iterable[Span]) -> None:
-    """Between two memories as bytes; on CUDA the copies are only launched."""
+def copy_spans(source: Tensor, target: Tensor, spans: Spans, is_read_next: bool = False) -> None:
+    """Between two memories as bytes, one after the other; on CUDA the copies are only launched.
+
+    Spans may meet what others of them have written, or will read; none may overlap its own target.
+    """
+    assert spans.lie_within(source.numel(), target.numel()), "a copy from or to outside of the memory"
+    ways = target.data_ptr() + spans.rows[:, 1] - source.data_ptr() - spans.rows[:, 0]
+    assert np.all(abs(ways) >= spans.rows[:, 2]), "a copy onto itself"
+    if why_by_torch(target.device if target.is_cuda else source.device) is None:
+        copy_native(source.data_ptr(), target.data_ptr(), spans, is_read_next)
+        return
     for start, to, num_bytes in spans:
-        assert start >= 0 and start + num_bytes <= source.numel(), "a copy from outside of the memory"
-        assert to >= 0 and to + num_bytes <= target.numel(), "a copy to outside of the memory"
         target[to : to + num_bytes].copy_(source[start : start + num_bytes], non_blocking=True)
+
+
+def why_by_torch(device: torch.device) -> str | None:
+    """The reason why KV in a memory on `device` is copied by a call of torch for each span; None where all are one call
+    of C."""
+    return "C copies within host memory only" if device.type == "cuda" else why_not_native()
 
 
 def _new_stream(device: torch.device) -> torch.cuda.Stream:

@@ -4,7 +4,7 @@ from collections.abc import Sequence as SequenceOf
 
 import torch
 
-from tetribench.engine.base import Batch, BlockPair, Span
+from tetribench.engine.base import Batch, BlockPair, Spans
 from tetribench.engine.hf.cache import TorchKVPool, copy_spans
 from tetribench.engine.spans import spans
 
@@ -24,8 +24,8 @@ class HostMemory:
         """The copies that `batch` begins with, out before in."""
         device = self._pool.flat
         copy_spans(device, self.flat, self._spans(batch.swap_out))
-        copy_spans(self.flat, device, [Span(to, start, size) for start, to, size in self._spans(batch.swap_in)])
+        copy_spans(self.flat, device, self._spans(batch.swap_in).turned())
 
-    def _spans(self, pairs: SequenceOf[BlockPair]) -> list[Span]:
+    def _spans(self, pairs: SequenceOf[BlockPair]) -> Spans:
         """From the device to the host."""
         return spans([device for device, _ in pairs], [host for _, host in pairs], self._pool.block_bytes)

@@ -22,7 +22,7 @@ from tetribench.engine.hf.attention.backend import (
     layer_written,
     paged_rows,
 )
-from tetribench.engine.hf.cache import TorchKVPool
+from tetribench.engine.hf.cache import TorchKVPool, why_by_torch
 from tetribench.engine.hf.chunk_graphs import ChunkGraphs
 from tetribench.engine.hf.decode_rows import DecodeRows
 from tetribench.engine.hf.graphs import CudaRecorder, DecodeGraphs, Record, record_call
@@ -215,6 +215,7 @@ def _read_back(
         dtype=str(weight.dtype).removeprefix("torch."),
         num_parameters=num_parameters,
         attention="sdpa paged",
+        kv_copies_passed_over=why_by_torch(pool.memory.device),
         versions={
             "python": platform.python_version(),
             "torch": str(torch.__version__),

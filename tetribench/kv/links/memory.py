@@ -7,12 +7,12 @@ from functools import partial
 import msgspec
 
 from tetribench.core.clock import Clock
-from tetribench.engine.base import KVPool, Span
+from tetribench.engine.base import KVPool, Spans
 from tetribench.kv.links.base import DEFAULT_TIMEOUT_S, Link, Operation, check_operation, check_timeout, describe
 from tetribench.kv.links.process import PeerProcess
 from tetribench.kv.links.real import RealLink, SocketLink
 from tetribench.kv.links.speed import AS_FAST_AS_THE_MEDIUM, LinkSpeed
-from tetribench.kv.links.view import check_places
+from tetribench.kv.links.view import check_targets
 from tetribench.kv.links.wire import Connection, Session
 
 
@@ -74,7 +74,7 @@ class MemoryWriteLink(RealLink[_Mapped]):
     def _reach(self, handle: bytes) -> _Mapped:
         return _Mapped(handle, self.pool)
 
-    async def _carry(self, peer: _Mapped, pieces: list[Span]) -> None:
+    async def _carry(self, peer: _Mapped, pieces: Spans) -> None:
         peer.process.check()
         await self.in_thread(partial(self.pool.copy_to, peer.pool, pieces))
         peer.process.check()
@@ -87,14 +87,14 @@ class _Read(msgspec.Struct, frozen=True):
     """Sender to receiver: copy these spans out of my pool."""
 
     pool: bytes
-    spans: list[Span]
+    spans: bytes
 
 
 class MemoryReadLink(SocketLink):
     """Asks the peer to map this pool and to copy out of it."""
 
-    async def _carry(self, peer: Connection, pieces: list[Span]) -> None:
-        await peer.call(msgspec.msgpack.encode(_Read(self.pool.handle(), pieces)))
+    async def _carry(self, peer: Connection, pieces: Spans) -> None:
+        await peer.call(msgspec.msgpack.encode(_Read(self.pool.handle(), pieces.to_bytes())))
 
     def _new_session(self) -> Session:
         return _Reader(self)
@@ -112,10 +112,11 @@ class _Reader:
 
     async def finish(self, head: bytes) -> None:
         request = msgspec.msgpack.decode(head, type=_Read)
-        check_places([(span.target, span.num_bytes) for span in request.spans], self._link.pool.num_bytes)
+        named = Spans.from_bytes(request.spans)
+        check_targets(named, self._link.pool.num_bytes)
         if self._mapped is None:
             self._mapped = self._link.pool.attach(request.pool)
-        await self._link.in_thread(partial(self._mapped.copy_to, self._link.pool, request.spans))
+        await self._link.in_thread(partial(self._mapped.copy_to, self._link.pool, named))
 
     def close(self) -> None:
         self._mapped = None

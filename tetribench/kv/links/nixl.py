@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 
 from tetribench.core.clock import Clock
-from tetribench.engine.base import KVPool, Span
+from tetribench.engine.base import KVPool, Spans
 from tetribench.kv.links.base import DEFAULT_TIMEOUT_S, Link, Operation, check_operation, check_timeout, describe
 from tetribench.kv.links.nixl_agent import Agent, Reachable
 from tetribench.kv.links.real import RealLink, SocketLink
 from tetribench.kv.links.speed import AS_FAST_AS_THE_MEDIUM, LinkSpeed
-from tetribench.kv.links.view import check_places
+from tetribench.kv.links.view import check_targets
 from tetribench.kv.links.wire import Connection, Session
 
 _POLL_S = 1e-4
@@ -75,7 +75,7 @@ class NixlWriteLink(RealLink[_Remote]):
     def _reach(self, handle: bytes) -> _Remote:
         return _Remote(msgspec.msgpack.decode(handle, type=Reachable))
 
-    async def _carry(self, peer: _Remote, pieces: list[Span]) -> None:
+    async def _carry(self, peer: _Remote, pieces: Spans) -> None:
         await _transfer(self, self._agent, "WRITE", peer, pieces)
 
     def _leave(self, peer: _Remote) -> None:
@@ -90,7 +90,7 @@ class _Read(msgspec.Struct, frozen=True):
     """Sender to receiver: read these spans, whose source is my pool."""
 
     source: Reachable
-    spans: list[Span]
+    spans: bytes
 
 
 class NixlReadLink(SocketLink):
@@ -100,8 +100,8 @@ class NixlReadLink(SocketLink):
         super().__init__(pool, clock, speed, timeout_s)
         self.agent = Agent(pool)
 
-    async def _carry(self, peer: Connection, pieces: list[Span]) -> None:
-        await peer.call(msgspec.msgpack.encode(_Read(self.agent.reachable, pieces)))
+    async def _carry(self, peer: Connection, pieces: Spans) -> None:
+        await peer.call(msgspec.msgpack.encode(_Read(self.agent.reachable, pieces.to_bytes())))
 
     def _new_session(self) -> Session:
         return _Reader(self)
@@ -124,18 +124,18 @@ class _Reader:
     async def finish(self, head: bytes) -> None:
         request = msgspec.msgpack.decode(head, type=_Read)
         link = self._link
-        check_places([(span.target, span.num_bytes) for span in request.spans], link.pool.num_bytes)
+        named = Spans.from_bytes(request.spans)
+        check_targets(named, link.pool.num_bytes)
         if self._remote is None:
             self._remote = _Remote(request.source)
-        turned = [Span(span.target, span.source, span.num_bytes) for span in request.spans]
-        await _transfer(link, link.agent, "READ", self._remote, turned)
+        await _transfer(link, link.agent, "READ", self._remote, named.turned())
 
     def close(self) -> None:
         if self._remote is not None:
             _forget(self._link, self._link.agent, self._remote)
 
 
-async def _transfer(link: RealLink[Any], agent: Agent, verb: str, peer: _Remote, pieces: list[Span]) -> None:
+async def _transfer(link: RealLink[Any], agent: Agent, verb: str, peer: _Remote, pieces: Spans) -> None:
     """`pieces` go from or to offset `source` here, to or from offset `target` there. Raises ConnectionError."""
     if peer.name is None:
         peer.name = await link.in_thread(partial(agent.meet, peer.reachable))

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from tetribench.core.clock import Clock
-from tetribench.engine.base import KVPool, Part, Span
+from tetribench.engine.base import KVPool, Part, Spans
 from tetribench.engine.spans import spans
 from tetribench.kv.links.base import LinkFailed
 from tetribench.kv.links.speed import LinkSpeed
@@ -49,7 +49,7 @@ class RealLink(ABC, Generic[Peer]):
         """What `_carry` needs of a peer; connecting may wait until then. Raises OSError when the peer is gone."""
 
     @abstractmethod
-    async def _carry(self, peer: Peer, pieces: list[Span]) -> None:
+    async def _carry(self, peer: Peer, pieces: Spans) -> None:
         """Move the bytes; they are in place on return. Raises OSError when that fails."""
 
     @abstractmethod
@@ -82,7 +82,7 @@ class RealLink(ABC, Generic[Peer]):
     ) -> int:
         started_s = self._clock.now()
         pieces = spans(source_ids, target_ids, self.pool.block_bytes, part)
-        num_bytes = sum(piece.num_bytes for piece in pieces)
+        num_bytes = pieces.num_bytes
         peer: Peer | None = None
         try:
             async with asyncio.timeout(self._timeout_s):

@@ -1,18 +1,19 @@
 """Indirect: a bounce through host memory that both instances map, for pools that cannot be mapped by each other."""
 
 import asyncio
+from collections.abc import Awaitable, Iterator
 from functools import partial
 
 import msgspec
 
 from tetribench.core.clock import Clock
-from tetribench.engine.base import KVPool, Span
+from tetribench.engine.base import KVPool, Spans
 from tetribench.engine.spans import loads, packed
 from tetribench.kv.links.base import DEFAULT_TIMEOUT_S, Link, Operation, check_operation, check_timeout, describe
 from tetribench.kv.links.real import SocketLink
 from tetribench.kv.links.segment import SEGMENT_BYTES, Segment, Staging
 from tetribench.kv.links.speed import AS_FAST_AS_THE_MEDIUM, LinkSpeed
-from tetribench.kv.links.view import check_places
+from tetribench.kv.links.view import check_targets
 from tetribench.kv.links.wire import Connection, Session
 
 
@@ -47,11 +48,15 @@ class _Filled(msgspec.Struct, frozen=True):
     """Sender to receiver: copy these spans out of my segment."""
 
     segment: bytes
-    spans: list[Span]
+    spans: bytes
+
+
+_NUM_PARTS = 4
+"""Of a segment. While the receiver empties one, the sender fills the next."""
 
 
 class SharedMemoryLink(SocketLink):
-    """Every sender has one segment for all its peers, filled for one move at a time."""
+    """Every sender has one segment for all its peers, filled for one move at a time, part by part and round again."""
 
     def __init__(
         self, pool: KVPool, clock: Clock, speed: LinkSpeed, timeout_s: float, num_bytes: int = SEGMENT_BYTES
@@ -60,12 +65,23 @@ class SharedMemoryLink(SocketLink):
         self._staging = Staging(pool, num_bytes)
         self._one_at_a_time = asyncio.Lock()
 
-    async def _carry(self, peer: Connection, pieces: list[Span]) -> None:
+    async def _carry(self, peer: Connection, pieces: Spans) -> None:
         async with self._one_at_a_time:
-            for load in loads(pieces, self._staging.view.nbytes):
-                into, out = packed(load)
-                await self.in_thread(partial(self.pool.gather, self._staging.view, into))
-                await peer.call(msgspec.msgpack.encode(_Filled(self._staging.handle(), out)))
+            await peer.calls(self._parts(pieces), _NUM_PARTS - 1)
+
+    def _parts(self, pieces: Spans) -> Iterator[Awaitable[bytes]]:
+        """What the receiver is told of each."""
+        part_bytes = self._staging.view.nbytes // _NUM_PARTS
+        for number, load in enumerate(loads(pieces, part_bytes)):
+            yield self._fill(load, number % _NUM_PARTS * part_bytes)
+
+    async def _fill(self, load: Spans, start: int) -> bytes:
+        """The part of the segment from `start`."""
+        into, out = packed(load)
+        into.rows[:, 1] += start
+        out.rows[:, 0] += start
+        await self.in_thread(partial(self.pool.gather, self._staging.view, into))
+        return msgspec.msgpack.encode(_Filled(self._staging.handle(), out.to_bytes()))
 
     def _new_session(self) -> Session:
         return _Emptier(self)
@@ -88,10 +104,11 @@ class _Emptier:
     async def finish(self, head: bytes) -> None:
         request = msgspec.msgpack.decode(head, type=_Filled)
         pool = self._link.pool
-        check_places([(span.target, span.num_bytes) for span in request.spans], pool.num_bytes)
+        named = Spans.from_bytes(request.spans)
+        check_targets(named, pool.num_bytes)
         if self._segment is None:
             self._segment = Segment.attach(request.segment)
-        await self._link.in_thread(partial(pool.scatter, self._segment.view, request.spans))
+        await self._link.in_thread(partial(pool.scatter, self._segment.view, named))
 
     def close(self) -> None:
         self._segment = None

@@ -7,13 +7,13 @@ from functools import partial
 import msgspec
 
 from tetribench.core.clock import Clock
-from tetribench.engine.base import KVPool, Span
+from tetribench.engine.base import KVPool, Spans
 from tetribench.engine.spans import loads, packed
 from tetribench.kv.links.base import DEFAULT_TIMEOUT_S, Link, Operation, check_operation, check_timeout, describe
 from tetribench.kv.links.real import LOOPBACK, SocketLink
 from tetribench.kv.links.segment import SEGMENT_BYTES, Staging
 from tetribench.kv.links.speed import AS_FAST_AS_THE_MEDIUM, LinkSpeed
-from tetribench.kv.links.view import check_places, view_of
+from tetribench.kv.links.view import check_targets, view_of
 from tetribench.kv.links.wire import Connection, Session
 
 
@@ -69,7 +69,7 @@ class TcpLink(SocketLink):
         self._staging = None if bounce_bytes is None else Staging(pool, bounce_bytes)
         self._one_at_a_time = asyncio.Lock()
 
-    async def _carry(self, peer: Connection, pieces: list[Span]) -> None:
+    async def _carry(self, peer: Connection, pieces: Spans) -> None:
         if self._staging is None:
             await _send(peer, view_of(self.pool), pieces)
             return
@@ -89,20 +89,21 @@ class TcpLink(SocketLink):
 
 
 class _Message(msgspec.Struct, frozen=True):
-    """What a payload is made of: `(offset in the receiver's pool, number of bytes)`, in order."""
+    """Which bytes of the payload go where in the receiver's pool; they follow in this order."""
 
-    places: list[tuple[int, int]]
-
-
-async def _send(peer: Connection, memory: memoryview, pieces: list[Span]) -> None:
-    head = msgspec.msgpack.encode(_Message([(piece.target, piece.num_bytes) for piece in pieces]))
-    await peer.call(head, [memory[piece.source : piece.source + piece.num_bytes] for piece in pieces])
+    spans: bytes
 
 
-def _places(head: bytes, pool: KVPool) -> list[tuple[int, int]]:
-    places = msgspec.msgpack.decode(head, type=_Message).places
-    check_places(places, pool.num_bytes)
-    return places
+async def _send(peer: Connection, memory: memoryview, pieces: Spans) -> None:
+    _, out = packed(pieces)
+    head = msgspec.msgpack.encode(_Message(out.to_bytes()))
+    await peer.call(head, [memory[start : start + size] for start, _, size in pieces])
+
+
+def _out_of_payload(head: bytes, pool: KVPool) -> Spans:
+    out = Spans.from_bytes(msgspec.msgpack.decode(head, type=_Message).spans)
+    check_targets(out, pool.num_bytes)
+    return out
 
 
 class _Direct:
@@ -113,7 +114,7 @@ class _Direct:
         self._memory = view_of(pool)
 
     def places(self, head: bytes) -> list[memoryview]:
-        return [self._memory[start : start + size] for start, size in _places(head, self._pool)]
+        return [self._memory[to : to + size] for _, to, size in _out_of_payload(head, self._pool)]
 
     async def finish(self, head: bytes) -> None:
         """The bytes are where they belong."""
@@ -130,16 +131,15 @@ class _Bounced:
         self._staging = Staging(link.pool, num_bytes)
 
     def places(self, head: bytes) -> list[memoryview]:
-        num_bytes = sum(size for _, size in _places(head, self._link.pool))
-        check_places([(0, num_bytes)], self._staging.view.nbytes)
-        return [self._staging.view[:num_bytes]]
+        out = _out_of_payload(head, self._link.pool)
+        size = self._staging.view.nbytes
+        if out.num_bytes > size or not out.lie_within(size, self._link.pool.num_bytes):
+            raise ValueError(f"a payload does not fit into the buffer of {size} bytes")
+        return [self._staging.view[: out.num_bytes]]
 
     async def finish(self, head: bytes) -> None:
-        pieces, offset = [], 0
-        for start, size in _places(head, self._link.pool):
-            pieces.append(Span(offset, start, size))
-            offset += size
-        await self._link.in_thread(partial(self._link.pool.scatter, self._staging.view, pieces))
+        out = _out_of_payload(head, self._link.pool)
+        await self._link.in_thread(partial(self._link.pool.scatter, self._staging.view, out))
 
     def close(self) -> None:
         self._staging.close()

@@ -1,9 +1,8 @@
 """A pool's memory as bytes that sockets can read and write."""
 
 import ctypes
-from collections.abc import Iterable
 
-from tetribench.engine.base import KVPool
+from tetribench.engine.base import KVPool, Spans, within
 
 
 def view_of(pool: KVPool) -> memoryview:
@@ -13,8 +12,10 @@ def view_of(pool: KVPool) -> memoryview:
     return memoryview((ctypes.c_ubyte * region.num_bytes).from_address(region.address)).cast("B")
 
 
-def check_places(places: Iterable[tuple[int, int]], num_bytes: int) -> None:
-    """Raises ValueError unless every `(start, size)` lies within `num_bytes`: what a peer names may be anything."""
-    for start, size in places:
+def check_targets(named: Spans, num_bytes: int) -> None:
+    """Raises ValueError unless all of them end within `num_bytes`: what a peer names may be anything."""
+    if within(named.rows[:, 1], named.rows[:, 2], num_bytes):
+        return
+    for _, start, size in named:
         if start < 0 or size < 1 or start + size > num_bytes:
             raise ValueError(f"bytes {start} to {start + size} are not in its pool of {num_bytes}")

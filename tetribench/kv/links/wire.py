@@ -1,6 +1,7 @@
 """How the two ends of a link talk: a request, perhaps with bytes for the receiver's memory, and an answer, over TCP.
 
-One connection for each pair and direction, one request at a time on it. The answer is empty, or says why not.
+One connection for each pair and direction. Requests on it are answered in their order; a session that can carry out
+several may be sent them ahead of the answers. An answer is empty, or says why not.
 
     request: token (16) | length of the head (4) | head | payload (the head says how long)
     answer:  length of the reason (4) | reason
@@ -11,8 +12,10 @@ import os
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from collections.abc import Sequence as SequenceOf
+from contextlib import asynccontextmanager
+from itertools import islice
 from typing import Protocol
 
 import msgspec
@@ -21,6 +24,8 @@ _FRONT = struct.Struct("!16sI")
 _ANSWER = struct.Struct("!I")
 _MAX_HEAD_BYTES = 64 * 2**20
 _MAX_VIEWS = os.sysconf("SC_IOV_MAX")
+_BYTES_AT_ONCE = 2 * 2**20
+"""About what a socket's buffer holds: pieces of memory beyond that are named to the kernel for nothing."""
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -77,13 +82,18 @@ class Listener:
 
 
 class _Receiver(asyncio.BufferedProtocol):
-    """Reads straight into whatever is filled next: the front, the head, then the payload's places in memory."""
+    """Reads straight into whatever is filled next: the front, the head, then the payload's places in memory.
+
+    The transport knows of one place at a time. What has come beyond it is read beside the transport, into many places
+    with one call.
+    """
 
     def __init__(self, token: bytes, session: Session, on_end: Callable[["_Receiver"], None]) -> None:
         self._token = token
         self._session = session
         self._on_end = on_end
         self._transport: asyncio.Transport | None = None
+        self._beside: socket.socket | None = None
         self._is_ended = False
         self._finishing: set[asyncio.Task[None]] = set()
         self._front = bytearray(_FRONT.size)
@@ -94,18 +104,25 @@ class _Receiver(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._beside = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._places[0]
 
     def buffer_updated(self, num_bytes: int) -> None:
-        rest = self._places[0][num_bytes:]
-        if rest:
-            self._places[0] = rest
-            return
-        self._places.popleft()
+        _advance(self._places, num_bytes)
+        if len(self._places) > 1:
+            _advance(self._places, self._read_beside())
         if not self._places:
             self._next()
+
+    def _read_beside(self) -> int:
+        """Once for each turn of the loop, so that others get theirs. Of an end or an error the transport tells."""
+        assert self._beside is not None
+        try:
+            return self._beside.recvmsg_into(_at_once(self._places))[0]
+        except OSError:
+            return 0
 
     def _take_front(self) -> None:
         token, length = _FRONT.unpack(self._front)
@@ -167,6 +184,8 @@ class _Receiver(asyncio.BufferedProtocol):
         if self._is_ended:
             return
         self._is_ended = True
+        if self._beside is not None:
+            self._beside.close()
         for task in self._finishing:
             task.cancel()
         self._session.close()
@@ -185,15 +204,37 @@ class Connection:
     async def call(self, head: bytes, payload: SequenceOf[memoryview] = ()) -> None:
         """Send straight from `payload`'s memory and wait for the answer. Raises OSError or EOFError, with the reason
         where the peer gave one; whatever ends it early, the connection does not survive it."""
+        async with self._whole():
+            connected = await self._connected()
+            await self._request(connected, head, payload)
+            await _take_answer(connected)
+
+    async def calls(self, heads: Iterable[Awaitable[bytes]], most_ahead: int) -> None:
+        """Without payload and in turn: the next head is waited for once all before it but `most_ahead` are answered.
+        Raises as `call` does."""
+        num_ahead = 0
+        async with self._whole():
+            connected = await self._connected()
+            for head in heads:
+                await self._request(connected, await head)
+                if num_ahead == most_ahead:
+                    await _take_answer(connected)
+                else:
+                    num_ahead += 1
+            for _ in range(num_ahead):
+                await _take_answer(connected)
+
+    @asynccontextmanager
+    async def _whole(self) -> AsyncIterator[None]:
+        """The connection for one; it does not survive what ends early."""
         async with self._one_at_a_time:
             try:
-                await self._call(head, payload)
+                yield
             except BaseException:
                 self._end()
                 raise
 
-    async def _call(self, head: bytes, payload: SequenceOf[memoryview]) -> None:
-        assert 0 < len(head) <= _MAX_HEAD_BYTES
+    async def _connected(self) -> socket.socket:
         if self._is_closed:
             raise ConnectionError("the link is closed")
         if self._socket is None:
@@ -201,11 +242,12 @@ class Connection:
             self._socket.setblocking(False)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await asyncio.get_running_loop().sock_connect(self._socket, (self._address.host, self._address.port))
+        return self._socket
+
+    async def _request(self, connected: socket.socket, head: bytes, payload: SequenceOf[memoryview] = ()) -> None:
+        assert 0 < len(head) <= _MAX_HEAD_BYTES
         front = _FRONT.pack(self._address.token, len(head))
-        await _send_all(self._socket, [memoryview(front), memoryview(head), *payload])
-        (length,) = _ANSWER.unpack(await _receive_exactly(self._socket, _ANSWER.size))
-        if length:
-            raise ConnectionError((await _receive_exactly(self._socket, length)).decode())
+        await _send_all(connected, [memoryview(front), memoryview(head), *payload])
 
     def _end(self) -> None:
         if self._socket is not None:
@@ -234,16 +276,30 @@ async def _send_all(connected: socket.socket, views: SequenceOf[memoryview]) -> 
     left = deque(view for view in views if view.nbytes)
     while left:
         try:
-            num_sent = connected.sendmsg([left[index] for index in range(min(len(left), _MAX_VIEWS))])
+            _advance(left, connected.sendmsg(_at_once(left)))
         except BlockingIOError:
             await _writable(connected)
-            continue
-        while num_sent:
-            first = left.popleft()
-            if num_sent < first.nbytes:
-                left.appendleft(first[num_sent:])
-                break
-            num_sent -= first.nbytes
+
+
+def _at_once(pieces: deque[memoryview]) -> list[memoryview]:
+    """The first of them, as many as one system call is to read or write."""
+    chosen, num_bytes = [], 0
+    for piece in islice(pieces, _MAX_VIEWS):
+        chosen.append(piece)
+        num_bytes += piece.nbytes
+        if num_bytes >= _BYTES_AT_ONCE:
+            break
+    return chosen
+
+
+def _advance(pieces: deque[memoryview], num_bytes: int) -> None:
+    """That many bytes, from the first of them, have been read or written."""
+    while num_bytes:
+        first = pieces.popleft()
+        if num_bytes < first.nbytes:
+            pieces.appendleft(first[num_bytes:])
+            return
+        num_bytes -= first.nbytes
 
 
 async def _writable(connected: socket.socket) -> None:
@@ -259,6 +315,13 @@ async def _writable(connected: socket.socket) -> None:
 def _set(ready: "asyncio.Future[None]") -> None:
     if not ready.done():
         ready.set_result(None)
+
+
+async def _take_answer(connected: socket.socket) -> None:
+    """Raises ConnectionError with the reason that it gives."""
+    (length,) = _ANSWER.unpack(await _receive_exactly(connected, _ANSWER.size))
+    if length:
+        raise ConnectionError((await _receive_exactly(connected, length)).decode())
 
 
 async def _receive_exactly(connected: socket.socket, num_bytes: int) -> bytes:

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.engine.hf.driver import MODELS
-from tetribench.engine.base import Part, Span
+from tetribench.engine.base import Part, Span, Spans
 from tetribench.engine.hf.cache import TorchKVPool
 from tetribench.engine.hf.parallel.pool import PoolOfRanks
 from tetribench.engine.spans import loads, packed, spans
@@ -55,7 +55,7 @@ def test_bytes_by_way_of_a_buffer_arrive_wherever_they_are_cut(
         for start, to, num_bytes in out:
             first = num_bytes // 3
             halves = [Span(start, to, first), Span(start + first, to + first, num_bytes - first)]
-            target.scatter(buffer, [half for half in halves if half.num_bytes])
+            target.scatter(buffer, Spans.of(half for half in halves if half.num_bytes))
     assert_moved(source, target, source_ids[:size], target_ids[:size])
 
 

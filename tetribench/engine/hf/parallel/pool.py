@@ -1,11 +1,11 @@
 """The KV memory of all ranks as one: what links move goes from each rank of one instance to the same one of another."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as SequenceOf
 
 import msgspec
 
-from tetribench.engine.base import KVPool, Part, Region, Span
+from tetribench.engine.base import KVPool, Part, Region, Span, Spans
 from tetribench.engine.hf.cache import TorchKVPool
 
 
@@ -40,34 +40,31 @@ class PoolOfRanks(KVPool):
         first = self.parts[0]
         return PoolOfRanks([first.attach(one) for one in handles], handles[1:])
 
-    def copy_to(self, peer: KVPool, spans: Iterable[Span]) -> None:
+    def copy_to(self, peer: KVPool, spans: Spans) -> None:
         """Of whole layers: these are in each part at the same place."""
         assert isinstance(peer, PoolOfRanks) and len(peer.parts) == len(self.parts), "both ends have as many ranks"
-        own = [self._span_of_parts(span) for span in spans]
+        assert not (spans.rows % self._layer_bytes).any(), "links copy whole layers"
+        own = Spans(spans.rows // len(self.parts))
         for part, target in zip(self.parts, peer.parts, strict=True):
             part.copy_to(target, own)
 
-    def _span_of_parts(self, span: Span) -> Span:
-        assert all(size % self._layer_bytes == 0 for size in span), "links copy whole layers"
-        return Span(*(size // len(self.parts) for size in span))
-
-    def gather(self, buffer: memoryview, spans: Iterable[Span]) -> None:
+    def gather(self, buffer: memoryview, spans: Spans) -> None:
         found: list[list[Span]] = [[] for _ in self.parts]
         for source, target, num_bytes in spans:
             for part, place in self._places(source, num_bytes):
                 found[part].append(Span(place.offset, target, place.num_bytes))
                 target += place.num_bytes
         for one, own in zip(self.parts, found, strict=True):
-            one.gather(buffer, own)
+            one.gather(buffer, Spans.of(own))
 
-    def scatter(self, buffer: memoryview, spans: Iterable[Span]) -> None:
+    def scatter(self, buffer: memoryview, spans: Spans) -> None:
         found: list[list[Span]] = [[] for _ in self.parts]
         for source, target, num_bytes in spans:
             for part, place in self._places(target, num_bytes):
                 found[part].append(Span(source, place.offset, place.num_bytes))
                 source += place.num_bytes
         for one, own in zip(self.parts, found, strict=True):
-            one.scatter(buffer, own)
+            one.scatter(buffer, Spans.of(own))
 
     def _places(self, start: int, num_bytes: int) -> Iterator[tuple[int, Part]]:
         """Where the bytes from `start` are, in their order: which part, and where in it."""

@@ -1,0 +1,53 @@
+"""Many copies between two memories of the host as one call, without the interpreter and its lock."""
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tetribench.engine.base import Spans
+from tetribench.engine.native.compiler import compiled
+
+_SOURCE = Path(__file__).with_name("copy.c")
+_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+_USUAL_CACHE_BYTES = 32 * 2**20
+_MUCH = 8
+"""One part in so many: the rest is the computation's."""
+
+
+@cache
+def why_not_native() -> str | None:
+    """The reason why there is no such call on this machine; compiles it."""
+    try:
+        _function()
+    except RuntimeError as error:
+        return str(error)
+    return None
+
+
+def copy_native(source: int, target: int, spans: Spans, is_read_next: bool = False) -> None:
+    """Between the memories at these addresses, in which `spans` must lie. None may overlap its own target.
+
+    What would fill much of the last cache goes past it, unless the target is read next.
+    """
+    rows = spans.rows
+    goes_past = not is_read_next and spans.num_bytes >= last_cache_bytes() // _MUCH
+    _function()(source, target, rows.ctypes.data, len(rows), goes_past)
+
+
+@cache
+def last_cache_bytes() -> int:
+    """Of a processor of this machine; what is usual where the machine does not say."""
+    sizes = [path.read_text().strip() for path in _CACHES.glob("index*/size")]
+    return max((int(size.removesuffix("K")) * 1024 for size in sizes), default=_USUAL_CACHE_BYTES)
+
+
+@cache
+def _function() -> Callable[..., None]:
+    """`copy_spans` of copy.c. Raises RuntimeError with the compiler's complaint."""
+    library: Any = compiled(_SOURCE)
+    function: Callable[..., None] = library.copy_spans
+    library.copy_spans.argtypes = [*[ctypes.c_void_p] * 3, ctypes.c_int64, ctypes.c_int]
+    library.copy_spans.restype = None
+    return function
