@@ -35,6 +35,9 @@ from tetribench.systems.stack import Stack
 
 MODEL = Model(name="small", num_layers=2, hidden_size=4, ffn_size=8, num_heads=2, num_kv_heads=1, vocab_size=10)
 BYTES_PER_TOKEN = MODEL.shape().kv_bytes_per_token(2)
+PREDICTOR = Model(name="predictor", num_layers=4, hidden_size=32, ffn_size=128, num_heads=2, num_kv_heads=2).shape()
+"""A prediction takes tens of iterations of the small model. One of OPT-125M would take tens of thousands, and nearly
+all that such a run does is to report loads meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ def serve(
 
     with ExitStack() as patches:
         patches.enter_context(mock.patch.object(ClusterMonitor, "report", reported))
+        patches.enter_context(mock.patch("tetribench.engine.cost_engine.OPT_125M", PREDICTOR))
         if not ahead:
             patches.enter_context(mock.patch.object(CostModelEngine, "foresee", lambda *_: None))
         try:
