@@ -25,7 +25,11 @@ def data_folder() -> Path:
 @pytest.fixture
 def tetribench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
     """The command, in this process; its exit code. Runs go to `tmp_path`; systems are served once in a repeat, and the
-    machine that tests run on does not decide whether a run counts."""
+    machine that tests run on does not decide whether a run counts.
+
+    Hydra composes everything once more, beforehand, to see whether a configuration sets its mode. None does.
+    """
+    monkeypatch.setattr("hydra._internal.hydra.Hydra.get_mode", lambda *_, **__: None)
 
     def call(*arguments: str) -> int:
         asks_for_band = any(argument.startswith("aa_band=") for argument in arguments)
