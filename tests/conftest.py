@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -20,6 +21,17 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the real traces: set TETRIBENCH_DATA to their folder")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _processes_only_alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instances in processes want every core: the tests that start them are marked, and run when no other does."""
+
+    async def refuse(*_: object) -> NoReturn:
+        raise AssertionError("a test that starts instances in processes needs the mark `alone`")
+
+    if request.node.get_closest_marker("alone") is None:
+        monkeypatch.setattr("tetribench.instance.process.start_child", refuse)
 
 
 @pytest.fixture

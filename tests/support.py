@@ -575,5 +575,6 @@ def _assert_order(first: dict[EventKind, float], edges: list[EventKind]) -> None
 
 
 def environment(hash_seed: int) -> dict[str, str]:
-    """For a fresh interpreter that imports this checkout."""
-    return {**os.environ, "PYTHONHASHSEED": str(hash_seed), "PYTHONPATH": str(Path(__file__).parent.parent)}
+    """For a fresh interpreter that imports this checkout, and that takes itself for nobody's worker."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST_")}
+    return {**inherited, "PYTHONHASHSEED": str(hash_seed), "PYTHONPATH": str(Path(__file__).parent.parent)}

@@ -33,6 +33,7 @@ def busy_cores() -> Iterator[None]:
         burner.wait()
 
 
+@pytest.mark.alone
 def test_other_programs_on_the_clients_cores_make_a_run_invalid(
     tetribench: Command, tmp_path: Path, busy_cores: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -61,6 +62,7 @@ def test_a_percentile_that_the_verdict_needs_and_does_not_have(
     assert load(tmp_path / "run" / "validity.json")["unchecked"]["client_error"] == "virtual time: no client"
 
 
+@pytest.mark.alone
 def test_a_run_that_counts_says_so(tetribench: Command, tmp_path: Path) -> None:
     """In real time, on a machine whose other programs are not judged."""
     assert tetribench("+workload=lpld", "runtime=inline", "name=run", *QUICK) == 0

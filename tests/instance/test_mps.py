@@ -17,6 +17,8 @@ from tetribench.instance.launch import InstanceFailed
 from tetribench.instance.mps import MpsDaemon
 from tetribench.instance.process import ProcessLauncher
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(autouse=True)
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

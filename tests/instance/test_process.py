@@ -23,6 +23,8 @@ from tetribench.instance.child import cores_of
 from tetribench.instance.process import ProcessLauncher
 from tetribench.systems.base import Plan
 
+pytestmark = pytest.mark.alone
+
 SLOW = [
     "+workload=lphd",
     "systems=[tetri]",

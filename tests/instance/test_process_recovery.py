@@ -17,6 +17,8 @@ from tetribench.instance.process import ProcessLauncher
 from tetribench.systems.stack import Stack
 from tetribench.systems.tetri import Tetri
 
+pytestmark = pytest.mark.alone
+
 SLOW = CostModelFactory(model=small(), hardware=round_numbers(overhead_s=0.02, bytes_per_s=1e12, flops_per_s=1e12))
 """An iteration takes 20 ms; there is nothing to load."""
 

@@ -24,6 +24,8 @@ from tetribench.servers.http import Http
 from tetribench.systems.served import served_plan
 from tetribench.systems.stack import Stack
 
+pytestmark = pytest.mark.alone
+
 ENGINE = HFEngine(model=Model(name="tiny"))
 
 

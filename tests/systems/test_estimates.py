@@ -38,7 +38,7 @@ class Watched:
         return self.policy.admits(candidate, members, kv)
 
 
-@pytest.mark.parametrize("is_real_time", [False, True])
+@pytest.mark.parametrize("is_real_time", [False, pytest.param(True, marks=pytest.mark.alone)])
 @pytest.mark.parametrize("policy", [ReserveStatic, ReserveDynamic])
 @pytest.mark.parametrize("estimate", Estimate)
 def test_who_outlives_its_prediction_moves_on_a_bucket_and_everyone_is_served(

@@ -100,6 +100,7 @@ def test_a_stall_names_the_requests_that_wait() -> None:
     assert_all_accounted_for(bench, "no token for 50 s")
 
 
+@pytest.mark.alone
 def test_a_stall_in_real_time_ends_too() -> None:
     bench = Bench(vllm_like(), TroubleFactory(never_returns), clock=WallClock(), stall_timeout_s=0.2)
     with pytest.raises(TimeoutError, match=r"no token for .* waiting: requests 0, 1, 2, 3, 4, 5"):
@@ -107,6 +108,7 @@ def test_a_stall_in_real_time_ends_too() -> None:
     assert_all_accounted_for(bench, "no token for")
 
 
+@pytest.mark.alone
 def test_real_time_serves_like_virtual_time() -> None:
     bench = Bench(tetri(num_prefill=2, num_decode=2), CheckingFactory(num_blocks=12), clock=WallClock())
     bench.run(REQUESTS)
