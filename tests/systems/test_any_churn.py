@@ -6,6 +6,7 @@
 from collections.abc import Sequence as SequenceOf
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,8 @@ from tetribench.control.flip import Idle, LowLoad, QueueRatio
 from tetribench.core.events import Event, EventKind
 from tetribench.core.request import Request
 from tetribench.drive.loadgen import Loop
+
+pytestmark = pytest.mark.no_cover
 
 flips = st.sampled_from([Idle(hold_s=0.0), Idle(hold_s=0.05), LowLoad(share=0.3, hold_s=0.01), QueueRatio(hold_s=0.0)])
 

@@ -22,6 +22,8 @@ from tetribench.metrics.slo import Slo
 from tetribench.prefill.predictor import PrefillPredictor
 from tetribench.systems.base import System
 
+pytestmark = pytest.mark.no_cover
+
 REQUESTS = [request(id, 20 + 3 * id, 40, 0.01 * id) for id in range(20)]
 
 

@@ -8,6 +8,7 @@ import random
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +23,8 @@ from tetribench.drive.loadgen import Loop
 from tetribench.instance.inline import InlineLauncher
 from tetribench.instance.launch import InstanceSpec
 from tetribench.instance.post import CONTROL
+
+pytestmark = pytest.mark.no_cover
 
 
 class Channels:

@@ -6,6 +6,7 @@ engine and link that every KV slot that is read holds what it should.
 
 from typing import Any
 
+import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +23,8 @@ from tetribench.prefill.chunk import Chunker
 from tetribench.prefill.dispatch import Imbalance, PowerOfTwo, RandomDispatch
 from tetribench.prefill.order import FCFS, LJF, SJF
 from tetribench.prefill.predict import NoisyOracle, NoPrediction, Oracle
+
+pytestmark = pytest.mark.no_cover
 
 MAX_TOKENS = 120
 

@@ -33,6 +33,8 @@ from tetribench.metrics.slo import Slo
 from tetribench.systems.base import System
 from tetribench.systems.stack import Stack
 
+pytestmark = pytest.mark.no_cover
+
 MODEL = Model(name="small", num_layers=2, hidden_size=4, ffn_size=8, num_heads=2, num_kv_heads=1, vocab_size=10)
 BYTES_PER_TOKEN = MODEL.shape().kv_bytes_per_token(2)
 PREDICTOR = Model(name="predictor", num_layers=4, hidden_size=32, ffn_size=128, num_heads=2, num_kv_heads=2).shape()
