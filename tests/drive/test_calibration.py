@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import request
+from tests.support.builders import request
 from tetribench.core.events import EventKind
 from tetribench.core.messages import Drain
 from tetribench.core.request import Request

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import tetri
+from tests.support.builders import tetri
 from tests.systems.test_run_ahead import Machine
 from tetribench.core.clock import WallClock
 from tetribench.engine.sharing import MPS_CONTROL, Sharing

@@ -15,7 +15,8 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from transformers import OPTConfig, PreTrainedTokenizerFast
 
-from tests.support import BesideCores, tetri
+from tests.support.builders import tetri
+from tests.support.factories import BesideCores
 from tests.systems.test_run_ahead import Machine
 from tetribench.core.clock import WallClock
 from tetribench.engine.sharing import Sharing

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.engine.test_cost_model import round_numbers, small
-from tests.support import assert_served, request, tetri
+from tests.support.builders import request, tetri
+from tests.support.lives import assert_served
 from tetribench.core.clock import WallClock
 from tetribench.core.events import Event, EventKind, EventLog
 from tetribench.core.messages import Broken, Message, Ready

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.servers.fake import FakeServer
-from tests.support import request
+from tests.support.builders import request
 from tetribench.control.route import LeastRequests
 from tetribench.core.clock import WallClock
 from tetribench.core.events import Event, EventKind, EventLog

@@ -5,7 +5,7 @@ from functools import cache
 import pytest
 from hydra import compose, initialize_config_dir
 
-from tests.support import load, request
+from tests.support.builders import load, request
 from tetribench.composition import Composition
 from tetribench.config import conf_folder, register
 from tetribench.core.events import Event, EventKind, EventLog

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import Bench, CheckingFactory, tetri
+from tests.support.bench import Bench
+from tests.support.builders import tetri
+from tests.support.engine import CheckingFactory
 from tests.systems.test_any_churn import churns, flips, kinds
 from tests.systems.test_any_workload import loops, memories, profile, tetris, workloads
 from tetribench.core.clock import Clock

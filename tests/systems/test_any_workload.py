@@ -10,7 +10,9 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.support import Bench, CheckingFactory, request, sarathi_like, tetri, vllm_like
+from tests.support.bench import Bench
+from tests.support.builders import request, sarathi_like, tetri, vllm_like
+from tests.support.engine import CheckingFactory
 from tetribench.control.route import LeastQueuedTokens, LeastRequests, RoundRobin
 from tetribench.core.request import Request
 from tetribench.core.sequence import Estimate

@@ -4,7 +4,9 @@ from collections.abc import Sequence as SequenceOf
 
 import pytest
 
-from tests.support import Bench, CheckingFactory, request, tetri
+from tests.support.bench import Bench
+from tests.support.builders import request, tetri
+from tests.support.engine import CheckingFactory
 from tetribench.core.clock import WallClock
 from tetribench.core.request import Request
 from tetribench.core.seeds import Generator

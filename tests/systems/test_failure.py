@@ -4,19 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support import (
-    Bench,
-    BoundedClock,
-    CheckingFactory,
-    TroubleFactory,
-    never_returns,
-    raises,
-    request,
-    sarathi_like,
-    tetri,
-    times,
-    vllm_like,
-)
+from tests.support.bench import Bench
+from tests.support.builders import request, sarathi_like, tetri, vllm_like
+from tests.support.clock import BoundedClock
+from tests.support.engine import CheckingFactory
+from tests.support.factories import TroubleFactory, never_returns, raises
+from tests.support.lives import times
 from tetribench.core.clock import WallClock
 from tetribench.core.events import CLIENT, EventKind
 from tetribench.instance.launch import InstanceFailed

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import BoundedClock, request, sarathi_like, tetri, vllm_like
+from tests.support.builders import request, sarathi_like, tetri, vllm_like
+from tests.support.clock import BoundedClock
 from tests.systems.test_any_churn import churns, flips
 from tests.systems.test_any_workload import MAX_TOKENS, loops, mixing, profile, tetris, workloads
 from tetribench.control.monitor import ClusterMonitor

@@ -2,7 +2,9 @@
 
 import pytest
 
-from tests.support import Bench, CheckingFactory, request, tetri
+from tests.support.bench import Bench
+from tests.support.builders import request, tetri
+from tests.support.engine import CheckingFactory
 from tetribench.core.clock import WallClock
 from tetribench.core.events import Event, EventKind
 from tetribench.decode.preempt import Preemption
