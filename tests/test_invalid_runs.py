@@ -23,10 +23,15 @@ def load(path: Path) -> dict[str, Any]:
     return content
 
 
+BURN = "import pathlib, sys; end = pathlib.Path(sys.argv[1])\nwhile not end.exists(): sum(range(100_000))"
+
+
 @pytest.fixture
-def busy_cores() -> Iterator[None]:
-    """Other programs on every core, twice over, so that even one which shares them with many is heard."""
-    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+def busy_cores(tmp_path: Path) -> Iterator[None]:
+    """Other programs on every core, twice over, so that even one which shares them with many is heard; until all has
+    been served and figures are drawn."""
+    command = [sys.executable, "-c", BURN, str(tmp_path / "run" / "figures")]
+    burners = [subprocess.Popen(command) for _ in range(4)]
     yield
     for burner in burners:
         burner.kill()
