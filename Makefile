@@ -13,7 +13,8 @@ run: .venv/installed  ## TetriInfer against the vLLM-like baseline on this machi
 	$(BIN)/tetribench +workload=heavy_prefill
 
 test: check  ## what CI runs
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --cov-report=
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not alone" -n auto --dist worksteal --cov --cov-report=
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m alone --cov --cov-append --cov-report=
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=100
 	$(BIN)/coverage report
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -22,10 +23,25 @@ def data_folder() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _processes_only_alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instances in processes want every core: the tests that start them are marked, and run when no other does."""
+
+    async def refuse(*_: object) -> NoReturn:
+        raise AssertionError("a test that starts instances in processes needs the mark `alone`")
+
+    if request.node.get_closest_marker("alone") is None:
+        monkeypatch.setattr("tetribench.instance.process.start_child", refuse)
+
+
 @pytest.fixture
 def tetribench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
     """The command, in this process; its exit code. Runs go to `tmp_path`; systems are served once in a repeat, and the
-    machine that tests run on does not decide whether a run counts."""
+    machine that tests run on does not decide whether a run counts.
+
+    Hydra composes everything once more, beforehand, to see whether a configuration sets its mode. None does.
+    """
+    monkeypatch.setattr("hydra._internal.hydra.Hydra.get_mode", lambda *_, **__: None)
 
     def call(*arguments: str) -> int:
         asks_for_band = any(argument.startswith("aa_band=") for argument in arguments)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.benchmarks import bench_clients, bench_end_to_end, bench_engine, bench_forward, bench_links, bench_loadgen
 from tests.benchmarks.offline.cases import Case, Course, Work
-from tests.support import environment
+from tests.support.interpreter import environment
 from tetribench.config import conf_folder
 from tetribench.core.events import Event, EventKind
 from tetribench.report.marks import load_marks, read_outcomes

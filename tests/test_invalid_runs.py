@@ -23,16 +23,22 @@ def load(path: Path) -> dict[str, Any]:
     return content
 
 
+BURN = "import pathlib, sys; end = pathlib.Path(sys.argv[1])\nwhile not end.exists(): sum(range(100_000))"
+
+
 @pytest.fixture
-def busy_cores() -> Iterator[None]:
-    """Other programs on every core, twice over, so that even one which shares them with many is heard."""
-    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+def busy_cores(tmp_path: Path) -> Iterator[None]:
+    """Other programs on every core, twice over, so that even one which shares them with many is heard; until all has
+    been served and figures are drawn."""
+    command = [sys.executable, "-c", BURN, str(tmp_path / "run" / "figures")]
+    burners = [subprocess.Popen(command) for _ in range(4)]
     yield
     for burner in burners:
         burner.kill()
         burner.wait()
 
 
+@pytest.mark.alone
 def test_other_programs_on_the_clients_cores_make_a_run_invalid(
     tetribench: Command, tmp_path: Path, busy_cores: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -61,6 +67,7 @@ def test_a_percentile_that_the_verdict_needs_and_does_not_have(
     assert load(tmp_path / "run" / "validity.json")["unchecked"]["client_error"] == "virtual time: no client"
 
 
+@pytest.mark.alone
 def test_a_run_that_counts_says_so(tetribench: Command, tmp_path: Path) -> None:
     """In real time, on a machine whose other programs are not judged."""
     assert tetribench("+workload=lpld", "runtime=inline", "name=run", *QUICK) == 0

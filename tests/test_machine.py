@@ -12,6 +12,8 @@ import pytest
 from tetribench import machine
 from tetribench.machine import other_work
 
+pytestmark = pytest.mark.alone
+
 BURN = "while True: pass"
 TOLERANCE_CORES = 0.1
 """The kernel counts in ticks of 10 ms."""

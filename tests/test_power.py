@@ -57,6 +57,7 @@ def install(monkeypatch: pytest.MonkeyPatch, module: Any) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", module)
 
 
+@pytest.mark.alone
 def test_counters_are_read_from_end_to_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     nvml, clock, path = FakeNvml(), WallClock(), tmp_path / "energy.jsonl"
     install(monkeypatch, nvml)

@@ -126,6 +126,7 @@ def test_tokens_are_those_of_generate(
     check(tmp_path / "run", model)
 
 
+@pytest.mark.alone
 def test_tokens_of_two_instances_on_one_core(tetribench: Command, tmp_path: Path) -> None:
     options = ["workload.num_requests=6", "systems=[tetri]", "system.tetri.sharing=time_slicing"]
     assert tetribench(*MIXED, *options) == 0
@@ -148,6 +149,7 @@ def test_tokens_of_iterations_that_mix_prompts_and_decodes(
     check(tmp_path / "run", model)
 
 
+@pytest.mark.alone
 def test_tokens_across_processes_and_shared_memory(tetribench: Command, tmp_path: Path) -> None:
     options = ["prefill.chunk.chunk_size=64", "system.tetri.num_decode=2", "engine.kv_memory_gib=0.05"]
     assert tetribench(*MIXED, "workload.num_requests=8", "runtime=process", *options) == 0
@@ -159,6 +161,7 @@ NIXL = pytest.mark.skipif(
 )
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("medium", "operation"),
     [
@@ -189,6 +192,7 @@ def happened(folder: Path, *kinds: EventKind) -> list[tuple[EventKind, str]]:
     return [(event.kind, event.source) for event in events if event.kind in kinds]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("workload", "num_requests", "steps"),
     [("lphd", 6, ["1.0 kill decode-0"]), ("hpld", 16, ["0.3 kill prefill-1", "1.0 kill decode-1"])],
@@ -205,6 +209,7 @@ def test_tokens_survive_sigkill(
     check(tmp_path / "run", "opt_tiny")
 
 
+@pytest.mark.alone
 def test_tokens_survive_flips_in_both_directions(tetribench: Command, tmp_path: Path) -> None:
     options = [
         "+workload=lphd",

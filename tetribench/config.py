@@ -10,6 +10,7 @@ import types
 import typing
 from dataclasses import dataclass, field, make_dataclass
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -286,8 +287,9 @@ def _is_plain(hint: Any) -> bool:
     return hint in (int, float, str, bool, types.NoneType) or (isinstance(hint, type) and issubclass(hint, Enum))
 
 
+@cache
 def register(with_experiments: bool = True) -> None:
-    """Make every schema known to Hydra, under `schema/`."""
+    """Make every schema known to Hydra, under `schema/`, unless they are: its store is one for the whole process."""
     store = ConfigStore.instance()
     store.store(group="schema", name="config", node=Config)
     for option, path in {**COMPONENTS, **(EXPERIMENTS if with_experiments else {})}.items():

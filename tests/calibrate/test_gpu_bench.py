@@ -60,6 +60,7 @@ def test_a_part_that_fails_says_how(tmp_path: Path) -> None:
     assert "none_such" in outcome.reason
 
 
+@pytest.mark.alone
 def test_a_part_that_takes_too_long_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tetribench.calibrate.parts.GRACE_S", 0.5)
     forever = ("task=marks", "task.seconds=1000", "model=opt_tiny", "device=cpu", f"task.out={tmp_path}")

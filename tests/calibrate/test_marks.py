@@ -65,6 +65,7 @@ def test_what_is_not_the_devices_is_the_hosts() -> None:
     assert host_share(Step((), (9,)), seconds=0.010, device_s=0.011).ratio == 0.0
 
 
+@pytest.mark.alone
 def test_the_marks_are_rehearsed_on_the_cpu(tmp_path: Path) -> None:
     model = Model(
         name="tiny", num_layers=1, hidden_size=32, ffn_size=64, num_heads=2, num_kv_heads=2, vocab_size=64,

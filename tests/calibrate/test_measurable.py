@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 from rich.console import Console
 
-from tests.support import CheckingFactory
+from tests.support.engine import CheckingFactory
 from tetribench.calibrate.gpu_bench import GpuBench
 from tetribench.calibrate.marks_task import Marks
 from tetribench.calibrate.task import Calibrate

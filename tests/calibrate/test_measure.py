@@ -26,6 +26,7 @@ def tiny() -> HFEngine:
     return HFEngine(model=model, device=Device.cpu, kv_memory_gib=0.02)
 
 
+@pytest.mark.alone
 def test_engines_in_processes_of_their_own_are_timed(tmp_path: Path) -> None:
     steps = [Step(((0, 16),)), Step(((0, 512),)), Step((), (40,) * 4), Step(((0, 32),), (20,))]
     timings, measured = time_steps(tiny().sized(2), steps, num_busy=2, seconds=0.2, log_folder=tmp_path)
@@ -36,6 +37,7 @@ def test_engines_in_processes_of_their_own_are_timed(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"measure-0.log", "measure-1.log"}
 
 
+@pytest.mark.alone
 def test_a_measuring_process_that_ends_is_said(tmp_path: Path) -> None:
     too_long = Step((), (2000,) * 64)
     with pytest.raises(InstanceFailed, match="a measuring process ended with code 1; see "):
@@ -43,6 +45,7 @@ def test_a_measuring_process_that_ends_is_said(tmp_path: Path) -> None:
     assert "Error" in (tmp_path / "measure-0.log").read_text()
 
 
+@pytest.mark.alone
 def test_copies_are_timed_even_in_a_small_memory() -> None:
     engine = tiny().sized(1).build(WallClock(), None)
     assert copy_bytes_per_s(engine, WallClock()) > 1e6
@@ -50,6 +53,7 @@ def test_copies_are_timed_even_in_a_small_memory() -> None:
     engine.close()
 
 
+@pytest.mark.alone
 def test_a_machine_is_calibrated_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tetribench.calibrate.rehearsal.CONCURRENCIES", (1, 4))
     out = tmp_path / "local"
@@ -76,6 +80,7 @@ def test_a_machine_is_calibrated_from_end_to_end(tmp_path: Path, monkeypatch: py
     assert {"residuals.csv", "profile.json", "logs", *drawn} == {one.name for one in out.iterdir()}
 
 
+@pytest.mark.alone
 def test_both_kinds_of_system_are_rehearsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is drawn is the same every time; how much of it is served depends on the machine."""
     monkeypatch.setattr("tetribench.calibrate.rehearsal.CONCURRENCIES", (1, 6))

@@ -26,6 +26,7 @@ class Measured:
     machine: MachineState
 
 
+@pytest.mark.alone
 def test_every_core_is_probed_and_its_own_work_is_not_that_of_others() -> None:
     cores, threads = os.sched_getaffinity(0), threading.active_count()
     with watched() as state:

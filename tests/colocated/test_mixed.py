@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support import STOP_TOKEN, info, request
+from tests.support.builders import info, request
+from tests.support.engine import STOP_TOKEN
 from tetribench.colocated.mixed import MixedPolicies, MixedScheduler
 from tetribench.core.events import EventKind
 from tetribench.core.messages import Submit, TokenOutput

@@ -2,7 +2,8 @@ from typing import Any
 
 import pytest
 
-from tests.support import STOP_TOKEN, info, request
+from tests.support.builders import info, request
+from tests.support.engine import STOP_TOKEN
 from tetribench.colocated.prefill_first import PrefillFirstPolicies, PrefillFirstScheduler
 from tetribench.core.events import EventKind
 from tetribench.core.messages import Drain, Lost, Stop, Submit, TokenOutput

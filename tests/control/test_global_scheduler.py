@@ -1,6 +1,6 @@
 import pytest
 
-from tests.support import request
+from tests.support.builders import request
 from tetribench.control.route import LeastQueuedTokens, LeastRequests, Router
 from tetribench.control.scheduler import GlobalScheduler, Phase
 from tetribench.core.messages import Ended, Submit, TokenOutput, TokenRun

@@ -1,4 +1,4 @@
-from tests.support import load
+from tests.support.builders import load
 from tetribench.control.monitor import ClusterMonitor, State
 from tetribench.core.load import InstanceLoad
 from tetribench.core.roles import Role

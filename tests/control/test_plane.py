@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import load, request
+from tests.support.builders import load, request
 from tetribench.control.flip import FlipPolicy, Idle, NoFlip
 from tetribench.control.plane import ControlPlane
 from tetribench.control.route import RoundRobin

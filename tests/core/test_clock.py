@@ -16,6 +16,7 @@ def test_wall_clocks_of_one_origin_are_one_clock() -> None:
     assert WallClock().now() < first.now()
 
 
+@pytest.mark.alone
 def test_the_wall_clock_sleeps_and_takes_negative_durations_for_none() -> None:
     clock = WallClock()
 
@@ -30,6 +31,7 @@ def test_the_wall_clock_sleeps_and_takes_negative_durations_for_none() -> None:
     assert run_real(main()) > 0.0199
 
 
+@pytest.mark.alone
 def test_real_waits_are_not_rounded_to_milliseconds() -> None:
     """The shortest of many is hardly ever disturbed; on epoll none of them can end within its millisecond."""
     clock = WallClock()

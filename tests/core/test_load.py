@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support import load
+from tests.support.builders import load
 from tetribench.core.load import heavy_share
 from tetribench.core.roles import Role
 

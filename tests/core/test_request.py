@@ -1,6 +1,6 @@
 import pytest
 
-from tests.support import request
+from tests.support.builders import request
 from tetribench.core.request import class_of
 
 

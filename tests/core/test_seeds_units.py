@@ -6,7 +6,7 @@ from math import ceil
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import environment
+from tests.support.interpreter import environment
 from tetribench.core.seeds import generator
 from tetribench.core.units import GIB, ceil_div
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import request, sequence
+from tests.support.builders import request, sequence
 from tetribench.core.sequence import Estimate, LengthRange, Sequence
 
 STOPS = frozenset({7})

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import sequence
+from tests.support.builders import sequence
 from tetribench.core.sequence import Estimate, Sequence
 from tetribench.decode.admit import (
     ANY_NUMBER,

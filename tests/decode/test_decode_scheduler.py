@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import STOP_TOKEN, info, request
+from tests.support.builders import info, request
+from tests.support.engine import STOP_TOKEN
 from tetribench.core.events import EventKind
 from tetribench.core.messages import Arrived, Granted, Lost, Released, Reserve, Stop, TokenOutput
 from tetribench.core.sequence import LengthRange, Sequence
@@ -21,6 +22,8 @@ class Recording:
 
     def __init__(self, answer: bool) -> None:
         self.answer = answer
+        self.times = 1
+        """How often it says no, where it is asked for that."""
         self.asked: list[tuple[int, list[int], KVView]] = []
 
     def admits(self, candidate: Sequence, members: SequenceOf[Sequence], kv: KVView) -> bool:
@@ -30,7 +33,7 @@ class Recording:
     def num_refusals(
         self, candidate: Sequence, running: SequenceOf[Sequence], receiving: SequenceOf[Sequence], kv: KVView
     ) -> int:
-        return 1
+        return self.times
 
 
 def scheduler(
@@ -391,3 +394,41 @@ def test_bounds_of_nothing_are_refused() -> None:
             DecodePolicies(admit=Greedy(), watermark=watermark)
     with pytest.raises(ValueError, match=r"recompute_chunk_size=0: must be at least 1"):
         DecodePolicies(admit=Greedy(), recompute_chunk_size=0)
+
+
+def num_steady(made: DecodeScheduler) -> int:
+    """Of the batch that begins now."""
+    assert made.next_batch(2.0) is not None
+    return made.num_steady_iterations()
+
+
+def test_a_batch_goes_on_for_as_long_as_the_first_that_waits_is_refused() -> None:
+    policy = Recording(True)
+    made = scheduler(admit=policy)
+    arrive(made, 0)
+    step(made)
+    policy.answer, policy.times = False, 7
+    reserve(made, 1)
+    assert num_steady(made) == 7
+
+
+def test_whoever_has_no_seat_does_not_end_a_batch() -> None:
+    policy, alone = Recording(True), scheduler()
+    made = scheduler(admit=policy, max_num_seqs=1)
+    for one in (made, alone):
+        arrive(one, 0)
+        step(one)
+    reserve(made, 1)
+    assert num_steady(made) == num_steady(alone) > 1
+
+
+def test_whoever_was_preempted_comes_before_those_who_ask() -> None:
+    """There is no memory for the one; the other would have a seat at once."""
+    policy = Recording(True)
+    made = scheduler(4, policy)
+    arrive(made, 0, 1)
+    while not [event for event in made.outbox.events if event.kind is EventKind.PREEMPTED]:
+        step(made)
+    policy.answer = False
+    reserve(made, 2)
+    assert num_steady(made) > 1

@@ -5,7 +5,7 @@ from itertools import permutations
 import pytest
 
 from tests.decode.test_decode_scheduler import LIGHT, arrive, events, granted, reserve, scheduler, step
-from tests.support import request
+from tests.support.builders import request
 from tetribench.core.events import EventKind
 from tetribench.core.messages import (
     Arrived,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import info, sequence
+from tests.support.builders import info, sequence
 from tetribench.core.sequence import Sequence
 from tetribench.decode.preempt import PreemptedQueue, Preemption
 from tetribench.kv.blocks import BlockAllocator

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import request, sequence
+from tests.support.builders import request, sequence
 from tetribench.core.messages import TokenOutput
 from tetribench.core.sequence import Sequence
 from tetribench.decode.running import RunningBatch

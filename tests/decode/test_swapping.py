@@ -1,7 +1,7 @@
 """The decode scheduler with `preemption: swap`; blocks of 4 tokens and 400 bytes."""
 
 from tests.decode.test_decode_scheduler import arrive, events, granted, reserve, step
-from tests.support import info
+from tests.support.builders import info
 from tetribench.core.events import EventKind
 from tetribench.core.messages import Arrived, Lost
 from tetribench.decode.admit import Greedy

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import request
+from tests.support.builders import request
 from tetribench.core.events import EventKind
 from tetribench.core.messages import Drain
 from tetribench.core.request import Request
@@ -60,6 +60,7 @@ def test_tokens_come_with_the_steps(tmp_path: Path) -> None:
     assert [end_s / STEP_S for end_s in ends_s] == pytest.approx([round(end_s / STEP_S) for end_s in ends_s])
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("runtime", [Inline(), Process()], ids=["inline", "process"])
 def test_in_real_time_it_says_what_the_client_adds(runtime: Runtime, tmp_path: Path) -> None:
     error = calibrated(tmp_path, runtime, uniform(15, per_s=100.0, output=10), load_s=4.0)

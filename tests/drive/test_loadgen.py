@@ -7,7 +7,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.support import BoundedClock, request, times
+from tests.support.builders import request
+from tests.support.clock import BoundedClock
+from tests.support.lives import times
 from tetribench.core.clock import VirtualClock, run_virtual
 from tetribench.core.events import CLIENT, EventKind, EventLog
 from tetribench.core.messages import Ended, TokenOutput

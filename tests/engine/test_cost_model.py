@@ -6,7 +6,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import sequence
+from tests.support.builders import sequence
 from tetribench.core.clock import VirtualClock, run_virtual
 from tetribench.core.sequence import Sequence
 from tetribench.engine.base import Batch, PrefillChunk

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import BoundedClock
+from tests.support.clock import BoundedClock
 from tetribench.core.clock import run_virtual
 from tetribench.engine.shared_device import SharedDevice
 

@@ -13,6 +13,8 @@ from tetribench.engine.local_profile import LocalProfile
 from tetribench.fidelity.recording import Key, Recording
 from tetribench.fidelity.study import Redo
 
+pytestmark = pytest.mark.alone
+
 Command = Callable[..., int]
 
 SMALL = (

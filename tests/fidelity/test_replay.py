@@ -6,7 +6,9 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 
-from tests.support import Bench, CheckingFactory, request, sarathi_like, tetri, vllm_like
+from tests.support.bench import Bench
+from tests.support.builders import request, sarathi_like, tetri, vllm_like
+from tests.support.engine import CheckingFactory
 from tests.systems.test_any_workload import memories, workloads
 from tetribench.calibrate.batches import RecordedBatch, recorded_batches
 from tetribench.core.events import Event, EventKind

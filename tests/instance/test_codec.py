@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from tests.support import load, request
+from tests.support.builders import load, request
 from tetribench.core.events import Event, EventKind
 from tetribench.core.messages import (
     Arrived,

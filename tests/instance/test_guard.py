@@ -12,6 +12,8 @@ import pytest
 from tests.processes import is_alive, until
 from tetribench.instance import guard
 
+pytestmark = pytest.mark.alone
+
 FAMILY = """
 import subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])

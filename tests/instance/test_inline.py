@@ -5,17 +5,11 @@ from typing import Any
 
 import pytest
 
-from tests.support import (
-    Bench,
-    BoundedClock,
-    CheckingFactory,
-    TroubleFactory,
-    never_returns,
-    raises,
-    request,
-    tetri,
-    vllm_like,
-)
+from tests.support.bench import Bench
+from tests.support.builders import request, tetri, vllm_like
+from tests.support.clock import BoundedClock
+from tests.support.engine import CheckingFactory
+from tests.support.factories import TroubleFactory, never_returns, raises
 from tetribench.core.clock import Clock, run_virtual
 from tetribench.core.events import EventKind
 from tetribench.core.messages import Broken, LoadBroadcast, LoadReport, Message, Progress, Submit

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.support import BoundedClock, info, load, request
+from tests.support.builders import info, load, request
+from tests.support.clock import BoundedClock
 from tetribench.core.clock import run_virtual
 from tetribench.core.events import EventKind
 from tetribench.core.load import InstanceLoad

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from tests.support import tetri
+from tests.support.builders import tetri
 from tests.systems.test_run_ahead import Machine
 from tetribench.core.clock import WallClock
 from tetribench.engine.sharing import MPS_CONTROL, Sharing
 from tetribench.instance.launch import InstanceFailed
 from tetribench.instance.mps import MpsDaemon
 from tetribench.instance.process import ProcessLauncher
+
+pytestmark = pytest.mark.alone
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,9 @@ import torch
 from tests.engine.hf.driver import MODELS, generate, tiny_engine
 from tests.engine.test_cost_model import round_numbers, small
 from tests.instance.breaking import Breaking
-from tests.support import BesideCores, assert_served, request, tetri
+from tests.support.builders import request, tetri
+from tests.support.factories import BesideCores
+from tests.support.lives import assert_served
 from tetribench.core.clock import WallClock
 from tetribench.core.events import Event, EventKind, EventLog
 from tetribench.core.messages import Broken, Message
@@ -30,6 +32,8 @@ from tetribench.instance.launch import InstanceFailed
 from tetribench.instance.process import ProcessLauncher
 from tetribench.systems.base import Plan
 from tetribench.systems.stack import Stack
+
+pytestmark = pytest.mark.alone
 
 FAST = round_numbers(overhead_s=0.02, bytes_per_s=1e12, flops_per_s=1e12)
 SLOW = CostModelFactory(model=small(), hardware=FAST)

@@ -15,13 +15,16 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from transformers import OPTConfig, PreTrainedTokenizerFast
 
-from tests.support import BesideCores, tetri
+from tests.support.builders import tetri
+from tests.support.factories import BesideCores
 from tests.systems.test_run_ahead import Machine
 from tetribench.core.clock import WallClock
 from tetribench.engine.sharing import Sharing
 from tetribench.instance.child import cores_of
 from tetribench.instance.process import ProcessLauncher
 from tetribench.systems.base import Plan
+
+pytestmark = pytest.mark.alone
 
 SLOW = [
     "+workload=lphd",

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.engine.test_cost_model import round_numbers, small
-from tests.support import assert_served, request, tetri
+from tests.support.builders import request, tetri
+from tests.support.lives import assert_served
 from tetribench.core.clock import WallClock
 from tetribench.core.events import Event, EventKind, EventLog
 from tetribench.core.messages import Broken, Message, Ready
@@ -16,6 +17,8 @@ from tetribench.instance.launch import InstanceFailed
 from tetribench.instance.process import ProcessLauncher
 from tetribench.systems.stack import Stack
 from tetribench.systems.tetri import Tetri
+
+pytestmark = pytest.mark.alone
 
 SLOW = CostModelFactory(model=small(), hardware=round_numbers(overhead_s=0.02, bytes_per_s=1e12, flops_per_s=1e12))
 """An iteration takes 20 ms; there is nothing to load."""

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import sequence
+from tests.support.builders import sequence
 from tetribench.kv.blocks import BlockAllocator
 
 

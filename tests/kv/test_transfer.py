@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import sequence
+from tests.support.builders import sequence
 from tetribench.kv.transfer import Granularity, Handover, Moved, Push
 
 NUM_LAYERS = 3

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import request
+from tests.support.builders import request
 from tetribench.core.request import Request
 from tetribench.metrics.audit import Asked, arrival_audit
 

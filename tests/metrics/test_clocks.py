@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import Bench, CheckingFactory, request, tetri, vllm_like
+from tests.support.bench import Bench
+from tests.support.builders import request, tetri, vllm_like
+from tests.support.engine import CheckingFactory
 from tetribench.core.events import Event
 from tetribench.metrics.clocks import are_bounded, clock_bounds
 from tetribench.metrics.timeline import request_table

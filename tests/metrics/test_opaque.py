@@ -6,7 +6,7 @@ from math import isfinite
 
 import pytest
 
-from tests.support import request
+from tests.support.builders import request
 from tetribench.core.events import Event
 from tetribench.metrics.audit import Asked
 from tetribench.metrics.compare import Beside, SystemResult, measure

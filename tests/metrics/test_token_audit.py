@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support import Bench, CheckingFactory, request, sarathi_like, tetri, vllm_like
+from tests.support.bench import Bench
+from tests.support.builders import request, sarathi_like, tetri, vllm_like
+from tests.support.engine import CheckingFactory
 from tetribench.core.events import Event, EventKind
 from tetribench.core.request import Request
 from tetribench.decode.preempt import Preemption

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.support import Bench, CheckingFactory, request, vllm_like
+from tests.support.bench import Bench
+from tests.support.builders import request, vllm_like
+from tests.support.engine import CheckingFactory
 from tetribench.core.events import Event, EventKind
 from tetribench.core.request import Request
 from tetribench.metrics.audit import Asked

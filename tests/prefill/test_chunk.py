@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import sequence
+from tests.support.builders import sequence
 from tetribench.core.sequence import Sequence
 from tetribench.engine.base import Batch
 from tetribench.kv.blocks import BlockAllocator

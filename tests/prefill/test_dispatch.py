@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import load, request
+from tests.support.builders import load, request
 from tetribench.core.load import InstanceLoad
 from tetribench.core.seeds import generator
 from tetribench.core.sequence import Estimate, LengthRange

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from tests.prefill.test_prefill_scheduler import finish, kinds, moved, predict, scheduler, step, taken
-from tests.support import STOP_TOKEN, load, request
+from tests.support.builders import load, request
+from tests.support.engine import STOP_TOKEN
 from tetribench.core.events import EventKind
 from tetribench.core.messages import (
     Arrived,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import request
+from tests.support.builders import request
 from tetribench.core.messages import Submit
 from tetribench.prefill.order import FCFS, LJF, SJF, Order
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import request
+from tests.support.builders import request
 from tetribench.core.seeds import generator
 from tetribench.core.sequence import LengthRange
 from tetribench.prefill.predict import NoisyOracle, NoPrediction, Oracle, Predictor

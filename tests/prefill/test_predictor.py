@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import BoundedClock, CheckingFactory, request, sequence
+from tests.support.builders import request, sequence
+from tests.support.clock import BoundedClock
+from tests.support.engine import CheckingFactory
 from tests.training import tiny
 from tetribench.core.clock import Clock, WallClock, run_virtual
 from tetribench.core.request import Request

@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from tests.support import STOP_TOKEN, info, load, request
+from tests.support.builders import info, load, request
+from tests.support.engine import STOP_TOKEN
 from tetribench.core.events import EventKind
 from tetribench.core.messages import (
     Arrived,

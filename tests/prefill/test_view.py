@@ -1,4 +1,4 @@
-from tests.support import load
+from tests.support.builders import load
 from tetribench.core.sequence import LengthRange
 from tetribench.prefill.view import LoadView
 

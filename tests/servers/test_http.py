@@ -18,6 +18,8 @@ from tetribench.servers.connection import Address
 from tetribench.servers.http import Http, Piece
 from tetribench.servers.refused import Refused
 
+pytestmark = pytest.mark.alone
+
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.peers import NO_VLLM, VLLM_PYTHON
-from tests.support import request
+from tests.support.builders import request
 from tetribench.control.route import LeastRequests
 from tetribench.core.events import EventKind, EventLog
 from tetribench.core.request import Request

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.servers.fake import FakeServer
-from tests.support import request
+from tests.support.builders import request
 from tetribench.control.route import LeastRequests
 from tetribench.core.clock import WallClock
 from tetribench.core.events import Event, EventKind, EventLog
@@ -23,6 +23,8 @@ from tetribench.servers.fleet import OnDeath
 from tetribench.servers.http import Http
 from tetribench.systems.served import served_plan
 from tetribench.systems.stack import Stack
+
+pytestmark = pytest.mark.alone
 
 ENGINE = HFEngine(model=Model(name="tiny"))
 

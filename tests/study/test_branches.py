@@ -1,9 +1,11 @@
 """Runs with one decision changed: nothing else differs, and nothing at all where the decision is the same."""
 
+from functools import cache
+
 import pytest
 from hydra import compose, initialize_config_dir
 
-from tests.support import load, request
+from tests.support.builders import load, request
 from tetribench.composition import Composition
 from tetribench.config import conf_folder, register
 from tetribench.core.events import Event, EventKind, EventLog
@@ -36,8 +38,10 @@ def targets(events: list[Event]) -> dict[int, str]:
     return {event.requests[0]: event.details["to"] for event in events if event.kind is EventKind.DISPATCHED}
 
 
-def recorded(policy: str, *options: str) -> RecordedRun:
-    return RecordedRun(setup(f"prefill/dispatch={policy}", *options))
+@cache
+def recorded(policy: str) -> RecordedRun:
+    """Served once for all tests, which only look at it."""
+    return RecordedRun(setup(f"prefill/dispatch={policy}"))
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -6,15 +6,20 @@
 from collections.abc import Sequence as SequenceOf
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import Bench, CheckingFactory, tetri
+from tests.support.bench import Bench
+from tests.support.builders import tetri
+from tests.support.engine import CheckingFactory
 from tests.systems.test_any_workload import loops, memories, profile, tetris, workloads
 from tetribench.control.flip import Idle, LowLoad, QueueRatio
 from tetribench.core.events import Event, EventKind
 from tetribench.core.request import Request
 from tetribench.drive.loadgen import Loop
+
+pytestmark = pytest.mark.no_cover
 
 flips = st.sampled_from([Idle(hold_s=0.0), Idle(hold_s=0.05), LowLoad(share=0.3, hold_s=0.01), QueueRatio(hold_s=0.0)])
 

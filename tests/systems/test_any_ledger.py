@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import Bench, CheckingFactory, request, sarathi_like, tetri, vllm_like
+from tests.support.bench import Bench
+from tests.support.builders import request, sarathi_like, tetri, vllm_like
+from tests.support.engine import CheckingFactory
 from tests.systems.test_any_churn import churns, flips
 from tests.systems.test_any_workload import loops, memories, profile, tetris, workloads
 from tests.systems.test_prediction import Slow
@@ -21,6 +23,8 @@ from tetribench.metrics.compare import SystemResult, measure
 from tetribench.metrics.slo import Slo
 from tetribench.prefill.predictor import PrefillPredictor
 from tetribench.systems.base import System
+
+pytestmark = pytest.mark.no_cover
 
 REQUESTS = [request(id, 20 + 3 * id, 40, 0.01 * id) for id in range(20)]
 

@@ -8,10 +8,13 @@ import random
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import Bench, CheckingFactory, tetri
+from tests.support.bench import Bench
+from tests.support.builders import tetri
+from tests.support.engine import CheckingFactory
 from tests.systems.test_any_churn import churns, flips, kinds
 from tests.systems.test_any_workload import loops, memories, profile, tetris, workloads
 from tetribench.core.clock import Clock
@@ -22,6 +25,8 @@ from tetribench.drive.loadgen import Loop
 from tetribench.instance.inline import InlineLauncher
 from tetribench.instance.launch import InstanceSpec
 from tetribench.instance.post import CONTROL
+
+pytestmark = pytest.mark.no_cover
 
 
 class Channels:

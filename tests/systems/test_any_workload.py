@@ -6,10 +6,13 @@ engine and link that every KV slot that is read holds what it should.
 
 from typing import Any
 
+import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.support import Bench, CheckingFactory, request, sarathi_like, tetri, vllm_like
+from tests.support.bench import Bench
+from tests.support.builders import request, sarathi_like, tetri, vllm_like
+from tests.support.engine import CheckingFactory
 from tetribench.control.route import LeastQueuedTokens, LeastRequests, RoundRobin
 from tetribench.core.request import Request
 from tetribench.core.sequence import Estimate
@@ -22,6 +25,8 @@ from tetribench.prefill.chunk import Chunker
 from tetribench.prefill.dispatch import Imbalance, PowerOfTwo, RandomDispatch
 from tetribench.prefill.order import FCFS, LJF, SJF
 from tetribench.prefill.predict import NoisyOracle, NoPrediction, Oracle
+
+pytestmark = pytest.mark.no_cover
 
 MAX_TOKENS = 120
 

@@ -16,6 +16,8 @@ from tetribench.metrics.paired import Outcome, Ratio, Served, _band, _by_repeat,
 from tetribench.metrics.rule import Rule
 from tetribench.repeats import orders
 
+pytestmark = pytest.mark.no_cover
+
 NUM_REPEATS = 5
 NOISE = ["engine.step_noise=0.1", "engine.run_noise=0.02"]
 SLOWED = {

@@ -5,7 +5,10 @@ import sys
 
 import pytest
 
-from tests.support import Bench, CheckingFactory, environment, request, sarathi_like, tetri, vllm_like
+from tests.support.bench import Bench
+from tests.support.builders import request, sarathi_like, tetri, vllm_like
+from tests.support.engine import CheckingFactory
+from tests.support.interpreter import environment
 from tetribench.control.route import RoundRobin
 from tetribench.decode.admit import ReserveDynamic
 from tetribench.metrics.log import encode_event

@@ -4,7 +4,9 @@ from collections.abc import Sequence as SequenceOf
 
 import pytest
 
-from tests.support import Bench, CheckingFactory, request, tetri
+from tests.support.bench import Bench
+from tests.support.builders import request, tetri
+from tests.support.engine import CheckingFactory
 from tetribench.core.clock import WallClock
 from tetribench.core.request import Request
 from tetribench.core.seeds import Generator
@@ -38,7 +40,7 @@ class Watched:
         return self.policy.admits(candidate, members, kv)
 
 
-@pytest.mark.parametrize("is_real_time", [False, True])
+@pytest.mark.parametrize("is_real_time", [False, pytest.param(True, marks=pytest.mark.alone)])
 @pytest.mark.parametrize("policy", [ReserveStatic, ReserveDynamic])
 @pytest.mark.parametrize("estimate", Estimate)
 def test_who_outlives_its_prediction_moves_on_a_bucket_and_everyone_is_served(

@@ -4,19 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support import (
-    Bench,
-    BoundedClock,
-    CheckingFactory,
-    TroubleFactory,
-    never_returns,
-    raises,
-    request,
-    sarathi_like,
-    tetri,
-    times,
-    vllm_like,
-)
+from tests.support.bench import Bench
+from tests.support.builders import request, sarathi_like, tetri, vllm_like
+from tests.support.clock import BoundedClock
+from tests.support.engine import CheckingFactory
+from tests.support.factories import TroubleFactory, never_returns, raises
+from tests.support.lives import times
 from tetribench.core.clock import WallClock
 from tetribench.core.events import CLIENT, EventKind
 from tetribench.instance.launch import InstanceFailed
@@ -100,6 +93,7 @@ def test_a_stall_names_the_requests_that_wait() -> None:
     assert_all_accounted_for(bench, "no token for 50 s")
 
 
+@pytest.mark.alone
 def test_a_stall_in_real_time_ends_too() -> None:
     bench = Bench(vllm_like(), TroubleFactory(never_returns), clock=WallClock(), stall_timeout_s=0.2)
     with pytest.raises(TimeoutError, match=r"no token for .* waiting: requests 0, 1, 2, 3, 4, 5"):
@@ -107,6 +101,7 @@ def test_a_stall_in_real_time_ends_too() -> None:
     assert_all_accounted_for(bench, "no token for")
 
 
+@pytest.mark.alone
 def test_real_time_serves_like_virtual_time() -> None:
     bench = Bench(tetri(num_prefill=2, num_decode=2), CheckingFactory(num_blocks=12), clock=WallClock())
     bench.run(REQUESTS)

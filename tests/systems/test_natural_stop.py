@@ -1,6 +1,8 @@
 import pytest
 
-from tests.support import STOP_TOKEN, Bench, CheckingFactory, request, sarathi_like, tetri, token, vllm_like
+from tests.support.bench import Bench
+from tests.support.builders import request, sarathi_like, tetri, vllm_like
+from tests.support.engine import STOP_TOKEN, CheckingFactory, token
 from tetribench.core.events import EventKind
 from tetribench.core.request import Request
 from tetribench.kv.links import LinkSpeed

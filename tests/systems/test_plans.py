@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from tests.support import CheckingFactory, sarathi_like, tetri, vllm_like
+from tests.support.builders import sarathi_like, tetri, vllm_like
+from tests.support.engine import CheckingFactory
 from tetribench.colocated.prefill_first import PrefillFirstPolicies
 from tetribench.control.route import LeastRequests
 from tetribench.core.roles import Role

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support import Bench, CheckingFactory, request, tetri
+from tests.support.bench import Bench
+from tests.support.builders import request, tetri
+from tests.support.engine import CheckingFactory
 from tetribench.core.clock import Clock
 from tetribench.core.events import EventKind
 from tetribench.core.request import Request

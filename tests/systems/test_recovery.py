@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.support import Bench, BoundedClock, CheckingFactory, info, request, tetri, vllm_like
+from tests.support.bench import Bench
+from tests.support.builders import info, request, tetri, vllm_like
+from tests.support.clock import BoundedClock
+from tests.support.engine import CheckingFactory
 from tetribench.colocated.prefill_first import PrefillFirstPolicies
 from tetribench.control.flip import Idle, LowLoad, NoFlip, QueueRatio
 from tetribench.control.route import LeastRequests

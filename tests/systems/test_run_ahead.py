@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import BoundedClock, request, sarathi_like, tetri, vllm_like
+from tests.support.builders import request, sarathi_like, tetri, vllm_like
+from tests.support.clock import BoundedClock
 from tests.systems.test_any_churn import churns, flips
 from tests.systems.test_any_workload import MAX_TOKENS, loops, mixing, profile, tetris, workloads
 from tetribench.control.monitor import ClusterMonitor
@@ -33,8 +34,13 @@ from tetribench.metrics.slo import Slo
 from tetribench.systems.base import System
 from tetribench.systems.stack import Stack
 
+pytestmark = pytest.mark.no_cover
+
 MODEL = Model(name="small", num_layers=2, hidden_size=4, ffn_size=8, num_heads=2, num_kv_heads=1, vocab_size=10)
 BYTES_PER_TOKEN = MODEL.shape().kv_bytes_per_token(2)
+PREDICTOR = Model(name="predictor", num_layers=4, hidden_size=32, ffn_size=128, num_heads=2, num_kv_heads=2).shape()
+"""A prediction takes tens of iterations of the small model. One of OPT-125M would take tens of thousands, and nearly
+all that such a run does is to report loads meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,7 @@ def serve(
 
     with ExitStack() as patches:
         patches.enter_context(mock.patch.object(ClusterMonitor, "report", reported))
+        patches.enter_context(mock.patch("tetribench.engine.cost_engine.OPT_125M", PREDICTOR))
         if not ahead:
             patches.enter_context(mock.patch.object(CostModelEngine, "foresee", lambda *_: None))
         try:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import CheckingFactory
+from tests.support.engine import CheckingFactory
 from tetribench.control.route import LeastRequests
 from tetribench.core.roles import Role
 from tetribench.engine.hf.schema import HFEngine

@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 
-from tests.support import Bench, BoundedClock, CheckingFactory, info, request, sarathi_like, tetri, vllm_like
+from tests.support.bench import Bench
+from tests.support.builders import info, request, sarathi_like, tetri, vllm_like
+from tests.support.clock import BoundedClock
+from tests.support.engine import CheckingFactory
 from tetribench.control.route import RoundRobin
 from tetribench.core.clock import run_virtual
 from tetribench.core.events import Event, EventKind, EventLog

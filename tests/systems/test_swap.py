@@ -2,7 +2,9 @@
 
 import pytest
 
-from tests.support import Bench, CheckingFactory, request, tetri
+from tests.support.bench import Bench
+from tests.support.builders import request, tetri
+from tests.support.engine import CheckingFactory
 from tetribench.core.clock import WallClock
 from tetribench.core.events import Event, EventKind
 from tetribench.decode.preempt import Preemption
@@ -29,7 +31,7 @@ def num_decode_prefills(events: list[Event]) -> int:
     return sum(event.details["num_prefill_tokens"] for event in iterations)
 
 
-@pytest.mark.parametrize("is_real_time", [False, True])
+@pytest.mark.parametrize("is_real_time", [False, pytest.param(True, marks=pytest.mark.alone)])
 def test_everything_that_goes_out_comes_back_and_nothing_is_recomputed(is_real_time: bool) -> None:
     events = served(Preemption.swap, clock=WallClock() if is_real_time else None)
     assert set(preempted(events)) == {"swap"} and num_decode_prefills(events) == 0
@@ -37,7 +39,7 @@ def test_everything_that_goes_out_comes_back_and_nothing_is_recomputed(is_real_t
     assert num_swapped_bytes(events) == 2 * out_bytes > 0
 
 
-@pytest.mark.parametrize("is_real_time", [False, True])
+@pytest.mark.parametrize("is_real_time", [False, pytest.param(True, marks=pytest.mark.alone)])
 def test_recomputation_copies_nothing(is_real_time: bool) -> None:
     events = served(Preemption.recompute, clock=WallClock() if is_real_time else None)
     assert set(preempted(events)) == {"recompute"} and num_swapped_bytes(events) == 0
@@ -45,7 +47,7 @@ def test_recomputation_copies_nothing(is_real_time: bool) -> None:
     assert num_decode_prefills(events) == num_lost
 
 
-@pytest.mark.parametrize("is_real_time", [False, True])
+@pytest.mark.parametrize("is_real_time", [False, pytest.param(True, marks=pytest.mark.alone)])
 def test_with_little_host_memory_both_happen(is_real_time: bool) -> None:
     events = served(Preemption.swap, host_blocks=12, clock=WallClock() if is_real_time else None)
     assert set(preempted(events)) == {"swap", "recompute"} and num_decode_prefills(events) > 0

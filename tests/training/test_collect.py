@@ -8,7 +8,8 @@ from typing import Any, cast
 import pytest
 from rich.console import Console
 
-from tests.support import CheckingFactory, TroubleFactory, raises
+from tests.support.engine import CheckingFactory
+from tests.support.factories import TroubleFactory, raises
 from tetribench import experiment
 from tetribench.drive.loadgen import OpenLoop
 from tetribench.engine.model import Model

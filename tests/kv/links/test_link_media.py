@@ -22,6 +22,8 @@ from tetribench.kv.links.shared_memory import SharedMemory
 from tetribench.kv.links.tcp import Tcp
 from tetribench.kv.links.wire import Address
 
+pytestmark = pytest.mark.alone
+
 NEEDS_NIXL = pytest.mark.skipif(
     importlib.util.find_spec("nixl_cu13") is None, reason="needs the package nixl-cu13 (extra `nixl`)"
 )

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.support import CheckingEngine, CheckingFactory, info
+from tests.support.builders import info
+from tests.support.engine import CheckingEngine, CheckingFactory
 from tetribench.core.clock import VirtualClock
 from tetribench.kv.links import LinkSpeed, Memory, Operation, VirtualLink, link_for
 from tetribench.kv.links.memory import MemoryWriteLink

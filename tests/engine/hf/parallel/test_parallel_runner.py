@@ -23,6 +23,8 @@ from tetribench.kv.links import Medium, Memory, Operation
 from tetribench.kv.links.shared_memory import SharedMemory
 from tetribench.kv.links.tcp import Tcp
 
+pytestmark = pytest.mark.alone
+
 Reference = Callable[[SequenceOf[int], int], list[int]]
 
 

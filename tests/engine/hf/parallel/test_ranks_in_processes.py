@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.alone
+
 NUM_REQUESTS = 12
 RUN = [
     "+workload=lpld",

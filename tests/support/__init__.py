@@ -1,0 +1,1 @@
+"""What the tests of the scheduling code share: one idea in each module."""
