@@ -95,6 +95,8 @@ class EngineInfo:
     """Faster ones that do not run here, and why."""
     linear: str | None = None
     """What computes linear layers, where there is a choice."""
+    has_compiled_layers: bool = False
+    """Decoder layers went through `torch.compile`."""
     kv_copies_passed_over: str | None = None
     """Why KV is copied by a call of torch for each piece and not by one call of C for all."""
     graph_sequences: int = 0

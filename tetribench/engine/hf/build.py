@@ -6,6 +6,7 @@ from tetribench.core.units import GIB
 from tetribench.engine.hf.attention.choose import choose_attention
 from tetribench.engine.hf.attention.options import REPLAYS_CHUNKS
 from tetribench.engine.hf.cache import TorchKVPool
+from tetribench.engine.hf.compiled import compile_layers
 from tetribench.engine.hf.green.contexts import contexts_of
 from tetribench.engine.hf.lane import GreenLane, Lane
 from tetribench.engine.hf.linear import pack_linear_layers
@@ -59,6 +60,8 @@ def _build(engine: HFEngine, lane: Lane, group: Group | None) -> HFRunner:
     linear = engine.resolved_linear()
     if linear is Linear.onednn:
         pack_linear_layers(model)
+    if engine.compile_layers:
+        compile_layers(model)
     num_blocks = engine.num_blocks()
     if device.type == "cuda":
         torch.cuda.empty_cache()  # of what was cut off
@@ -85,6 +88,7 @@ def _build(engine: HFEngine, lane: Lane, group: Group | None) -> HFRunner:
         num_sharing=engine.num_sharing,
         attention_passed_over=attention.passed_over,
         linear=linear.value,
+        has_compiled_layers=engine.compile_layers,
         graph_sequences=engine.resolved_graph_sequences(attention.attention),
         graph_chunk_tokens=engine.graph_chunk_tokens,
     )

@@ -55,6 +55,7 @@ class HFRunner(Engine):
         num_sharing: int = 1,
         attention_passed_over: dict[str, str] | None = None,
         linear: str | None = None,
+        has_compiled_layers: bool = False,
         graph_sequences: int = 0,
         graph_chunk_tokens: int = 0,
     ) -> None:
@@ -67,6 +68,7 @@ class HFRunner(Engine):
             attention=f"{backend.name} paged",
             attention_passed_over=attention_passed_over or {},
             linear=linear,
+            has_compiled_layers=has_compiled_layers,
             graph_sequences=graph_sequences,
             graph_chunk_tokens=graph_chunk_tokens,
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tetribench.core.units import GIB
 from tetribench.engine.base import Engine
 from tetribench.engine.hf.attention.options import REPLAYS_CHUNKS, Attention, AttentionNeeds, why_not
+from tetribench.engine.hf.compiled import why_not_compiled
 from tetribench.engine.hf.green.contexts import is_installed
 from tetribench.engine.hf.green.split import first_part
 from tetribench.engine.hf.parallel.legal import why_not_parallel
@@ -89,6 +90,9 @@ class HFEngine:
     `prefill.chunk.chunk_size`. It saves the host's launches, which hold up small models and an instance beside another
     in one process; it has not yet run on a GPU.
 
+    With `compile_layers` decoder layers go through `torch.compile`, in an engine's first passes (a minute on a CPU,
+    where it makes passes a quarter slower; it has not yet run on a GPU, whose small kernels it would join).
+
     With `tensor_parallel` above 1 an instance has as many ranks, each a process with a device of its own (on the CPU a
     core, where there are enough), a share of every layer and of its KV heads; they add up over NCCL on GPUs, over gloo
     on the CPU. For OPT and Llama. `kv_memory_gib` is that of all ranks together. A rank loads the whole model before it
@@ -108,6 +112,7 @@ class HFEngine:
         attention: Attention = Attention.auto,
         fa3_library: str | None = None,
         linear: Linear = Linear.auto,
+        compile_layers: bool = False,
         graph_sequences: int | None = None,
         graph_chunk_tokens: int = 0,
         tensor_parallel: int = 1,
@@ -147,6 +152,7 @@ class HFEngine:
         self.attention = attention
         self.fa3_library = fa3_library
         self.linear = linear
+        self.compile_layers = compile_layers
         self.graph_sequences = graph_sequences
         self.graph_chunk_tokens = graph_chunk_tokens
         self.tensor_parallel = tensor_parallel
@@ -182,7 +188,14 @@ class HFEngine:
         )
 
     def resolved_linear(self) -> Linear:
-        """Raises ValueError for what the device or the type does not have."""
+        """Raises ValueError for what the device or the type does not have, or compiled layers cannot have."""
+        if self.compile_layers and self.linear is Linear.onednn:
+            raise ValueError(
+                f"engine.linear={self.linear.value}: torch.compile cannot look into it; legal with "
+                f"engine.compile_layers=true are auto and torch"
+            )
+        if self.compile_layers:
+            return Linear.torch
         has_onednn = self.resolved_device() is Device.cpu and self.resolved_dtype() is DType.float32
         if self.linear is Linear.auto:
             return Linear.onednn if has_onednn else Linear.torch
@@ -209,6 +222,13 @@ class HFEngine:
                 f"engine.graph_chunk_tokens={self.graph_chunk_tokens}: what computes attention on the CPU plans each "
                 f"chunk on the host; must be 0 with device=cpu"
             )
+
+    def _check_compiled(self) -> None:
+        reason = why_not_compiled(self.resolved_device() is Device.cuda) if self.compile_layers else None
+        if self.compile_layers and self.tensor_parallel > 1:
+            reason = f"is not for several ranks (engine.tensor_parallel={self.tensor_parallel})"
+        if reason is not None:
+            raise ValueError(f"engine.compile_layers=true: {reason}; must be false")
 
     def kv_bytes_per_block(self) -> int:
         return self.model.shape().kv_bytes_per_token(self.resolved_dtype().num_bytes) * self.block_size
@@ -240,6 +260,7 @@ class HFEngine:
             raise ValueError(f"model={self.model.name}: {reason}")
         self._check_attention()
         self.resolved_linear()
+        self._check_compiled()
         self._check_ranks()
         device_bytes, place = self._device_memory(num_devices)
         rank_bytes = self.model.shape().share(self.tensor_parallel).num_parameters * self.resolved_dtype().num_bytes
