@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection as Pipe
 import torch
 
 from tests.kv.links.peers import BytesPool
-from tetribench.engine.base import Span, Spans
+from tetribench.engine.spans import Span, Spans
 from tetribench.kv.links.nixl_agent import Agent, Reachable
 
 Move = Callable[[], None]

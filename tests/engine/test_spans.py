@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tetribench.engine.base import Part, Span, Spans
-from tetribench.engine.spans import loads, packed, spans
+from tetribench.engine.base import Part
+from tetribench.engine.spans import Span, Spans, loads, packed, spans
 
 BLOCK_BYTES = 7
 

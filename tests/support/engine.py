@@ -9,8 +9,9 @@ from tests.support.builders import info
 from tetribench.core.clock import Clock
 from tetribench.core.sequence import Sequence
 from tetribench.core.units import ceil_div
-from tetribench.engine.base import Batch, Engine, EngineInfo, KVPool, OnLayer, Region, Spans, forever
+from tetribench.engine.base import Batch, Engine, EngineInfo, KVPool, OnLayer, Region, forever
 from tetribench.engine.sharing import Sharing
+from tetribench.engine.spans import Spans
 
 STOP_TOKEN = 999_999_999
 

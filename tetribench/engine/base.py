@@ -1,19 +1,19 @@
 """What the loop hands to an engine and what it gets back."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from tetribench.core.clock import Clock
 from tetribench.core.request import Request
 from tetribench.core.sequence import LengthRange, Sequence
 from tetribench.engine.foreseen import Foreseen
 from tetribench.engine.sharing import Sharing
+
+if TYPE_CHECKING:
+    from tetribench.engine.spans import Spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,62 +131,6 @@ class Part(NamedTuple):
     num_bytes: int
 
 
-class Span(NamedTuple):
-    """`num_bytes` from offset `source` of one memory to offset `target` of another."""
-
-    source: int
-    target: int
-    num_bytes: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Spans:
-    """Many, in the order in which they are copied: `rows` `[number, 3]`, int64 and contiguous, each as a Span.
-
-    A transfer of scattered blocks has thousands: as objects, they take as long to make as their bytes to copy.
-    """
-
-    rows: npt.NDArray[np.int64]
-
-    @classmethod
-    def of(cls, each: Iterable[Span]) -> "Spans":
-        return cls(np.array(list(each), dtype=np.int64).reshape(-1, 3))
-
-    @classmethod
-    def from_bytes(cls, message: bytes) -> "Spans":
-        """Raises ValueError where these are no spans; what lies where is not looked at."""
-        return cls(np.frombuffer(message, dtype=np.int64).reshape(-1, 3))
-
-    def to_bytes(self) -> bytes:
-        return self.rows.tobytes()
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[Span]:
-        return map(Span._make, self.rows.tolist())
-
-    @property
-    def num_bytes(self) -> int:
-        return int(self.rows[:, 2].sum())
-
-    def turned(self) -> "Spans":
-        """Back from where they went."""
-        return Spans(np.ascontiguousarray(self.rows[:, [1, 0, 2]]))
-
-    def lie_within(self, source_bytes: int, target_bytes: int) -> bool:
-        """None is empty, or reaches out of a memory of so many bytes at either end."""
-        return all(
-            within(self.rows[:, column], self.rows[:, 2], num_bytes)
-            for column, num_bytes in enumerate((source_bytes, target_bytes))
-        )
-
-
-def within(starts: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], num_bytes: int) -> bool:
-    """No piece is empty, or reaches out of `num_bytes` from 0; numbers that a sum would overflow are no way round."""
-    return bool(np.all((starts >= 0) & (sizes >= 1) & (sizes <= num_bytes) & (starts <= num_bytes - sizes)))
-
-
 @dataclass(frozen=True, slots=True)
 class Region:
     """Where the blocks of a pool lie, one after the other, as `num_bytes` from `address`."""
@@ -219,13 +163,13 @@ class KVPool(Protocol):
     def attach(self, handle: bytes) -> "KVPool":
         """Map a peer's pool. Raises OSError when its owner is gone."""
 
-    def copy_to(self, peer: "KVPool", spans: Spans) -> None:
+    def copy_to(self, peer: "KVPool", spans: "Spans") -> None:
         """Copy from this pool to a mapped one."""
 
-    def gather(self, buffer: memoryview, spans: Spans) -> None:
+    def gather(self, buffer: memoryview, spans: "Spans") -> None:
         """Copy from this pool into host memory."""
 
-    def scatter(self, buffer: memoryview, spans: Spans) -> None:
+    def scatter(self, buffer: memoryview, spans: "Spans") -> None:
         """Copy from host memory into this pool."""
 
     def pin(self, buffer: memoryview) -> Callable[[], None]:

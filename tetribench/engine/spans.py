@@ -1,11 +1,70 @@
 """Which bytes go where: neighbouring blocks travel as one piece. Pure; links and swapping use it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from tetribench.engine.base import Part, Spans
+from tetribench.engine.base import Part
+
+
+class Span(NamedTuple):
+    """`num_bytes` from offset `source` of one memory to offset `target` of another."""
+
+    source: int
+    target: int
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spans:
+    """Many, in the order in which they are copied: `rows` `[number, 3]`, int64 and contiguous, each as a Span.
+
+    A transfer of scattered blocks has thousands: as objects, they take as long to make as their bytes to copy.
+    """
+
+    rows: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, each: Iterable[Span]) -> "Spans":
+        return cls(np.array(list(each), dtype=np.int64).reshape(-1, 3))
+
+    @classmethod
+    def from_bytes(cls, message: bytes) -> "Spans":
+        """Raises ValueError where these are no spans; what lies where is not looked at."""
+        return cls(np.frombuffer(message, dtype=np.int64).reshape(-1, 3))
+
+    def to_bytes(self) -> bytes:
+        return self.rows.tobytes()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Span]:
+        return map(Span._make, self.rows.tolist())
+
+    @property
+    def num_bytes(self) -> int:
+        return int(self.rows[:, 2].sum())
+
+    def turned(self) -> "Spans":
+        """Back from where they went."""
+        return Spans(np.ascontiguousarray(self.rows[:, [1, 0, 2]]))
+
+    def lie_within(self, source_bytes: int, target_bytes: int) -> bool:
+        """None is empty, or reaches out of a memory of so many bytes at either end."""
+        return all(
+            within(self.rows[:, column], self.rows[:, 2], num_bytes)
+            for column, num_bytes in enumerate((source_bytes, target_bytes))
+        )
+
+
+def within(starts: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], num_bytes: int) -> bool:
+    """No piece is empty, or reaches out of `num_bytes` from 0; numbers that a sum would overflow are no way round."""
+    return bool(np.all((starts >= 0) & (sizes >= 1) & (sizes <= num_bytes) & (starts <= num_bytes - sizes)))
 
 
 def spans(

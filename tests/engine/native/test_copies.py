@@ -10,9 +10,9 @@ from torch import Tensor
 
 import tetribench.engine.hf.cache as cache
 import tetribench.engine.native.copies as copies
-from tetribench.engine.base import Span, Spans
 from tetribench.engine.hf.cache import copy_spans
 from tetribench.engine.native.compiler import find_compiler
+from tetribench.engine.spans import Span, Spans
 
 NEEDS_COMPILER = pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
 SIZE = 700

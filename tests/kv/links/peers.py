@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from tetribench.core.clock import Clock, WallClock
-from tetribench.engine.base import KVPool, Region, Spans
+from tetribench.engine.base import KVPool, Region
+from tetribench.engine.spans import Spans
 from tetribench.kv.links.base import Link, Medium
 from tetribench.kv.links.shared_memory import SharedMemory, SharedMemoryLink
 from tetribench.kv.links.tcp import Tcp, TcpLink

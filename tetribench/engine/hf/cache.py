@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tetribench.engine.base import KVPool, Region, Spans
+from tetribench.engine.base import KVPool, Region
 from tetribench.engine.model import ModelShape
 from tetribench.engine.native.copies import copy_native, why_not_native
+from tetribench.engine.spans import Spans
 
 _PAGE_BYTES = 4096
 _pool_numbers = itertools.count()

@@ -4,9 +4,9 @@ from collections.abc import Sequence as SequenceOf
 
 import torch
 
-from tetribench.engine.base import Batch, BlockPair, Spans
+from tetribench.engine.base import Batch, BlockPair
 from tetribench.engine.hf.cache import TorchKVPool, copy_spans
-from tetribench.engine.spans import spans
+from tetribench.engine.spans import Spans, spans
 
 
 class HostMemory:

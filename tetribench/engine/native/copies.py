@@ -6,8 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tetribench.engine.base import Spans
 from tetribench.engine.native.compiler import compiled
+from tetribench.engine.spans import Spans
 
 _SOURCE = Path(__file__).with_name("copy.c")
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")

@@ -7,7 +7,8 @@ from functools import partial
 import msgspec
 
 from tetribench.core.clock import Clock
-from tetribench.engine.base import KVPool, Spans
+from tetribench.engine.base import KVPool
+from tetribench.engine.spans import Spans
 from tetribench.kv.links.base import DEFAULT_TIMEOUT_S, Link, Operation, check_operation, check_timeout, describe
 from tetribench.kv.links.process import PeerProcess
 from tetribench.kv.links.real import RealLink, SocketLink

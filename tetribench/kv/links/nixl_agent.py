@@ -13,7 +13,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from tetribench.engine.base import KVPool, Region, Spans
+from tetribench.engine.base import KVPool, Region
+from tetribench.engine.spans import Spans
 
 _BACKEND = "UCX"
 

@@ -10,8 +10,8 @@ from typing import Generic, TypeVar
 import msgspec
 
 from tetribench.core.clock import Clock
-from tetribench.engine.base import KVPool, Part, Spans
-from tetribench.engine.spans import spans
+from tetribench.engine.base import KVPool, Part
+from tetribench.engine.spans import Spans, spans
 from tetribench.kv.links.base import LinkFailed
 from tetribench.kv.links.speed import LinkSpeed
 from tetribench.kv.links.wire import Address, Connection, Listener, Session

@@ -7,8 +7,8 @@ from functools import partial
 import msgspec
 
 from tetribench.core.clock import Clock
-from tetribench.engine.base import KVPool, Spans
-from tetribench.engine.spans import loads, packed
+from tetribench.engine.base import KVPool
+from tetribench.engine.spans import Spans, loads, packed
 from tetribench.kv.links.base import DEFAULT_TIMEOUT_S, Link, Operation, check_operation, check_timeout, describe
 from tetribench.kv.links.real import LOOPBACK, SocketLink
 from tetribench.kv.links.segment import SEGMENT_BYTES, Staging

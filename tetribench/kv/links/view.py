@@ -2,7 +2,8 @@
 
 import ctypes
 
-from tetribench.engine.base import KVPool, Spans, within
+from tetribench.engine.base import KVPool
+from tetribench.engine.spans import Spans, within
 
 
 def view_of(pool: KVPool) -> memoryview:

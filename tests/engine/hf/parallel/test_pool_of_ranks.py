@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.engine.hf.driver import MODELS
-from tetribench.engine.base import Part, Span, Spans
+from tetribench.engine.base import Part
 from tetribench.engine.hf.cache import TorchKVPool
 from tetribench.engine.hf.parallel.pool import PoolOfRanks
-from tetribench.engine.spans import loads, packed, spans
+from tetribench.engine.spans import Span, Spans, loads, packed, spans
 
 NUM_BLOCKS = 6
 SHARE = MODELS["opt"].shape().share(2)

@@ -5,8 +5,9 @@ from collections.abc import Sequence as SequenceOf
 
 import msgspec
 
-from tetribench.engine.base import KVPool, Part, Region, Span, Spans
+from tetribench.engine.base import KVPool, Part, Region
 from tetribench.engine.hf.cache import TorchKVPool
+from tetribench.engine.spans import Span, Spans
 
 
 class PoolOfRanks(KVPool):
