@@ -6,10 +6,8 @@ with each operation: shares count.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from statistics import median
-from unittest import mock
 
 from hydra import compose, initialize_config_dir
 from rich.console import Console
@@ -24,7 +22,6 @@ from tetribench.core.request import Request
 from tetribench.core.sequence import LengthRange, Sequence
 from tetribench.core.units import ceil_div
 from tetribench.engine.base import Batch, PrefillChunk
-from tetribench.engine.hf.attention.native.library import Kernels, kernels
 from tetribench.engine.hf.runner import HFRunner
 
 MODELS = ("opt_tiny", "llama_tiny")
@@ -34,17 +31,22 @@ ENGINES = {
 }
 BATCH, CONTEXT, CHUNK = 64, 512, 512
 NUM_ROUNDS, NUM_ITERATIONS = 5, 10
-STORE, ATTEND = "store in place", "attend in place"
 KINDS = {
     "gather keys and values": ("aten::index_select", "aten::index", "aten::gather"),
     "write keys and values": (
-        STORE,
+        "tetribench::paged_store",
         "aten::index_copy_",
         "aten::index_put_",
         "aten::_index_put_impl_",
         "aten::scatter_",
     ),
-    "attention": (ATTEND, "aten::_scaled_dot_product_flash_attention_for_cpu", "aten::bmm", "aten::_softmax"),
+    "attention": (
+        "tetribench::paged_decode",
+        "tetribench::paged_chunks",
+        "aten::_scaled_dot_product_flash_attention_for_cpu",
+        "aten::bmm",
+        "aten::_softmax",
+    ),
     "matrix products": ("mkldnn::_linear_pointwise", "aten::addmm", "aten::mm", "aten::linear"),
 }
 """Of torch's operations; all others are `OTHERS`."""
@@ -107,28 +109,9 @@ BATCHES = {
 }
 
 
-@contextmanager
-def kernel_seen() -> Iterator[None]:
-    """Kernels in C are no operations of torch's: here they are."""
-    compiled = kernels()
-
-    def seen(name: str, kernel: Callable[..., None]) -> Callable[..., None]:
-        def called(*arguments: object) -> None:
-            with record_function(name):
-                kernel(*arguments)
-
-        return called
-
-    watched = Kernels(
-        store=seen(STORE, compiled.store), decode=seen(ATTEND, compiled.decode), chunks=seen(ATTEND, compiled.chunks)
-    )
-    with mock.patch("tetribench.engine.hf.attention.native.backend.kernels", lambda: watched):
-        yield
-
-
 def milliseconds(engine: HFRunner, batch: Batch) -> dict[str, float]:
     """Of each kind of work, in one iteration."""
-    with kernel_seen(), profile(activities=[ProfilerActivity.CPU]) as profiler:
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
         for _ in range(NUM_ITERATIONS):
             with record_function("iteration"):
                 iterate(engine, batch)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.engine.hf.driver import MODELS, Driver, graphs_of, spy_on_replays
+from tests.engine.hf.driver import MODELS, Driver, graphs_of, spy_on_replays, tiny_engine
 from tetribench.core.sequence import Sequence
 from tetribench.core.units import GIB, MIB
 from tetribench.engine.base import Batch, PrefillChunk
@@ -151,6 +151,8 @@ def test_a_replayed_engine_says_so(replaying: Driver) -> None:
     assert replaying.runner.info.graph_sequences == MAX_SEQUENCES
 
 
-def test_graphs_are_off_on_the_cpu_by_default(make_driver: MakeDriver) -> None:
-    driver = make_driver(HFEngine(model=MODELS["opt"], device=Device.cpu, kv_memory_gib=0.01))
-    assert driver.runner.info.graph_sequences == 0 and driver.runner._graphs is None
+def test_a_cpu_replays_few_sequences_by_default(make_driver: MakeDriver) -> None:
+    driver = make_driver(tiny_engine(MODELS["opt"]))
+    has_kernels = driver.runner.info.attention == "native paged"
+    assert driver.runner.info.graph_sequences == (8 if has_kernels else 0)
+    assert (driver.runner._graphs is not None) == has_kernels

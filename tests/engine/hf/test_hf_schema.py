@@ -68,7 +68,13 @@ def test_graphs_are_refused_where_they_cannot_be(other: dict[str, Any]) -> None:
 
 
 def test_graphs_are_for_gpus_and_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert HFEngine(model=OPT, device=Device.cpu).resolved_graph_sequences(Attention.triton) == 0
+    found = {
+        attention: HFEngine(model=OPT, device=Device.cpu).resolved_graph_sequences(attention) for attention in Attention
+    }
+    assert {attention.value: number for attention, number in found.items() if number} == {"native": 8}
+    for other in ({"temperature": 0.7}, {"tensor_parallel": 2}, {"compile_layers": True}):
+        engine = HFEngine(model=OPT, device=Device.cpu, **other)
+        assert engine.resolved_graph_sequences(Attention.native) == 0
     assert HFEngine(model=OPT, device=Device.cpu, graph_sequences=3).resolved_graph_sequences(Attention.sdpa) == 3
     monkeypatch.setattr(schema, "_GPU_FILES", ("/proc",))
     monkeypatch.setattr(schema, "_torch_sees_cuda", lambda: True)

@@ -91,6 +91,7 @@ def _build(engine: HFEngine, lane: Lane, group: Group | None) -> HFRunner:
         has_compiled_layers=engine.compile_layers,
         graph_sequences=engine.resolved_graph_sequences(attention.attention),
         graph_chunk_tokens=engine.graph_chunk_tokens,
+        is_traceable=group is None and not engine.compile_layers,
     )
 
 

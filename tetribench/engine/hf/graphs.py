@@ -1,5 +1,5 @@
 """Decode passes recorded once for each of a few batch sizes, then replayed: the host launches one graph, not a
-thousand kernels. Without a GPU the same code records a call and replays it by calling."""
+thousand kernels. Without a GPU the same code records torch's operators, or a call, and replays it by calling."""
 
 from bisect import bisect_left
 from collections.abc import Callable
@@ -128,7 +128,7 @@ class Staged:
 
 
 def record_call(run: Run) -> Run:
-    """On a device without graphs."""
+    """On a device without graphs, where not all that a pass does are operators."""
     run()
     return run
 

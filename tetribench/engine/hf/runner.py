@@ -25,6 +25,7 @@ from tetribench.engine.hf.attention.backend import (
 from tetribench.engine.hf.cache import TorchKVPool, why_by_torch
 from tetribench.engine.hf.chunk_graphs import ChunkGraphs
 from tetribench.engine.hf.decode_rows import DecodeRows
+from tetribench.engine.hf.flat import record_operators
 from tetribench.engine.hf.graphs import CudaRecorder, DecodeGraphs, Record, record_call
 from tetribench.engine.hf.host import HostMemory
 from tetribench.engine.hf.lane import Lane
@@ -58,7 +59,9 @@ class HFRunner(Engine):
         has_compiled_layers: bool = False,
         graph_sequences: int = 0,
         graph_chunk_tokens: int = 0,
+        is_traceable: bool = False,
     ) -> None:
+        """`is_traceable` says that all which a pass of `model` does are torch's operators."""
         self.pool = pool
         info = _read_back(model, pool, num_parameters, max_context_tokens, stop_token_ids, num_host_blocks)
         self.info = replace(
@@ -74,6 +77,7 @@ class HFRunner(Engine):
         )
         self._host = HostMemory(pool, num_host_blocks)
         self._lane = lane
+        self._is_traceable = is_traceable
         self._model = model
         self._packer = Packer(pool, backend)
         self._sampler = sampler
@@ -160,7 +164,7 @@ class HFRunner(Engine):
         assert isinstance(backend, ReplayableBackend), "refused before"
         layer_written.set(None)
         return DecodeGraphs(
-            self._forward, backend, self.pool, self.info.max_context_tokens, graph_sequences, self._recorder()
+            self._forward, backend, self.pool, self.info.max_context_tokens, graph_sequences, self._recorder(backend)
         )
 
     @torch.inference_mode()
@@ -168,11 +172,13 @@ class HFRunner(Engine):
         assert isinstance(backend, ReplayableChunkBackend), "refused before"
         layer_written.set(None)
         return ChunkGraphs(
-            self._forward, backend, self.pool, self.info.max_context_tokens, num_tokens, self._recorder()
+            self._forward, backend, self.pool, self.info.max_context_tokens, num_tokens, self._recorder(backend)
         )
 
-    def _recorder(self) -> Record:
-        return CudaRecorder(self._lane.recording_stream()) if self.pool.memory.is_cuda else record_call
+    def _recorder(self, backend: ReplayableBackend) -> Record:
+        if self.pool.memory.is_cuda:
+            return CudaRecorder(self._lane.recording_stream())
+        return record_operators if self._is_traceable and backend.is_traceable else record_call
 
     def _warm_up(self) -> None:
         """A chunk, a chunk after it and a decode step: first calls choose and load kernels, and touch memory.

@@ -33,6 +33,9 @@ GPU_MEMORY_SHARE = 0.9
 GPU_GRAPH_SEQUENCES = 256
 """As many as decode.max_num_seqs lets run by default."""
 
+CPU_GRAPH_SEQUENCES = 8
+"""With more, what is saved is little beside what is computed."""
+
 _GPU_FILES = ("/dev/nvidia0", "/dev/nvidiactl", "/proc/driver/nvidia", "/dev/dxg")
 _MEMINFO = Path("/proc/meminfo")
 
@@ -84,8 +87,9 @@ class HFEngine:
     `fa3_library` is the file with FlashAttention 3's operators from a vLLM wheel that was built for the installed torch
     (`vllm/vllm_flash_attn/_vllm_fa3_C.abi3.so`).
 
-    Greedy decodes of up to `graph_sequences` sequences are replayed as CUDA graphs; by default 256 on a GPU, but for
-    `attention=sdpa`, which would gather every context at full length. On the CPU, 0 by default, a replay is a call.
+    Greedy decodes of up to `graph_sequences` sequences are replayed: as CUDA graphs, by default up to 256, but for
+    `attention=sdpa`, which would gather every context at full length; on the CPU as a flat list of torch's operators,
+    by default up to 8 with `attention=native`.
     So are, with `graph_chunk_tokens`, passes over just so many rows of prompts, padding included: give it
     `prefill.chunk.chunk_size`. It saves the host's launches, which hold up small models and an instance beside another
     in one process; it has not yet run on a GPU.
@@ -209,9 +213,12 @@ class HFEngine:
         """With the backend that `auto` came to."""
         if self.graph_sequences is not None:
             return self.graph_sequences
-        is_replayable = attention not in (Attention.sdpa, Attention.native, Attention.flashinfer)
-        can_replay = is_replayable and self.temperature == 0
-        return GPU_GRAPH_SEQUENCES if can_replay and self.resolved_device() is Device.cuda else 0
+        if self.temperature > 0:
+            return 0
+        if self.resolved_device() is Device.cpu:
+            is_flat = attention is Attention.native and self.tensor_parallel == 1 and not self.compile_layers
+            return CPU_GRAPH_SEQUENCES if is_flat else 0
+        return 0 if attention in (Attention.sdpa, Attention.native, Attention.flashinfer) else GPU_GRAPH_SEQUENCES
 
     def _check_attention(self) -> None:
         reason = why_not(self.attention, self.attention_needs())

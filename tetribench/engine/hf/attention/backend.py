@@ -38,6 +38,9 @@ class AttentionBackend(Protocol):
 class ReplayableBackend(AttentionBackend, Protocol):
     """One whose decode passes can be recorded and replayed."""
 
+    is_traceable: bool
+    """All that those passes do are torch's operators, its own among them."""
+
     def plan_fixed(self, slots: Tensor, tables: Tables) -> AttentionPlan:
         """For decodes alone, and with device work only: `slots` and `tables` are filled anew before each replay."""
 

@@ -29,6 +29,8 @@ class StoringPlan(AttentionPlan):
 class TablesBackend(ReplayableChunkBackend):
     """Plans a pass from its tables alone, whether they are made for it or filled anew for a replay."""
 
+    is_traceable = False
+
     def __init__(self, pool: TorchKVPool) -> None:
         self._pool = pool
 

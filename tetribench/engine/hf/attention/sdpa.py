@@ -101,6 +101,7 @@ class SdpaBackend(ReplayableBackend):
     """Plans for one pool; all of them gather into the same two buffers."""
 
     name = "sdpa"
+    is_traceable = True
 
     def __init__(self, pool: TorchKVPool, max_context_tokens: int) -> None:
         self._pool = pool
