@@ -38,6 +38,21 @@ def test_tokens_are_those_of_generate_without_the_modules(
     assert replayed == [8] * 20 + [4] * 2 + [2, 1], "sequences end one after the other"
 
 
+def test_decodes_alone_that_are_not_recorded_give_them_too(
+    model: Model, reference: Reference, make_driver: MakeDriver
+) -> None:
+    """They are packed from what the pass before left, also when a sequence ends or another one comes."""
+    engine = tiny_engine(model)
+    engine.graph_sequences = 0
+    driver = make_driver(engine)
+    sequences = [driver.sequence(i, prompt, 20 + i) for i, prompt in enumerate(PROMPTS)]
+    for first in range(0, len(sequences), 2):
+        driver.run(Batch(prefill=[PrefillChunk(s, 0, s.num_uncomputed) for s in sequences[first : first + 2]]))
+        for _ in range(3):
+            driver.run(Batch(decode=sequences[: first + 2]))
+    assert driver.finish(sequences, 4096) == [reference(prompt, 20 + i) for i, prompt in enumerate(PROMPTS)]
+
+
 def refuse(*_: object, **__: object) -> None:
     raise AssertionError("the model's own forward pass")
 

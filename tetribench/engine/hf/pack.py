@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from tetribench.core.sequence import Sequence
 from tetribench.engine.base import Batch, PrefillChunk
-from tetribench.engine.hf.attention.backend import AttentionBackend, PagedRows
-from tetribench.engine.hf.attention.tables import block_table
+from tetribench.engine.hf.attention.backend import AttentionBackend, PagedRows, ReplayableBackend
+from tetribench.engine.hf.attention.tables import Tables, block_table
 from tetribench.engine.hf.cache import TorchKVPool
 from tetribench.engine.hf.decode_rows import DecodePacker, DecodeRows, IntArray, latest_token
 from tetribench.engine.hf.upload import upload
@@ -18,11 +19,12 @@ from tetribench.engine.hf.upload import upload
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
-    """One forward pass over `[1, rows]`; `output_rows` yield the tokens at `output_positions` of `request_ids`."""
+    """One forward pass over `[1, rows]`; `output_rows`, or where it is 0 all of them, yield the tokens at
+    `output_positions` of `request_ids`."""
 
     input_ids: Tensor
     position_ids: Tensor
-    output_rows: Tensor
+    output_rows: Tensor | int
     request_ids: list[int]
     output_positions: list[int]
     paged: PagedRows
@@ -50,9 +52,18 @@ class Packer:
         self.pool = pool
         self.backend = backend
         self._decodes = DecodePacker(pool)
+        self._by_tables: ReplayableBackend | None = None
+        if isinstance(backend, ReplayableBackend) and backend.follows_tables:
+            self._by_tables = backend
 
     def pack(self, batch: Batch) -> PackedBatch:
-        """Decoding sequences come first, longest first, so that those gathered together are of similar length."""
+        """Decoding sequences come first, longest first, so that those gathered together are of similar length.
+
+        Decodes alone, where nothing is gathered, are as they were; what they are packed in is good until the next time.
+        """
+        are_alone = batch.decode and not batch.prefill and not batch.num_padding_tokens
+        if are_alone and self._by_tables is not None:
+            return self._decodes_alone(self._decodes.pack(batch.decode), self._by_tables)
         decode = sorted(batch.decode, key=lambda sequence: sequence.num_tokens, reverse=True)
         columns = [self._decode_columns(decode), *map(self._chunk_columns, batch.prefill)]
         columns.append(self._padding_columns(batch.num_padding_tokens))
@@ -69,6 +80,25 @@ class Packer:
                 plan=self.backend.plan(slots, decode, batch.prefill),
                 num_used=len(decode) + batch.num_prefill_tokens,
             ),
+        )
+
+    def _decodes_alone(self, rows: DecodeRows, backend: ReplayableBackend) -> PackedBatch:
+        device, num_rows = self.pool.memory.device, len(rows.request_ids)
+        input_ids, position_ids, slots = upload(rows.columns, device)
+        tables = Tables(
+            row_starts=torch.arange(num_rows + 1, dtype=torch.int32, device=device),
+            num_keys=upload(rows.num_keys, device),
+            block_table=upload(np.ascontiguousarray(rows.block_table), device),
+            num_decode=num_rows,
+            max_chunk_rows=0,
+        )
+        return PackedBatch(
+            input_ids=input_ids[None],
+            position_ids=position_ids[None],
+            output_rows=0,
+            request_ids=rows.request_ids,
+            output_positions=rows.num_keys.tolist(),
+            paged=PagedRows(backend.plan_fixed(slots, tables), num_used=num_rows),
         )
 
     def decode_rows(self, decode: SequenceOf[Sequence]) -> DecodeRows:

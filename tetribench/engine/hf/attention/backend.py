@@ -41,6 +41,9 @@ class ReplayableBackend(AttentionBackend, Protocol):
     is_traceable: bool
     """All that those passes do are torch's operators, its own among them."""
 
+    follows_tables: bool
+    """A pass planned from tables takes no longer than one planned from its sequences."""
+
     def plan_fixed(self, slots: Tensor, tables: Tables) -> AttentionPlan:
         """For decodes alone, and with device work only: `slots` and `tables` are filled anew before each replay."""
 

@@ -30,6 +30,7 @@ class TablesBackend(ReplayableChunkBackend):
     """Plans a pass from its tables alone, whether they are made for it or filled anew for a replay."""
 
     is_traceable = False
+    follows_tables = True
 
     def __init__(self, pool: TorchKVPool) -> None:
         self._pool = pool

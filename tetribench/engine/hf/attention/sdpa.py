@@ -102,6 +102,7 @@ class SdpaBackend(ReplayableBackend):
 
     name = "sdpa"
     is_traceable = True
+    follows_tables = False
 
     def __init__(self, pool: TorchKVPool, max_context_tokens: int) -> None:
         self._pool = pool

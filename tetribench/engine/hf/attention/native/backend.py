@@ -74,6 +74,7 @@ class NativeBackend(ReplayableBackend):
 
     name = "native"
     is_traceable = True
+    follows_tables = True
 
     def __init__(self, pool: TorchKVPool, max_context_tokens: int, num_heads: int) -> None:
         self._pool = pool
