@@ -33,8 +33,8 @@ GPU_MEMORY_SHARE = 0.9
 GPU_GRAPH_SEQUENCES = 256
 """As many as decode.max_num_seqs lets run by default."""
 
-CPU_GRAPH_SEQUENCES = 8
-"""With more, what is saved is little beside what is computed."""
+CPU_GRAPH_SEQUENCES = 4
+"""A bucket takes a tenth of a second for each layer to record, and what is saved becomes less with the sequences."""
 
 _GPU_FILES = ("/dev/nvidia0", "/dev/nvidiactl", "/proc/driver/nvidia", "/dev/dxg")
 _MEMINFO = Path("/proc/meminfo")
@@ -89,7 +89,7 @@ class HFEngine:
 
     Greedy decodes of up to `graph_sequences` sequences are replayed: as CUDA graphs, by default up to 256, but for
     `attention=sdpa`, which would gather every context at full length; on the CPU as a flat list of torch's operators,
-    by default up to 8 with `attention=native`.
+    by default up to 4 with `attention=native`.
     So are, with `graph_chunk_tokens`, passes over just so many rows of prompts, padding included: give it
     `prefill.chunk.chunk_size`. It saves the host's launches, which hold up small models and an instance beside another
     in one process; it has not yet run on a GPU.
