@@ -34,6 +34,7 @@ def shape_of(query: Tensor, keys: Tensor, table: Tensor, most_keys: int) -> Shap
         heads=query.shape[1],
         kv_heads=keys.shape[2],
         size=keys.shape[3],
+        num_blocks=keys.shape[0],
         block_size=keys.shape[1],
         block_stride=keys.stride(0),
         query_row=query.stride(0),
@@ -183,6 +184,27 @@ def test_rows_are_stored_in_their_slots_alone(slots: list[int], num_rows: int, k
     strides = (rows.stride(0), rows.stride(1))
     kernels().store(rows.data_ptr(), *strides, taken.data_ptr(), memory.data_ptr(), ctypes.byref(shape), num_rows)
     assert torch.equal(memory, expected)
+
+
+@pytest.mark.parametrize(("block", "length"), [(3, 41), (-1, 41), (0, 49), (0, 0)])
+def test_keys_outside_of_the_memory_are_refused(block: int, length: int) -> None:
+    keys, query = torch.randn(3, 16, 1, 16), torch.randn(1, 1, 16)
+    table = torch.tensor([[0, block, 2]], dtype=torch.int32)
+    num_keys, starts = torch.tensor([length], dtype=torch.int32), torch.tensor([0, 1], dtype=torch.int32)
+    out, scores, scratch = torch.zeros(1, 1, 16), torch.zeros(1, 64), torch.zeros(2, 64, 16)
+    arguments = (query, keys, keys, table, num_keys)
+    with pytest.raises(IndexError, match="outside of the pool"):
+        torch.ops.tetribench.paged_decode(*arguments, scores, out, 1.0)
+    with pytest.raises(IndexError, match="outside of the pool"):
+        torch.ops.tetribench.paged_chunks(*arguments, starts, *scratch, torch.zeros(8, 80), out, 1.0)
+
+
+@pytest.mark.parametrize("slot", [-1, 48])
+def test_a_slot_outside_of_the_memory_is_refused_before_anything_is_written(slot: int) -> None:
+    blocks, slots = torch.zeros(3, 16, 1, 16), torch.tensor([0, slot])
+    with pytest.raises(IndexError, match="outside of the pool"):
+        torch.ops.tetribench.paged_store(torch.ones(2, 1, 16), slots, blocks)
+    assert not blocks.any()
 
 
 def test_equal_scores_are_a_mean_at_any_height() -> None:

@@ -106,14 +106,17 @@ static void attend_all(const float *query, const float *keys, const float *value
 
 /* `count` sequences, of which rows `row_starts[i]` to `row_starts[i + 1]` are the last of its `num_keys[i]` tokens.
  * `turned`, `gathered` and `scores` are scratch memory: most_keys * size floats each of the first two, 8 * (most_keys +
- * 16) of the last. */
-void paged_chunks(const float *query, const float *keys, const float *values, const int32_t *block_table,
+ * 16) of the last. Returns 0, or 1 where a sequence's keys lie elsewhere. */
+int paged_chunks(const float *query, const float *keys, const float *values, const int32_t *block_table,
                   const int32_t *num_keys, const int32_t *row_starts, float *out, float *turned, float *gathered,
                   float *scores, const struct shape *shape, int64_t count, float scaling)
 {
     for (int64_t i = 0; i < count; i++, block_table += shape->table_width) {
         const int64_t start = row_starts[i], rows = row_starts[i + 1] - start;
+        if (rows > num_keys[i] || !is_within(block_table, num_keys[i], shape))
+            return 1;
         attend_all(query + start * shape->query_row, keys, values, block_table, num_keys[i] - rows, rows,
                    out + start * shape->heads * shape->size, turned, gathered, scores, shape, scaling);
     }
+    return 0;
 }

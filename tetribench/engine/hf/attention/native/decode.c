@@ -85,14 +85,16 @@ static inline void attend(const float *query, const float *keys, const float *va
 }
 
 /* One query for each of `rows` sequences, the last of its `num_keys` tokens. `scores` is scratch memory, [heads,
- * most_keys]. */
-void paged_decode(const float *query, const float *keys, const float *values, const int32_t *block_table,
+ * most_keys]. Returns 0, or 1 where a sequence's keys lie elsewhere. */
+int paged_decode(const float *query, const float *keys, const float *values, const int32_t *block_table,
                   const int32_t *num_keys, float *out, float *scores, const struct shape *shape, int64_t rows,
                   float scaling)
 {
     const int64_t row_size = shape->heads * shape->size;
     for (int64_t row = 0; row < rows;
          row++, query += shape->query_row, out += row_size, block_table += shape->table_width) {
+        if (!is_within(block_table, num_keys[row], shape))
+            return 1;
         if (shape->size == 64)
             attend(query, keys, values, block_table, num_keys[row], out, scores, shape, 64, scaling);
         else if (shape->size == 128)
@@ -100,4 +102,5 @@ void paged_decode(const float *query, const float *keys, const float *values, co
         else
             attend(query, keys, values, block_table, num_keys[row], out, scores, shape, shape->size, scaling);
     }
+    return 0;
 }

@@ -18,7 +18,7 @@ class Shape(ctypes.Structure):
     _fields_ = [
         (name, ctypes.c_int64)
         for name in (
-            *("heads", "kv_heads", "size", "block_size", "block_stride"),
+            *("heads", "kv_heads", "size", "num_blocks", "block_size", "block_stride"),
             *("query_row", "query_head", "table_width", "most_keys"),
         )
     ]
@@ -28,9 +28,9 @@ class Shape(ctypes.Structure):
 class Kernels:
     """The functions of store.c, decode.c and chunk.c, which say what they take."""
 
-    store: Callable[..., None]
-    decode: Callable[..., None]
-    chunks: Callable[..., None]
+    store: Callable[..., int]
+    decode: Callable[..., int]
+    chunks: Callable[..., int]
 
 
 @cache
@@ -44,9 +44,9 @@ def kernels() -> Kernels:
     )
 
 
-def _function(source: str, name: str, *takes: Any) -> Callable[..., None]:
+def _function(source: str, name: str, *takes: Any) -> Callable[..., int]:
     function: Any = getattr(compiled(Path(__file__).with_name(source)), name)
     function.argtypes = takes
-    function.restype = None
-    found: Callable[..., None] = function
+    function.restype = ctypes.c_int
+    found: Callable[..., int] = function
     return found

@@ -30,7 +30,8 @@ def _paged_store(rows: Tensor, slots: Tensor, blocks: Tensor) -> None:
     """`rows` `[rows, kv_heads, size]` into `blocks`, of one layer, at `slots`, counted in vectors from its first."""
     shape = _shape(rows, blocks)
     addresses = (slots.data_ptr(), blocks.data_ptr())
-    kernels().store(rows.data_ptr(), rows.stride(0), rows.stride(1), *addresses, ctypes.byref(shape), rows.shape[0])
+    strides = (rows.stride(0), rows.stride(1))
+    _check(kernels().store(rows.data_ptr(), *strides, *addresses, ctypes.byref(shape), rows.shape[0]))
 
 
 def _paged_decode(
@@ -47,7 +48,7 @@ def _paged_decode(
     shape = _shape(query, keys, block_table, scores.shape[1])
     assert query.shape[1] == scores.shape[0], "as many heads as the model declares"
     tensors = (query, keys, values, block_table, num_keys, out, scores)
-    kernels().decode(*_addresses(tensors), ctypes.byref(shape), block_table.shape[0], scaling)
+    _check(kernels().decode(*_addresses(tensors), ctypes.byref(shape), block_table.shape[0], scaling))
 
 
 def _paged_chunks(
@@ -67,7 +68,7 @@ def _paged_chunks(
     `gathered`, both `[most keys, size]`, and `scores`, `[CHUNK_ROWS, most keys + PADDING]`."""
     shape = _shape(query, keys, block_table, turned.shape[0])
     tensors = (query, keys, values, block_table, num_keys, row_starts, out, turned, gathered, scores)
-    kernels().chunks(*_addresses(tensors), ctypes.byref(shape), block_table.shape[0], scaling)
+    _check(kernels().chunks(*_addresses(tensors), ctypes.byref(shape), block_table.shape[0], scaling))
 
 
 def _shape(rows: Tensor, blocks: Tensor, block_table: Tensor | None = None, most_keys: int = 0) -> Shape:
@@ -77,6 +78,7 @@ def _shape(rows: Tensor, blocks: Tensor, block_table: Tensor | None = None, most
         heads=rows.shape[1],
         kv_heads=blocks.shape[2],
         size=blocks.shape[3],
+        num_blocks=blocks.shape[0],
         block_size=blocks.shape[1],
         block_stride=blocks.stride(0),
         query_row=rows.stride(0),
@@ -84,6 +86,11 @@ def _shape(rows: Tensor, blocks: Tensor, block_table: Tensor | None = None, most
         table_width=0 if block_table is None else block_table.stride(0),
         most_keys=most_keys,
     )
+
+
+def _check(has_failed: int) -> None:
+    if has_failed:
+        raise IndexError("a sequence's keys lie outside of the pool, or are more than its context may have")
 
 
 def _addresses(tensors: tuple[Tensor, ...]) -> list[int]:

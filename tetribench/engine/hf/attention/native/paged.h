@@ -66,10 +66,21 @@ static float weigh(float *scores, int64_t count)
     return 1 / total(sum);
 }
 
-/* Keys and values are [blocks, block_size, kv_heads, size], with `block_stride` floats from a block to the next. A query
+/* Keys and values are [num_blocks, block_size, kv_heads, size], with `block_stride` floats from a block to the next. A query
  * is `size` floats, and `query_row` and `query_head` are from one row and from one head to the next; outputs are
  * contiguous, [rows, heads, size]. A sequence has `table_width` entries in the block table. No context has more than
  * `most_keys` keys, which is a multiple of 32; `size` is one of LANES. */
 struct shape {
-    int64_t heads, kv_heads, size, block_size, block_stride, query_row, query_head, table_width, most_keys;
+    int64_t heads, kv_heads, size, num_blocks, block_size, block_stride, query_row, query_head, table_width, most_keys;
 };
+
+/* Whether a sequence's keys lie in blocks that there are, and fit the scratch memory. */
+static inline int is_within(const int32_t *table, int64_t num_keys, const struct shape *s)
+{
+    if (num_keys < 1 || num_keys > s->most_keys || num_keys > s->table_width * s->block_size)
+        return 0;
+    for (int64_t i = 0; i * s->block_size < num_keys; i++)
+        if (table[i] < 0 || table[i] >= s->num_blocks)
+            return 0;
+    return 1;
+}
