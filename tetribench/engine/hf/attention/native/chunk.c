@@ -47,10 +47,10 @@ static inline void score(const float *query, int64_t query_stride, const float *
     }
 }
 
-/* The sums of values by the weights of `rows` queries, times each query's share, in `vectors` vectors of each. `rows` and
- * `vectors` are constants where inlined. */
-static inline void add(const float *weights, int64_t weights_stride, const float *values, int64_t num_keys, int64_t size,
-                       const float *shares, float *out, int64_t out_stride, int rows, int vectors)
+/* The sums of values by the weights of `rows` queries, times each query's share, in `vectors` vectors of each. `rows`
+ * and `vectors` are constants where inlined. */
+static inline void add(const float *weights, int64_t weights_stride, const float *values, int64_t num_keys,
+                       int64_t size, const float *shares, float *out, int64_t out_stride, int rows, int vectors)
 {
     lanes sums[QUERIES][VECTORS] = {0};
     for (int64_t i = 0; i < num_keys; i++, values += size)
@@ -64,11 +64,10 @@ static inline void add(const float *weights, int64_t weights_stride, const float
 
 /* Queries `row` to `row + rows` of one head. Each sees `context` keys, those of the queries before it and its own. */
 static inline void attend(const float *query, const float *turned, const float *gathered, int64_t context,
-                          int64_t row, float *out, float *scores, int rows, const struct shape *s,
-                          float scaling)
+                          int64_t row, float *out, float *scores, int rows, const struct shape *s, float scaling)
 {
     const int64_t row_size = s->heads * s->size, most = context + row + rows;
-    const int64_t stride = s->most_keys + LANES; /* not a power of two: rows would be in each other's way in the cache */
+    const int64_t stride = s->most_keys + LANES; /* a power of two would have rows in each other's way in the cache */
     query += row * s->query_row, out += row * row_size;
     score(query, s->query_row, turned, most, scores, stride, rows, s->size, scaling);
     float shares[QUERIES];
@@ -86,8 +85,9 @@ static inline void attend(const float *query, const float *turned, const float *
         add(scores, stride, gathered + d, most, s->size, shares, out + d, row_size, rows, 1);
 }
 
-static void attend_all(const float *query, const float *keys, const float *values, const int32_t *table, int64_t context,
-                       int64_t rows, float *out, float *turned, float *gathered, float *scores, const struct shape *s, float scaling)
+static void attend_all(const float *query, const float *keys, const float *values, const int32_t *table,
+                       int64_t context, int64_t rows, float *out, float *turned, float *gathered, float *scores,
+                       const struct shape *s, float scaling)
 {
     const int64_t group = s->heads / s->kv_heads;
     for (int64_t kv_head = 0; kv_head < s->kv_heads; kv_head++, keys += s->size, values += s->size) {
@@ -108,8 +108,8 @@ static void attend_all(const float *query, const float *keys, const float *value
  * `turned`, `gathered` and `scores` are scratch memory: most_keys * size floats each of the first two, 8 * (most_keys +
  * 16) of the last. Returns 0, or 1 where a sequence's keys lie elsewhere. */
 int paged_chunks(const float *query, const float *keys, const float *values, const int32_t *block_table,
-                  const int32_t *num_keys, const int32_t *row_starts, float *out, float *turned, float *gathered,
-                  float *scores, const struct shape *shape, int64_t count, float scaling)
+                 const int32_t *num_keys, const int32_t *row_starts, float *out, float *turned, float *gathered,
+                 float *scores, const struct shape *shape, int64_t count, float scaling)
 {
     for (int64_t i = 0; i < count; i++, block_table += shape->table_width) {
         const int64_t start = row_starts[i], rows = row_starts[i + 1] - start;

@@ -87,8 +87,8 @@ static inline void attend(const float *query, const float *keys, const float *va
 /* One query for each of `rows` sequences, the last of its `num_keys` tokens. `scores` is scratch memory, [heads,
  * most_keys]. Returns 0, or 1 where a sequence's keys lie elsewhere. */
 int paged_decode(const float *query, const float *keys, const float *values, const int32_t *block_table,
-                  const int32_t *num_keys, float *out, float *scores, const struct shape *shape, int64_t rows,
-                  float scaling)
+                 const int32_t *num_keys, float *out, float *scores, const struct shape *shape, int64_t rows,
+                 float scaling)
 {
     const int64_t row_size = shape->heads * shape->size;
     for (int64_t row = 0; row < rows;

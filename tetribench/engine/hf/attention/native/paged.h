@@ -23,7 +23,7 @@ static inline float total(lanes value)
 }
 
 /* exp(x) for x <= 0 to about 1e-7 of its value: two to a whole number, by the exponent's bits, times two to a fraction
- * in [-1/2, 1/2], by its Taylor series. Below -87 it stays at exp(-87), which is nothing beside the largest weight, 1. */
+ * in [-1/2, 1/2], by its Taylor series. Below -87 it stays at exp(-87), nothing beside the largest weight, 1. */
 static inline lanes exponential(lanes x)
 {
     const lanes zero = {0};
@@ -66,8 +66,8 @@ static float weigh(float *scores, int64_t count)
     return 1 / total(sum);
 }
 
-/* Keys and values are [num_blocks, block_size, kv_heads, size], with `block_stride` floats from a block to the next. A query
- * is `size` floats, and `query_row` and `query_head` are from one row and from one head to the next; outputs are
+/* Keys and values are [num_blocks, block_size, kv_heads, size], with `block_stride` floats from a block to the next. A
+ * query is `size` floats, and `query_row` and `query_head` are from one row and from one head to the next; outputs are
  * contiguous, [rows, heads, size]. A sequence has `table_width` entries in the block table. No context has more than
  * `most_keys` keys, which is a multiple of 32; `size` is one of LANES. */
 struct shape {

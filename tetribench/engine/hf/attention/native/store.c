@@ -2,8 +2,8 @@
 
 #include "paged.h"
 
-/* `rows` rows of [kv_heads, size], whose rows and heads are `new_row` and `new_head` floats apart; `slots` are where they
- * go, counted in vectors of kv_heads * size floats from `memory`. Returns 0, or 1 where one lies outside of it. */
+/* `rows` rows of [kv_heads, size], whose rows and heads are `new_row` and `new_head` floats apart; `slots` are where
+ * they go, counted in vectors of kv_heads * size floats from `memory`. Returns 0, or 1 where one lies outside of it. */
 int paged_store(const float *new, int64_t new_row, int64_t new_head, const int64_t *slots, float *memory,
                 const struct shape *shape, int64_t rows)
 {
