@@ -1,4 +1,4 @@
-"""What a recorded decode pass is filled with: most often the sequences of the pass before, each a token further.
+"""What a pass of decodes alone is made of: most often the sequences of the pass before, each a token further.
 
 Next to nothing of those is packed anew.
 """
@@ -47,9 +47,9 @@ class DecodePacker:
     def pack(self, decode: SequenceOf[Sequence]) -> DecodeRows:
         if self._is_next(decode):
             self._advance()
+            self._columns[0] = [_latest_token(sequence) for sequence in decode]
         else:
             self._begin(decode)
-        self._columns[0] = [latest_token(sequence) for sequence in decode]
         width = ceil_div(max(self._lengths, default=0), self._pool.block_size)
         return DecodeRows(self._columns, self._num_keys, self._table[:, :width], self._request_ids)
 
@@ -73,10 +73,7 @@ class DecodePacker:
         table = block_table(decode, self._lengths, block_size, pool.scratch_block)
         self._table = np.pad(table, ((0, 0), (0, _SPARE_BLOCKS)), constant_values=pool.scratch_block)
         self._request_ids = [one.request.id for one in decode]
-        self._columns = np.zeros((3, len(decode)), dtype=np.int64)
-        self._columns[1] = self._num_keys - 1
-        last_blocks = np.array([blocks[-1] for blocks in self._blocks], dtype=np.int64)
-        self._columns[2] = last_blocks * pool.slots_per_block + self._columns[1] % block_size
+        self._columns = decode_columns(decode, pool)
 
     def _advance(self) -> None:
         block_size = self._pool.block_size
@@ -91,6 +88,20 @@ class DecodePacker:
             self._columns[2, row] = block * self._pool.slots_per_block
 
 
-def latest_token(sequence: Sequence) -> int:
+def decode_columns(decode: SequenceOf[Sequence], pool: TorchKVPool) -> IntArray:
+    """Token, position and slot of each sequence's latest token: `[3, sequences]`."""
+    positions = np.array([sequence.num_tokens - 1 for sequence in decode], dtype=np.int64)
+    blocks = [
+        sequence.block_ids[place]
+        for sequence, place in zip(decode, (positions // pool.block_size).tolist(), strict=True)
+    ]
+    columns = np.empty((3, len(decode)), dtype=np.int64)
+    columns[0] = [_latest_token(sequence) for sequence in decode]
+    columns[1] = positions
+    columns[2] = np.array(blocks, dtype=np.int64) * pool.slots_per_block + positions % pool.block_size
+    return columns
+
+
+def _latest_token(sequence: Sequence) -> int:
     """The one that is not computed yet."""
     return (sequence.output_ids or sequence.request.prompt_ids)[-1]

@@ -13,7 +13,7 @@ from tetribench.engine.base import Batch, PrefillChunk
 from tetribench.engine.hf.attention.backend import AttentionBackend, PagedRows, ReplayableBackend
 from tetribench.engine.hf.attention.tables import Tables, block_table
 from tetribench.engine.hf.cache import TorchKVPool
-from tetribench.engine.hf.decode_rows import DecodePacker, DecodeRows, IntArray, latest_token
+from tetribench.engine.hf.decode_rows import DecodePacker, DecodeRows, IntArray, decode_columns
 from tetribench.engine.hf.upload import upload
 
 
@@ -65,7 +65,7 @@ class Packer:
         if are_alone and self._by_tables is not None:
             return self._decodes_alone(self._decodes.pack(batch.decode), self._by_tables)
         decode = sorted(batch.decode, key=lambda sequence: sequence.num_tokens, reverse=True)
-        columns = [self._decode_columns(decode), *map(self._chunk_columns, batch.prefill)]
+        columns = [decode_columns(decode, self.pool), *map(self._chunk_columns, batch.prefill)]
         columns.append(self._padding_columns(batch.num_padding_tokens))
         device = self.pool.memory.device
         input_ids, position_ids, slots = upload(np.concatenate(columns, axis=1), device)
@@ -122,17 +122,6 @@ class Packer:
             output_rows=_output_rows(0, chunks),
             request_ids=[chunk.sequence.request.id for chunk in chunks if chunk.yields_token],
         )
-
-    def _decode_columns(self, decode: SequenceOf[Sequence]) -> IntArray:
-        """Token, position and slot of each sequence's latest token: `[3, sequences]`."""
-        positions = [sequence.num_tokens - 1 for sequence in decode]
-        tokens = [latest_token(sequence) for sequence in decode]
-        block_size = self.pool.block_size
-        slots = [
-            sequence.block_ids[position // block_size] * self.pool.slots_per_block + position % block_size
-            for sequence, position in zip(decode, positions, strict=True)
-        ]
-        return np.array([tokens, positions, slots], dtype=np.int64)
 
     def _chunk_columns(self, chunk: PrefillChunk) -> IntArray:
         stop = chunk.start + chunk.num_tokens
