@@ -12,7 +12,7 @@ from tetribench.engine.base import Batch
 from tetribench.engine.hf.attention.backend import PagedRows, ReplayableChunkBackend
 from tetribench.engine.hf.attention.tables import Tables
 from tetribench.engine.hf.cache import TorchKVPool
-from tetribench.engine.hf.graphs import Record, Run, Staged
+from tetribench.engine.hf.graphs import Record, Staged, record_all
 from tetribench.engine.hf.pack import ChunkRows
 
 Forward = Callable[[Tensor, Tensor, PagedRows, Tensor], Tensor]
@@ -53,17 +53,8 @@ class ChunkGraphs:
         self._block_table = Staged((most, width), torch.int32, device)
         self._output_rows = Staged((most,), torch.int64, device)
         self._tokens = torch.zeros(most, dtype=torch.int64, device=device)
-        self._replay: dict[int, Run] = {}
         self._fill_with_padding()
-        for number in reversed(NUM_SEQUENCES):  # the largest first: the others fit into its memory
-            try:
-                self._replay[number] = record(lambda number=number: self._pass(number))  # type: ignore[misc]
-            except RuntimeError as error:
-                reason = str(error).partition("\n")[0]
-                raise ValueError(
-                    f"engine.graph_chunk_tokens={num_rows}: a prefill pass of this model cannot be recorded "
-                    f"({reason}); must be 0"
-                ) from error
+        self._replay = record_all(NUM_SEQUENCES, self._pass, record, f"engine.graph_chunk_tokens={num_rows}")
 
     def covers(self, batch: Batch) -> bool:
         """Chunks alone, of just so many rows with the padding, and not of too many prompts."""

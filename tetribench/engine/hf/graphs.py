@@ -2,7 +2,8 @@
 thousand kernels. Without a GPU the same code records torch's operators, or a call, and replays it by calling."""
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -59,17 +60,8 @@ class DecodeGraphs:
         self._block_table = Staged((max_sequences, width), torch.int32, device)
         self._row_starts = torch.arange(max_sequences + 1, dtype=torch.int32, device=device)
         self._tokens = torch.zeros(max_sequences, dtype=torch.int64, device=device)
-        self._replay: dict[int, Run] = {}
-        for size in reversed(self._sizes):  # the largest first: the others fit into its memory
-            self._fill(None, size)
-            try:
-                self._replay[size] = record(lambda size=size: self._pass(size))  # type: ignore[misc]
-            except RuntimeError as error:
-                reason = str(error).partition("\n")[0]
-                raise ValueError(
-                    f"engine.graph_sequences={max_sequences}: a decode pass of this model cannot be recorded "
-                    f"({reason}); must be 0"
-                ) from error
+        self._fill(None, max_sequences)
+        self._replay = record_all(self._sizes, self._pass, record, f"engine.graph_sequences={max_sequences}")
 
     def covers(self, batch: Batch) -> bool:
         """Decodes alone, and not too many."""
@@ -125,6 +117,18 @@ class Staged:
 
     def upload(self) -> None:
         self.device.copy_(self.host, non_blocking=True)
+
+
+def record_all(sizes: Iterable[int], one_pass: Callable[[int], None], record: Record, option: str) -> dict[int, Run]:
+    """`one_pass` of each size, the largest first: the others fit into its memory.
+
+    Raises ValueError, naming `option`, where the model cannot be recorded.
+    """
+    try:
+        return {size: record(partial(one_pass, size)) for size in sorted(sizes, reverse=True)}
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{option}: a pass of this model cannot be recorded ({reason}); must be 0") from error
 
 
 def record_call(run: Run) -> Run:
