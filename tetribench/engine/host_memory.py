@@ -1,6 +1,10 @@
-"""Host memory for the KV that is swapped out, as both engines' option `host_memory_gib`."""
+"""Host memory: what there is, and for the KV that is swapped out, as both engines' option `host_memory_gib`."""
+
+from pathlib import Path
 
 from tetribench.core.units import GIB
+
+_MEMINFO = Path("/proc/meminfo")
 
 
 def check_host_memory(host_memory_gib: float | None) -> None:
@@ -18,3 +22,12 @@ def host_blocks(host_memory_gib: float, block_bytes: int) -> int:
             f"{block_bytes / GIB:.3g} GiB"
         )
     return num_blocks
+
+
+def available_bytes() -> int:
+    """What the machine can hand out without swapping."""
+    for line in _MEMINFO.read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            return int(value.split()[0]) * 1024
+    raise ValueError(f"engine.device=cpu: {_MEMINFO} does not say how much memory is available")

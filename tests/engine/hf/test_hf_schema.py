@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import tetribench.engine.hf.schema as schema
+import tetribench.engine.host_memory as host_memory
 from tests.engine.hf.driver import MODELS
 from tetribench.core.units import GIB
 from tetribench.engine.hf.attention.options import Attention
@@ -161,7 +162,7 @@ def test_memory_for_less_than_a_block_is_refused() -> None:
 def test_more_memory_than_the_machine_has_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text(f"MemTotal: 99999999 kB\nMemAvailable:   {2 * 2**20} kB\n")
-    monkeypatch.setattr(schema, "_MEMINFO", meminfo)
+    monkeypatch.setattr(host_memory, "_MEMINFO", meminfo)
     engine = HFEngine(model=OPT, device=Device.cpu, kv_memory_gib=0.9)
     engine.sized(2)
     with pytest.raises(ValueError, match=r"^engine.kv_memory_gib=0.9: 3 instances on this machine leave 0.666 GiB"):
@@ -173,7 +174,7 @@ def test_host_memory_is_there_for_those_that_ask(monkeypatch: pytest.MonkeyPatch
     assert (engine.num_host_blocks, engine.with_host_memory().num_host_blocks) == (0, 2**29 // (2 * 2 * 64 * 4 * 16))
     monkeypatch.setattr(schema, "_GPU_FILES", ("/proc",))
     monkeypatch.setattr(schema, "_torch_sees_cuda", lambda: True)
-    monkeypatch.setattr(schema, "_available_bytes", lambda: 5 * GIB)
+    monkeypatch.setattr(schema, "available_bytes", lambda: 5 * GIB)
     assert HFEngine(model=OPT).with_host_memory().num_host_blocks == 2**32 // (2 * 2 * 64 * 2 * 16)
     with pytest.raises(ValueError, match=r"^engine.host_memory_gib=6: this machine has 5 GiB available"):
         HFEngine(model=OPT, host_memory_gib=6).with_host_memory()

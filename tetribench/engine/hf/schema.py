@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from tetribench.core.units import GIB
 from tetribench.engine.base import Engine
-from tetribench.engine.hf.attention.options import REPLAYS_CHUNKS, Attention, AttentionNeeds, why_not
+from tetribench.engine.hf.attention.options import Attention, AttentionNeeds, why_not
 from tetribench.engine.hf.compiled import why_not_compiled
+from tetribench.engine.hf.graph_options import check_chunk_tokens, check_sequences, sequences_by_default
 from tetribench.engine.hf.green.contexts import is_installed
 from tetribench.engine.hf.green.split import first_part
 from tetribench.engine.hf.parallel.legal import why_not_parallel
 from tetribench.engine.hf.supported import unsupported_reason
-from tetribench.engine.host_memory import check_host_memory, host_blocks
+from tetribench.engine.host_memory import available_bytes, check_host_memory, host_blocks
 from tetribench.engine.model import Architecture, Model
 from tetribench.engine.sharing import MPS_CONTROL, Sharing
 
@@ -30,14 +31,7 @@ GPU_HOST_MEMORY_GIB = 4.0
 
 GPU_MEMORY_SHARE = 0.9
 
-GPU_GRAPH_SEQUENCES = 256
-"""As many as decode.max_num_seqs lets run by default."""
-
-CPU_GRAPH_SEQUENCES = 4
-"""A bucket takes a tenth of a second for each layer to record, and what is saved becomes less with the sequences."""
-
 _GPU_FILES = ("/dev/nvidia0", "/dev/nvidiactl", "/proc/driver/nvidia", "/dev/dxg")
-_MEMINFO = Path("/proc/meminfo")
 
 
 class Device(Enum):
@@ -136,8 +130,8 @@ class HFEngine:
             raise ValueError(f"engine.top_p={top_p}: must be in (0, 1]")
         if top_k is not None and top_k < 1:
             raise ValueError(f"engine.top_k={top_k}: must be at least 1, or null for no limit")
-        _check_graphs(graph_sequences, attention, temperature)
-        _check_chunk_graphs(graph_chunk_tokens, attention, temperature, tensor_parallel)
+        check_sequences(graph_sequences, attention, temperature)
+        check_chunk_tokens(graph_chunk_tokens, attention, temperature, tensor_parallel)
         if tensor_parallel < 1:
             raise ValueError(f"engine.tensor_parallel={tensor_parallel}: must be at least 1")
         self.model = model
@@ -213,12 +207,9 @@ class HFEngine:
         """With the backend that `auto` came to."""
         if self.graph_sequences is not None:
             return self.graph_sequences
-        if self.temperature > 0:
-            return 0
-        if self.resolved_device() is Device.cpu:
-            is_flat = attention is Attention.native and self.tensor_parallel == 1 and not self.compile_layers
-            return CPU_GRAPH_SEQUENCES if is_flat else 0
-        return 0 if attention in (Attention.sdpa, Attention.native, Attention.flashinfer) else GPU_GRAPH_SEQUENCES
+        is_cuda = self.resolved_device() is Device.cuda
+        is_plain = is_cuda or (self.tensor_parallel == 1 and not self.compile_layers)
+        return sequences_by_default(attention, is_cuda) if self.temperature == 0 and is_plain else 0
 
     def _check_attention(self) -> None:
         reason = why_not(self.attention, self.attention_needs())
@@ -292,7 +283,7 @@ class HFEngine:
     def with_host_memory(self) -> "HFEngine":
         by_default = CPU_HOST_MEMORY_GIB if self.resolved_device() is Device.cpu else GPU_HOST_MEMORY_GIB
         memory_gib = by_default if self.host_memory_gib is None else self.host_memory_gib
-        available_gib = _available_bytes() / GIB
+        available_gib = available_bytes() / GIB
         if memory_gib > available_gib:
             raise ValueError(
                 f"engine.host_memory_gib={memory_gib:.3g}: this machine has {available_gib:.3g} GiB available; must be "
@@ -364,7 +355,7 @@ class HFEngine:
         ranks, and where that memory is. Raises ValueError where there are fewer GPUs."""
         num_gpus, num_needed = self.num_gpus, num_devices * self.tensor_parallel
         if num_gpus is None:
-            return _available_bytes() / num_devices, "this machine"
+            return available_bytes() / num_devices, "this machine"
         if num_needed > num_gpus:
             raise ValueError(
                 f"device=cuda: instances on {num_needed} GPUs, and this machine has {num_gpus}; must be fewer "
@@ -396,42 +387,7 @@ class HFEngine:
         return loaded
 
 
-def _check_graphs(graph_sequences: int | None, attention: Attention, temperature: float) -> None:
-    if not graph_sequences:
-        return
-    said = f"engine.graph_sequences={graph_sequences}"
-    if graph_sequences < 0:
-        raise ValueError(f"{said}: must be at least 0 (no graphs), or null")
-    if temperature > 0:
-        raise ValueError(f"{said}: graphs decode greedily; must be 0 or null with engine.temperature={temperature}")
-    if attention is Attention.flashinfer:
-        raise ValueError(f"{said}: flashinfer plans each pass on the host; must be 0 or null with it")
-
-
-def _check_chunk_graphs(num_tokens: int, attention: Attention, temperature: float, tensor_parallel: int) -> None:
-    if not num_tokens:
-        return
-    said = f"engine.graph_chunk_tokens={num_tokens}"
-    if num_tokens < 0:
-        raise ValueError(f"{said}: must be at least 0 (no graphs)")
-    if temperature > 0:
-        raise ValueError(f"{said}: graphs decode greedily; must be 0 with engine.temperature={temperature}")
-    if attention is not Attention.auto and attention not in REPLAYS_CHUNKS:
-        raise ValueError(f"{said}: {attention.value} plans each chunk on the host; must be 0 with it")
-    if tensor_parallel > 1:
-        raise ValueError(f"{said}: is not for several ranks; must be 0 with engine.tensor_parallel={tensor_parallel}")
-
-
 def _torch_sees_cuda() -> bool:
     import torch
 
     return torch.cuda.is_available()
-
-
-def _available_bytes() -> int:
-    """What the machine can hand out without swapping."""
-    for line in _MEMINFO.read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name == "MemAvailable":
-            return int(value.split()[0]) * 1024
-    raise ValueError(f"engine.device=cpu: {_MEMINFO} does not say how much memory is available")
