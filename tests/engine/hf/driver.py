@@ -13,6 +13,7 @@ from tetribench.core.sequence import LengthRange, Sequence
 from tetribench.core.units import GIB, MIB, ceil_div
 from tetribench.engine.base import Batch, Engine, OnLayer, PrefillChunk
 from tetribench.engine.hf.attention.options import Attention
+from tetribench.engine.hf.chunk_graphs import ChunkGraphs
 from tetribench.engine.hf.graphs import DecodeGraphs, Run
 from tetribench.engine.hf.runner import HFRunner
 from tetribench.engine.hf.schema import Device, HFEngine
@@ -124,8 +125,8 @@ def graphs_of(driver: Driver) -> DecodeGraphs:
     return driver.runner._graphs
 
 
-def spy_on_replays(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The bucket of each replay from now on."""
+def spy_on_replays(graphs: DecodeGraphs | ChunkGraphs, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The size that each replay from now on was recorded for."""
     seen: list[int] = []
 
     def counted(size: int, replay: Run) -> Run:
@@ -135,6 +136,5 @@ def spy_on_replays(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> list[int]
 
         return run
 
-    graphs = graphs_of(driver)
     monkeypatch.setattr(graphs, "_replay", {size: counted(size, replay) for size, replay in graphs._replay.items()})
     return seen

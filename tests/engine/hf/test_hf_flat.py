@@ -6,7 +6,7 @@ from collections.abc import Sequence as SequenceOf
 import pytest
 import torch
 
-from tests.engine.hf.driver import Driver, spy_on_replays, tiny_engine
+from tests.engine.hf.driver import Driver, graphs_of, spy_on_replays, tiny_engine
 from tetribench.engine.base import Batch, PrefillChunk
 from tetribench.engine.hf.attention.options import Attention
 from tetribench.engine.hf.flat import record_operators
@@ -32,7 +32,7 @@ def test_tokens_are_those_of_generate_without_the_modules(
     driver = make_driver(engine)
     sequences = [driver.sequence(i, prompt, 20 + i) for i, prompt in enumerate(PROMPTS)]
     driver.run(Batch(prefill=[PrefillChunk(sequence, 0, sequence.num_uncomputed) for sequence in sequences]))
-    replayed = spy_on_replays(driver, monkeypatch)
+    replayed = spy_on_replays(graphs_of(driver), monkeypatch)
     monkeypatch.setattr(driver.runner._model, "forward", refuse)
     assert driver.finish(sequences, 4096) == [reference(prompt, 20 + i) for i, prompt in enumerate(PROMPTS)]
     assert replayed == [8] * 20 + [4] * 2 + [2, 1], "sequences end one after the other"

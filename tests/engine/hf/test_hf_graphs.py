@@ -51,7 +51,7 @@ def test_every_batch_up_to_the_largest_has_a_bucket_that_is_not_much_larger(max_
 def test_tokens_are_those_of_passes_that_are_not_recorded(
     driver: Driver, replaying: Driver, monkeypatch: pytest.MonkeyPatch, num_sequences: int, bucket: int
 ) -> None:
-    seen = spy_on_replays(replaying, monkeypatch)
+    seen = spy_on_replays(graphs_of(replaying), monkeypatch)
     outputs = []
     for one in (driver, replaying):
         sequences = sequences_of(one, num_sequences, 5)
@@ -64,7 +64,7 @@ def test_tokens_are_those_of_passes_that_are_not_recorded(
 def test_a_larger_batch_and_one_with_a_chunk_or_padding_run_as_they_are(
     driver: Driver, replaying: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = spy_on_replays(replaying, monkeypatch)
+    seen = spy_on_replays(graphs_of(replaying), monkeypatch)
     outputs = []
     for one in (driver, replaying):
         sequences = sequences_of(one, MAX_SEQUENCES + 1, 3)
@@ -123,7 +123,7 @@ def test_all_passes_read_and_write_the_same_buffers(model: Model, replaying: Dri
 
 def test_what_a_longer_batch_left_behind_is_not_read(replaying: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     """The table's row of a long sequence is used by a short one next, and by a row that fills up."""
-    seen = spy_on_replays(replaying, monkeypatch)
+    seen = spy_on_replays(graphs_of(replaying), monkeypatch)
     sequences = sequences_of(replaying, 4, 2)
     replaying.finish(sequences, 4096)
     graphs, packer, scratch = graphs_of(replaying), replaying.runner._packer, replaying.runner.pool.scratch_block

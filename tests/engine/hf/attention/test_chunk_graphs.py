@@ -7,7 +7,7 @@ from collections.abc import Sequence as SequenceOf
 import pytest
 import torch
 
-from tests.engine.hf.driver import MODELS, Driver
+from tests.engine.hf.driver import MODELS, Driver, spy_on_replays
 from tetribench.core.sequence import Sequence
 from tetribench.core.units import GIB, MIB
 from tetribench.engine.base import Batch, PrefillChunk
@@ -58,22 +58,6 @@ def graphs_of(driver: Driver) -> ChunkGraphs:
     return driver.runner._chunk_graphs
 
 
-def spy(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """For how many pieces each replay from now on was recorded."""
-    seen: list[int] = []
-
-    def counted(number: int, replay: Run) -> Run:
-        def run() -> None:
-            seen.append(number)
-            replay()
-
-        return run
-
-    graphs = graphs_of(driver)
-    monkeypatch.setattr(graphs, "_replay", {number: counted(number, run) for number, run in graphs._replay.items()})
-    return seen
-
-
 def chunked(sequences: SequenceOf[Sequence]) -> Batch | None:
     """The next pass over what is left of the prompts, first come first served, filled up with padding."""
     batch, left = Batch(), CHUNK_SIZE
@@ -102,7 +86,7 @@ def test_tokens_are_those_of_generate_wherever_prompts_are_cut(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Contexts of 0 to 60 tokens, up to five pieces in a pass; the decodes after them read what they have written."""
-    seen = spy(replaying, monkeypatch)
+    seen = spy_on_replays(graphs_of(replaying), monkeypatch)
     prompts = prompts_of(70, 3, 5, 4, 2, 40, 16)
     sequences = [replaying.sequence(id, prompt, 3) for id, prompt in enumerate(prompts)]
     prefill(replaying, sequences)

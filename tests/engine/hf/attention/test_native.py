@@ -1,9 +1,10 @@
 """The kernel in C against attention written out, and the whole engine on it."""
 
-import ctypes
+import math
 import random
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass
 from functools import partial
 
 import pytest
@@ -14,10 +15,10 @@ from torch import Tensor
 
 import tetribench.engine.hf.attention.native.backend as backend
 import tetribench.engine.hf.attention.native.library as library
-from tests.engine.hf.driver import MODELS, Driver, spy_on_replays
+from tests.engine.hf.driver import MODELS, Driver, graphs_of, spy_on_replays
 from tetribench.core.units import GIB, MIB, ceil_div
 from tetribench.engine.hf.attention.choose import choose_attention
-from tetribench.engine.hf.attention.native.library import Shape, kernels
+from tetribench.engine.hf.attention.native.operators import CHUNK_ROWS, PADDING
 from tetribench.engine.hf.attention.options import Attention, AttentionNeeds
 from tetribench.engine.hf.schema import Device, HFEngine
 from tetribench.engine.model import Model
@@ -28,28 +29,17 @@ pytestmark = pytest.mark.skipif(find_compiler() is None, reason="there is no C c
 NEEDS = AttentionNeeds(is_cuda=False, dtype="float32", head_size=16, fa3_library=None)
 
 
-def shape_of(query: Tensor, keys: Tensor, table: Tensor, most_keys: int) -> Shape:
-    """Of rows `[rows, heads, size]` and contiguous blocks `[blocks, block_size, kv_heads, size]`."""
-    return Shape(
-        heads=query.shape[1],
-        kv_heads=keys.shape[2],
-        size=keys.shape[3],
-        num_blocks=keys.shape[0],
-        block_size=keys.shape[1],
-        block_stride=keys.stride(0),
-        query_row=query.stride(0),
-        query_head=query.stride(1),
-        table_width=table.stride(0),
-        most_keys=ceil_div(most_keys, 32) * 32,
-    )
+def rounded(num_keys: Tensor) -> int:
+    return ceil_div(int(num_keys.max()), 32) * 32
+
+
+def unset(*sizes: int) -> Tensor:
+    return torch.full(sizes, torch.nan)
 
 
 def decode(query: Tensor, keys: Tensor, values: Tensor, table: Tensor, num_keys: Tensor, scaling: float) -> Tensor:
-    out = torch.full(query.shape, torch.nan)
-    shape = shape_of(query, keys, table, int(num_keys.max()))
-    scores = torch.full((query.shape[1], shape.most_keys), torch.nan)
-    addresses = [one.data_ptr() for one in (query, keys, values, table, num_keys, out, scores)]
-    kernels().decode(*addresses, ctypes.byref(shape), len(query), scaling)
+    out, scores = unset(*query.shape), unset(query.shape[1], rounded(num_keys))
+    torch.ops.tetribench.paged_decode(query, keys, values, table, num_keys, scores, out, scaling)
     return out
 
 
@@ -62,14 +52,9 @@ def chunks(
     row_starts: Tensor,
     scaling: float,
 ) -> Tensor:
-    out = torch.full(query.shape, torch.nan)
-    shape = shape_of(query, keys, table, int(num_keys.max()))
-    turned, gathered = torch.full((2, shape.most_keys, shape.size), torch.nan)
-    scores = torch.full((8, shape.most_keys + 16), torch.nan)
-    addresses = [
-        one.data_ptr() for one in (query, keys, values, table, num_keys, row_starts, out, turned, gathered, scores)
-    ]
-    kernels().chunks(*addresses, ctypes.byref(shape), len(num_keys), scaling)
+    most, out = rounded(num_keys), unset(*query.shape)
+    scratch = (unset(most, query.shape[2]), unset(most, query.shape[2]), unset(CHUNK_ROWS, most + PADDING))
+    torch.ops.tetribench.paged_chunks(query, keys, values, table, num_keys, row_starts, *scratch, out, scaling)
     return out
 
 
@@ -108,69 +93,62 @@ def rows_of(num_rows: int, num_heads: int, size: int, heads_first: bool) -> Tens
     return torch.randn(num_rows, num_heads, size)
 
 
-HEADS = st.sampled_from([(1, 1), (4, 4), (6, 2), (9, 3)])
-SIZES = st.sampled_from([16, 48, 64, 80, 128, 144])
-SPREADS = st.sampled_from([0.1, 1.0, 40.0])
-"""A large spread of scores leaves one key all the weight."""
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How queries, keys and values lie. A large spread of scores leaves one key all the weight."""
+
+    block_size: int
+    heads: tuple[int, int]
+    size: int
+    spread: float
+    heads_first: bool
+    seed: int
+
+    def of(self, lengths: list[int], num_rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Queries, keys, values and the table of sequences of `lengths` tokens."""
+        torch.manual_seed(self.seed)
+        num_heads, kv_heads = self.heads
+        blocks = blocks_of(lengths, self.block_size, kv_heads, self.size)
+        return rows_of(num_rows, num_heads, self.size, self.heads_first), *blocks
+
+    @property
+    def scaling(self) -> float:
+        return self.spread / math.sqrt(self.size)
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    lengths=st.lists(st.integers(1, 70), min_size=1, max_size=5),
+LAYOUTS = st.builds(
+    Layout,
     block_size=st.sampled_from([1, 4, 16, 19]),
-    heads=HEADS,
-    size=SIZES,
-    spread=SPREADS,
+    heads=st.sampled_from([(1, 1), (4, 4), (6, 2), (9, 3)]),
+    size=st.sampled_from([16, 48, 64, 80, 128, 144]),
+    spread=st.sampled_from([0.1, 1.0, 40.0]),
     heads_first=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_a_decode_attends_to_the_keys_of_its_sequence_alone(
-    lengths: list[int],
-    block_size: int,
-    heads: tuple[int, int],
-    size: int,
-    spread: float,
-    heads_first: bool,
-    seed: int,
-) -> None:
-    num_heads, kv_heads = heads
-    torch.manual_seed(seed)
-    keys, values, table = blocks_of(lengths, block_size, kv_heads, size)
-    query, num_keys = rows_of(len(lengths), num_heads, size, heads_first), torch.tensor(lengths, dtype=torch.int32)
-    arguments = (query, keys, values, table, num_keys, spread * size**-0.5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths=st.lists(st.integers(1, 70), min_size=1, max_size=5), layout=LAYOUTS)
+def test_a_decode_attends_to_the_keys_of_its_sequence_alone(lengths: list[int], layout: Layout) -> None:
+    num_keys = torch.tensor(lengths, dtype=torch.int32)
+    arguments = (*layout.of(lengths, len(lengths)), num_keys, layout.scaling)
     torch.testing.assert_close(decode(*arguments), written_out(*arguments), atol=1e-4, rtol=1e-4)
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    sequences=st.lists(st.tuples(st.integers(0, 70), st.integers(1, 40)), min_size=1, max_size=3),
-    block_size=st.sampled_from([1, 4, 16, 19]),
-    heads=HEADS,
-    size=SIZES,
-    spread=SPREADS,
-    heads_first=st.booleans(),
-    seed=st.integers(0, 99),
-)
+@given(sequences=st.lists(st.tuples(st.integers(0, 70), st.integers(1, 40)), min_size=1, max_size=3), layout=LAYOUTS)
 def test_a_chunk_attends_to_what_is_before_each_token_and_to_itself(
-    sequences: list[tuple[int, int]],
-    block_size: int,
-    heads: tuple[int, int],
-    size: int,
-    spread: float,
-    heads_first: bool,
-    seed: int,
+    sequences: list[tuple[int, int]], layout: Layout
 ) -> None:
     """Sequences are tokens before the chunk and in it."""
-    num_heads, kv_heads = heads
-    torch.manual_seed(seed)
     lengths, rows = [context + own for context, own in sequences], [own for _, own in sequences]
-    keys, values, table = blocks_of(lengths, block_size, kv_heads, size)
-    query, scaling = rows_of(sum(rows), num_heads, size, heads_first), spread * size**-0.5
+    query, keys, values, table = layout.of(lengths, sum(rows))
     row_starts = torch.tensor([0, *rows]).cumsum(0, dtype=torch.int32)
-    found = chunks(query, keys, values, table, torch.tensor(lengths, dtype=torch.int32), row_starts, scaling)
+    num_keys = torch.tensor(lengths, dtype=torch.int32)
+    found = chunks(query, keys, values, table, num_keys, row_starts, layout.scaling)
     each_row = table.repeat_interleave(torch.tensor(rows), dim=0)
     seen = torch.cat([torch.arange(context + 1, context + own + 1) for context, own in sequences])
-    expected = written_out(query, keys, values, each_row, seen, scaling)
+    expected = written_out(query, keys, values, each_row, seen, layout.scaling)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -180,9 +158,7 @@ def test_rows_are_stored_in_their_slots_alone(slots: list[int], num_rows: int, k
     rows = rows_of(num_rows, kv_heads, 16, first)
     memory, taken = torch.zeros(12, kv_heads, 16), torch.tensor(slots[:num_rows])
     expected = memory.index_copy(0, taken, rows)
-    shape = shape_of(rows, memory[:, None], taken[None], 0)
-    strides = (rows.stride(0), rows.stride(1))
-    kernels().store(rows.data_ptr(), *strides, taken.data_ptr(), memory.data_ptr(), ctypes.byref(shape), num_rows)
+    torch.ops.tetribench.paged_store(rows, taken, memory[:, None])
     assert torch.equal(memory, expected)
 
 
@@ -233,7 +209,7 @@ def test_mixed_batches_give_the_tokens_of_generate(
     assert driver.runner.info.attention == "native paged"
     rng = random.Random(3)
     prompts = [[rng.randrange(512) for _ in range(length)] for length in (5, 200, 16)]
-    replays = spy_on_replays(driver, monkeypatch)
+    replays = spy_on_replays(graphs_of(driver), monkeypatch)
     for num_padding_tokens in (3, 0):
         sequences = [driver.sequence(i, prompt, 9) for i, prompt in enumerate(prompts)]
         outputs = driver.finish(sequences, 16, num_padding_tokens)

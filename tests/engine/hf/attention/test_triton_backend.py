@@ -7,7 +7,7 @@ from collections.abc import Sequence as SequenceOf
 import pytest
 import torch
 
-from tests.engine.hf.driver import MODELS, Driver, spy_on_replays
+from tests.engine.hf.driver import MODELS, Driver, graphs_of, spy_on_replays
 from tetribench.core.units import GIB, MIB
 from tetribench.engine.hf.attention.choose import choose_attention
 from tetribench.engine.hf.attention.options import Attention, AttentionNeeds
@@ -34,7 +34,7 @@ def test_mixed_batches_give_the_tokens_of_generate(
     assert driver.runner.info.attention == "triton paged"
     rng = random.Random(3)
     prompts = [[rng.randrange(512) for _ in range(length)] for length in (5, 20, 16)]
-    replays = spy_on_replays(driver, monkeypatch)
+    replays = spy_on_replays(graphs_of(driver), monkeypatch)
     for num_padding_tokens in (3, 0):
         sequences = [driver.sequence(i, prompt, 3) for i, prompt in enumerate(prompts)]
         outputs = driver.finish(sequences, 16, num_padding_tokens)
