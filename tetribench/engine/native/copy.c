@@ -1,7 +1,7 @@
 /* Copies of many pieces from one memory to another.
  *
- * What is large is written past the cache where the processor can: a store that goes through it reads the line first, and
- * drives out what others have there. */
+ * What is large is written past the cache where the processor can: a store that goes through it reads the line first,
+ * and drives out what others have there. */
 
 #include <stdint.h>
 #include <string.h>
