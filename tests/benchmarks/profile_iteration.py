@@ -27,7 +27,7 @@ from tetribench.engine.hf.runner import HFRunner
 MODELS = ("opt_tiny", "llama_tiny")
 ENGINES = {
     "torch": ("engine.attention=sdpa", "engine.linear=torch"),
-    "default": ("engine.attention=native", "engine.linear=onednn"),
+    "default": ("engine.attention=native", "engine.linear=native"),
 }
 BATCH, CONTEXT, CHUNK = 64, 512, 512
 NUM_ROUNDS, NUM_ITERATIONS = 5, 10

@@ -47,8 +47,10 @@ def test_tokens_are_those_of_generate(
 
 def test_packed_weights_are_refused(model: Model) -> None:
     engine = tiny_engine(model)
-    engine.compile_layers, engine.linear = True, Linear.onednn
-    words = r"^engine.linear=onednn: torch.compile cannot look into it; legal with engine.compile_layers=true are auto"
+    engine.compile_layers, engine.linear = True, Linear.native
+    words = (
+        r"^engine.linear=native: torch.compile cannot look into it \(engine.compile_layers=true\); legal here are auto"
+    )
     with pytest.raises(ValueError, match=words):
         engine.sized(1)
 

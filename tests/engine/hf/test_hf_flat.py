@@ -57,25 +57,42 @@ def refuse(*_: object, **__: object) -> None:
     raise AssertionError("the model's own forward pass")
 
 
-def test_what_tensors_hold_is_read_anew_each_time() -> None:
-    given, found = torch.zeros(3), torch.zeros(3)
+WEIGHTS, BIAS = torch.randn(4, 4), torch.randn(4)
+STEPS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "views": lambda x: x[1:].t().reshape(-1, 3).unsqueeze(0).expand(2, -1, -1),
+    "several results": lambda x: torch.nn.functional.layer_norm(x, (4,), WEIGHTS[0], BIAS) + x.max(dim=0).values,
+    "a result that no operator writes to": lambda x: x.to(torch.float64) + 1,
+    "memory that is written to": lambda x: torch.zeros(4, 4).add_(x).mul_(x.sin()),
+    "a part that is written to": lambda x: torch.cat([x, x]).index_fill_(0, torch.tensor([1, 6]), 2.0),
+    "what torch makes of several": lambda x: torch.nn.functional.linear(x, WEIGHTS, BIAS) @ x,
+    "no tensors": lambda x: torch.arange(4) + torch.ones(4) * x,
+    "a tensor twice": lambda x: (x * x).softmax(-1) / (x.exp() + x),
+}
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS.keys())
+@torch.inference_mode()
+def test_what_tensors_hold_is_read_anew_each_time(step: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    given = torch.zeros(4, 4)
+    found = torch.zeros_like(step(given))
 
     def run() -> None:
-        torch.add(given, 1, out=found)
+        found.copy_(step(given))
 
     replay = record_operators(run)
-    for value in (4.0, -1.0):
-        given.fill_(value)
+    for seed in range(3):
+        given.copy_(torch.randn(4, 4, generator=torch.Generator().manual_seed(seed)))
         replay()
-        assert found.tolist() == [value + 1] * 3
+        assert torch.equal(found, step(given))
 
 
-def test_a_pass_that_decides_by_what_it_computes_is_refused() -> None:
+@pytest.mark.parametrize("decide", [lambda x: x.sum() > 3, lambda x: x.nonzero().shape[0] > 3])
+def test_a_pass_that_decides_by_what_it_computes_is_refused(decide: Callable[[torch.Tensor], object]) -> None:
     given = torch.ones(3)
 
     def run() -> None:
-        if (given * 2).sum() > 3:
+        if decide(given):
             given.neg_()
 
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="depends on what"):
         record_operators(run)

@@ -9,7 +9,7 @@ from tetribench.engine.hf.cache import TorchKVPool
 from tetribench.engine.hf.compiled import compile_layers
 from tetribench.engine.hf.green.contexts import contexts_of
 from tetribench.engine.hf.lane import GreenLane, Lane
-from tetribench.engine.hf.linear import pack_linear_layers
+from tetribench.engine.hf.linear.layer import pack_linear_layers
 from tetribench.engine.hf.models import load_model, stop_token_ids
 from tetribench.engine.hf.parallel.cut import cut
 from tetribench.engine.hf.parallel.group import Group
@@ -58,7 +58,7 @@ def _build(engine: HFEngine, lane: Lane, group: Group | None) -> HFRunner:
         cut(model, group)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     linear = engine.resolved_linear()
-    if linear is Linear.onednn:
+    if linear is Linear.native:
         pack_linear_layers(model)
     if engine.compile_layers:
         compile_layers(model)

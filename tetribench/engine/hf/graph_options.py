@@ -5,8 +5,9 @@ from tetribench.engine.hf.attention.options import REPLAYS_CHUNKS, Attention
 CUDA_SEQUENCES = 256
 """As many as decode.max_num_seqs lets run by default."""
 
-CPU_SEQUENCES = 4
-"""A bucket takes a tenth of a second for each layer to record, and what is saved becomes less with the sequences."""
+CPU_SEQUENCES = 64
+"""What is saved, half of a pass of one, becomes less with the sequences. A bucket takes a hundredth of a second for
+each layer to record."""
 
 
 def sequences_by_default(attention: Attention, is_cuda: bool) -> int:

@@ -23,8 +23,10 @@ class HostMemory:
     def swap(self, batch: Batch) -> None:
         """The copies that `batch` begins with, out before in."""
         device = self._pool.flat
-        copy_spans(device, self.flat, self._spans(batch.swap_out))
-        copy_spans(self.flat, device, self._spans(batch.swap_in).turned())
+        if batch.swap_out:
+            copy_spans(device, self.flat, self._spans(batch.swap_out))
+        if batch.swap_in:
+            copy_spans(self.flat, device, self._spans(batch.swap_in).turned())
 
     def _spans(self, pairs: SequenceOf[BlockPair]) -> Spans:
         """From the device to the host."""

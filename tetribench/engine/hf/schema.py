@@ -18,6 +18,7 @@ from tetribench.engine.hf.parallel.legal import why_not_parallel
 from tetribench.engine.hf.supported import unsupported_reason
 from tetribench.engine.host_memory import available_bytes, check_host_memory, host_blocks
 from tetribench.engine.model import Architecture, Model
+from tetribench.engine.native.compiler import why_no_compiler
 from tetribench.engine.sharing import MPS_CONTROL, Sharing
 
 if TYPE_CHECKING:
@@ -57,15 +58,15 @@ class DType(Enum):
 
 
 class Linear(Enum):
-    """What computes linear layers; `auto` is `onednn` for float32 on the CPU, else `torch`.
+    """What computes linear layers; `auto` is `native` for float32 on a CPU with a C compiler, else `torch`.
 
-    `onednn` lays their weights out once, as oneDNN's products read them; a head that shares its weights with the
-    embedding then has a copy of its own.
+    `native` lays their weights out once, as its kernel reads them; a head that shares its weights with the embedding
+    then has a copy of its own.
     """
 
     auto = "auto"
     torch = "torch"
-    onednn = "onednn"
+    native = "native"
 
 
 class HFEngine:
@@ -82,8 +83,8 @@ class HFEngine:
     (`vllm/vllm_flash_attn/_vllm_fa3_C.abi3.so`).
 
     Greedy decodes of up to `graph_sequences` sequences are replayed: as CUDA graphs, by default up to 256, but for
-    `attention=sdpa`, which would gather every context at full length; on the CPU as a flat list of torch's operators,
-    by default up to 4 with `attention=native`.
+    `attention=sdpa`, which would gather every context at full length; on the CPU as a list of calls,
+    by default up to 64 with `attention=native`.
     So are, with `graph_chunk_tokens`, passes over just so many rows of prompts, padding included: give it
     `prefill.chunk.chunk_size`. It saves the host's launches, which hold up small models and an instance beside another
     in one process; it has not yet run on a GPU.
@@ -186,22 +187,20 @@ class HFEngine:
         )
 
     def resolved_linear(self) -> Linear:
-        """Raises ValueError for what the device or the type does not have, or compiled layers cannot have."""
-        if self.compile_layers and self.linear is Linear.onednn:
-            raise ValueError(
-                f"engine.linear={self.linear.value}: torch.compile cannot look into it; legal with "
-                f"engine.compile_layers=true are auto and torch"
-            )
-        if self.compile_layers:
-            return Linear.torch
-        has_onednn = self.resolved_device() is Device.cpu and self.resolved_dtype() is DType.float32
+        """Raises ValueError for what cannot compute them."""
+        reason = self._why_not_native_linear()
         if self.linear is Linear.auto:
-            return Linear.onednn if has_onednn else Linear.torch
-        if self.linear is Linear.onednn and not has_onednn:
-            raise ValueError(
-                f"engine.linear={self.linear.value}: is for float32 on the CPU; legal here are auto and torch"
-            )
+            return Linear.native if reason is None else Linear.torch
+        if self.linear is Linear.native and reason is not None:
+            raise ValueError(f"engine.linear={self.linear.value}: {reason}; legal here are auto and torch")
         return self.linear
+
+    def _why_not_native_linear(self) -> str | None:
+        if self.compile_layers:
+            return "torch.compile cannot look into it (engine.compile_layers=true)"
+        if self.resolved_device() is not Device.cpu or self.resolved_dtype() is not DType.float32:
+            return "is for float32 on the CPU"
+        return why_no_compiler()
 
     def resolved_graph_sequences(self, attention: Attention) -> int:
         """With the backend that `auto` came to."""

@@ -6,8 +6,9 @@ from pathlib import Path
 from shutil import which
 from tempfile import TemporaryDirectory
 
-FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fopenmp-simd", "-fPIC", "-shared")
-"""Not -ffast-math: a library that is linked with it turns off denormal numbers in the process that loads it."""
+FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fopenmp-simd", "-fPIC", "-shared", f"-I{Path(__file__).parent}")
+"""Headers are in this folder. Not -ffast-math: a library that is linked with it turns off denormal numbers in the
+process that loads it."""
 
 _COMPILERS = ("cc", "gcc", "clang")
 

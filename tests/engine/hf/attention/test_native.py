@@ -2,10 +2,11 @@
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -15,14 +16,16 @@ from torch import Tensor
 
 import tetribench.engine.hf.attention.native.backend as backend
 import tetribench.engine.hf.attention.native.library as library
+import tetribench.engine.hf.attention.native.operators as operators
 from tests.engine.hf.driver import MODELS, Driver, graphs_of, spy_on_replays
+from tests.support.registers import REGISTERS
 from tetribench.core.units import GIB, MIB, ceil_div
 from tetribench.engine.hf.attention.choose import choose_attention
 from tetribench.engine.hf.attention.native.operators import CHUNK_ROWS, PADDING
 from tetribench.engine.hf.attention.options import Attention, AttentionNeeds
 from tetribench.engine.hf.schema import Device, HFEngine
 from tetribench.engine.model import Model
-from tetribench.engine.native.compiler import compiled, find_compiler
+from tetribench.engine.native.compiler import FLAGS, compiled, find_compiler
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
 
@@ -127,6 +130,17 @@ LAYOUTS = st.builds(
 )
 
 
+@pytest.fixture(scope="module", params=REGISTERS)
+def registers(request: pytest.FixtureRequest) -> Iterator[None]:
+    compile_anew: Any = library.kernels.__wrapped__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(library, "compiled", partial(compiled, flags=(*FLAGS, *request.param)))
+        narrower = compile_anew()
+        patch.setattr(operators, "kernels", lambda: narrower)
+        yield
+
+
+@pytest.mark.usefixtures("registers")
 @settings(max_examples=60, deadline=None)
 @given(lengths=st.lists(st.integers(1, 70), min_size=1, max_size=5), layout=LAYOUTS)
 def test_a_decode_attends_to_the_keys_of_its_sequence_alone(lengths: list[int], layout: Layout) -> None:
@@ -135,6 +149,7 @@ def test_a_decode_attends_to_the_keys_of_its_sequence_alone(lengths: list[int], 
     torch.testing.assert_close(decode(*arguments), written_out(*arguments), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.usefixtures("registers")
 @settings(max_examples=60, deadline=None)
 @given(sequences=st.lists(st.tuples(st.integers(0, 70), st.integers(1, 40)), min_size=1, max_size=3), layout=LAYOUTS)
 def test_a_chunk_attends_to_what_is_before_each_token_and_to_itself(
@@ -155,11 +170,11 @@ def test_a_chunk_attends_to_what_is_before_each_token_and_to_itself(
 @settings(max_examples=30, deadline=None)
 @given(slots=st.permutations(range(12)), num_rows=st.integers(1, 12), kv_heads=st.integers(1, 3), first=st.booleans())
 def test_rows_are_stored_in_their_slots_alone(slots: list[int], num_rows: int, kv_heads: int, first: bool) -> None:
-    rows = rows_of(num_rows, kv_heads, 16, first)
-    memory, taken = torch.zeros(12, kv_heads, 16), torch.tensor(slots[:num_rows])
-    expected = memory.index_copy(0, taken, rows)
-    torch.ops.tetribench.paged_store(rows, taken, memory[:, None])
-    assert torch.equal(memory, expected)
+    keys, values = rows_of(num_rows, kv_heads, 16, first), rows_of(num_rows, kv_heads, 16, not first)
+    memory, taken = torch.zeros(2, 12, kv_heads, 16), torch.tensor(slots[:num_rows])
+    expected = [one.index_copy(0, taken, rows) for one, rows in zip(memory, (keys, values), strict=True)]
+    torch.ops.tetribench.paged_store(keys, values, taken, memory[0, :, None], memory[1, :, None])
+    assert torch.equal(memory, torch.stack(expected))
 
 
 @pytest.mark.parametrize(("block", "length"), [(3, 41), (-1, 41), (0, 49), (0, 0)])
@@ -179,7 +194,7 @@ def test_keys_outside_of_the_memory_are_refused(block: int, length: int) -> None
 def test_a_slot_outside_of_the_memory_is_refused_before_anything_is_written(slot: int) -> None:
     blocks, slots = torch.zeros(3, 16, 1, 16), torch.tensor([0, slot])
     with pytest.raises(IndexError, match="outside of the pool"):
-        torch.ops.tetribench.paged_store(torch.ones(2, 1, 16), slots, blocks)
+        torch.ops.tetribench.paged_store(torch.ones(2, 1, 16), torch.ones(2, 1, 16), slots, blocks, blocks)
     assert not blocks.any()
 
 

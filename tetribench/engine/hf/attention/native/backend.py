@@ -3,7 +3,6 @@
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from tetribench.core.sequence import Sequence
@@ -11,7 +10,13 @@ from tetribench.core.units import ceil_div
 from tetribench.engine.base import PrefillChunk
 from tetribench.engine.hf.attention.backend import AttentionPlan, ReplayableBackend
 from tetribench.engine.hf.attention.native.library import kernels
-from tetribench.engine.hf.attention.native.operators import CHUNK_ROWS, PADDING
+from tetribench.engine.hf.attention.native.operators import (
+    CHUNK_ROWS,
+    PADDING,
+    paged_chunks,
+    paged_decode,
+    paged_store,
+)
 from tetribench.engine.hf.attention.tables import Tables
 from tetribench.engine.hf.cache import TorchKVPool
 
@@ -51,9 +56,7 @@ class NativePlan(AttentionPlan):
     scratch: Scratch
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> None:
-        key_blocks, value_blocks = self.pool.layers[layer]
-        torch.ops.tetribench.paged_store.default(keys, self.slots, key_blocks)
-        torch.ops.tetribench.paged_store.default(values, self.slots, value_blocks)
+        paged_store(keys, values, self.slots, *self.pool.layers[layer])
 
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
         tables, scratch, pooled = self.tables, self.scratch, self.pool.layers[layer]
@@ -61,11 +64,11 @@ class NativePlan(AttentionPlan):
         num_decode, num_sequences = tables.num_decode, tables.num_keys.shape[0]
         if num_decode:
             of_decodes = (tables.block_table[:num_decode], tables.num_keys)
-            torch.ops.tetribench.paged_decode.default(query, *pooled, *of_decodes, scratch.decode_scores, out, scaling)
+            paged_decode(query, *pooled, *of_decodes, scratch.decode_scores, out, scaling)
         if num_decode < num_sequences:
             of_chunks = [tensor[num_decode:] for tensor in (tables.block_table, tables.num_keys, tables.row_starts)]
             used = (scratch.turned, scratch.gathered, scratch.chunk_scores)
-            torch.ops.tetribench.paged_chunks.default(query, *pooled, *of_chunks, *used, out, scaling)
+            paged_chunks(query, *pooled, *of_chunks, *used, out, scaling)
         return out
 
 

@@ -1,17 +1,10 @@
-/* What the kernels share: vectors of floats, how queries, keys and values lie, and scores as weights. */
+/* What the kernels share: how queries, keys and values lie, sums of vectors, and scores as weights. */
 
 #pragma once
 
-#include <stdint.h>
 #include <string.h>
 
-#define LANES 16 /* the widest vector register there is; the compiler splits it where they are narrower */
-typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef int32_t int_lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-
-static inline lanes load(const float *from) { return *(const lanes *)from; }
-
-static inline void store(float *to, lanes value) { *(lanes *)to = value; }
+#include "lanes.h"
 
 static inline float total(lanes value)
 {
