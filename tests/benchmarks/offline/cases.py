@@ -30,8 +30,8 @@ def prompt_ids(id: int, num_tokens: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A rate in tokens per second. `budget` is the most tokens in an iteration, `chunk` the tokens of the last
-    iteration's chunk where it is about that one and not about decodes."""
+    """A rate in tokens per second. `budget` is the most tokens in an iteration, `chunk` the tokens of each prompt's last
+    chunk where it is about those and not about decodes."""
 
     name: str
     model: str
@@ -51,14 +51,18 @@ class Case:
         return num_tokens / (end_s - begin_s)
 
     def _chunk_rate(self, course: Course, chunk: int) -> float:
-        """From the end of the iteration before, or where there is none from when the work was given."""
-        assert len(course.ends_s) == self.work.num_prompt_tokens // chunk, "chunks have another size"
-        begin_s = course.given_s if len(course.ends_s) == 1 else course.ends_s[-2]
-        return chunk / (course.tokens_s[0][0] - begin_s)
+        """In their iterations, but for the first prompt's: an engine that has waited for its turn finds its memory in no
+        cache, which takes it longer than a chunk."""
+        num_chunks = self.work.num_prompt_tokens // chunk
+        assert len(course.ends_s) == self.work.batch * num_chunks, "chunks have another size"
+        lasts = range(2 * num_chunks - 1, len(course.ends_s), num_chunks)
+        seconds = sum(course.ends_s[last] - course.ends_s[last - 1] for last in lasts)
+        return chunk * len(lasts) / seconds
 
 
 DECODE_BUDGET = 2048
 NUM_DECODES = 32
+NUM_PROMPTS = 6
 
 
 def decode(model: str, batch: int, context: int) -> Case:
@@ -69,9 +73,9 @@ def decode(model: str, batch: int, context: int) -> Case:
 
 
 def prefill(model: str, chunk: int, context: int) -> Case:
-    """The last chunk of a prompt whose other tokens are in chunks of the same size."""
+    """The last chunk of a prompt whose other tokens are in chunks of the same size, one prompt after the other."""
     name = f"prefill, {model}, chunk {chunk} after {context}"
-    return Case(name, model, chunk, Work(1, context + chunk, 1), chunk)
+    return Case(name, model, chunk, Work(NUM_PROMPTS, context + chunk, 1), chunk)
 
 
 DECODES = [

@@ -11,12 +11,17 @@ from tetribench.engine.hf.schema import HFEngine
 
 
 class WatchedEngine(HFEngine):
-    """Writes into the file `path`, when it is closed, when its model's forward passes were, as (start, end)."""
+    """Writes into the file `path`, when it is closed, when its model's forward passes were, as (start, end).
+
+    One that is replayed ends with the choice of tokens, which is part of what was recorded.
+    """
 
     path: Path
 
     def build(self, clock: Clock, device: int | None) -> Any:
+        from tetribench.engine.hf.graphs import Run
         from tetribench.engine.hf.models import load_model
+        from tetribench.engine.hf.runner import HFRunner
 
         forwards: list[list[float]] = []
 
@@ -26,8 +31,20 @@ class WatchedEngine(HFEngine):
             model.register_forward_hook(lambda *_: forwards[-1].append(clock.now()))
             return model
 
+        def noted(replay: Run) -> Run:
+            def replay_and_note() -> None:
+                start_s = clock.now()
+                replay()
+                forwards.append([start_s, clock.now()])
+
+            return replay_and_note
+
         with mock.patch("tetribench.engine.hf.build.load_model", loaded):
             engine = super().build(clock, device)
+        assert isinstance(engine, HFRunner)
+        if engine._graphs is not None:
+            replays = engine._graphs._replay
+            engine._graphs._replay = {size: noted(replay) for size, replay in replays.items()}
         close = engine.close
 
         def write_and_close() -> None:

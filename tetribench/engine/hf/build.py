@@ -16,6 +16,7 @@ from tetribench.engine.hf.parallel.group import Group
 from tetribench.engine.hf.runner import HFRunner
 from tetribench.engine.hf.sampling import Sampler
 from tetribench.engine.hf.schema import Device, HFEngine, Linear
+from tetribench.engine.native.heap import keep_freed_memory
 
 _UNHEARD = Sampler(temperature=0.0, top_k=None, top_p=1.0, seed=0)
 """Of ranks whose tokens nobody asks for."""
@@ -51,6 +52,7 @@ def _build(engine: HFEngine, lane: Lane, group: Group | None) -> HFRunner:
     dtype, device = getattr(torch, engine.resolved_dtype().value), lane.device
     if device.type == "cpu":
         torch.set_num_threads(1)
+        keep_freed_memory()
     shape = engine.model.shape().share(num_ranks)
     attention = choose_attention(engine.attention, engine.attention_needs(), shape, engine.block_size, device)
     model = load_model(engine.model, device, dtype, engine.seed)
