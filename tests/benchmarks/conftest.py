@@ -38,6 +38,11 @@ def limited(what: str) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Nothing runs beside what is in this folder."""
+    item.add_marker("alone")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
     with limited("its set-up"):

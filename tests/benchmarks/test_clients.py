@@ -16,8 +16,6 @@ from tests.benchmarks.clients.prompts import save_prompts, save_tokenizer
 from tests.benchmarks.clients.truth import diary, forget, null_server
 from tests.processes import is_alive, until
 
-pytestmark = pytest.mark.alone
-
 TTFT_S = 0.02
 GAP_S = 0.001
 
