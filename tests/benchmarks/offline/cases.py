@@ -30,8 +30,8 @@ def prompt_ids(id: int, num_tokens: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A rate in tokens per second. `budget` is the most tokens in an iteration, `chunk` the tokens of each prompt's last
-    chunk where it is about those and not about decodes."""
+    """A rate in tokens per second. `budget` is the most tokens in an iteration, `chunk` the tokens of each prompt's
+    last chunk where it is about those and not about decodes."""
 
     name: str
     model: str
@@ -51,8 +51,8 @@ class Case:
         return num_tokens / (end_s - begin_s)
 
     def _chunk_rate(self, course: Course, chunk: int) -> float:
-        """In their iterations, but for the first prompt's: an engine that has waited for its turn finds its memory in no
-        cache, which takes it longer than a chunk."""
+        """In their iterations, but for the first prompt's: an engine that has waited for its turn finds its memory in
+        no cache, which takes it longer than a chunk."""
         num_chunks = self.work.num_prompt_tokens // chunk
         assert len(course.ends_s) == self.work.batch * num_chunks, "chunks have another size"
         lasts = range(2 * num_chunks - 1, len(course.ends_s), num_chunks)

@@ -36,7 +36,7 @@ def tagged(size: int) -> Tensor:
 
 @pytest.fixture(params=[0, 2**40], ids=["past-the-cache", "through-the-cache"])
 def cache_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copies, "last_cache_bytes", lambda: request.param)
+    monkeypatch.setattr(copies, "_MUCH_BYTES", request.param)
 
 
 def copied_by_torch(source: Tensor, target: Tensor, spans: Spans) -> None:
@@ -88,7 +88,7 @@ def test_what_is_large_goes_past_the_cache_unless_it_is_read_next(
     num_bytes: int, is_read_next: bool, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, int]] = []
-    monkeypatch.setattr(copies, "last_cache_bytes", lambda: 800)
+    monkeypatch.setattr(copies, "_MUCH_BYTES", 100)
     monkeypatch.setattr(copies, "_function", lambda: lambda *arguments: seen.append(arguments[-2:]))
     copies.copy_native(0, 0, Spans.of([Span(0, 0, num_bytes - 40), Span(0, 200, 40)]), is_read_next)
     assert seen == [(2, expected)]
@@ -104,15 +104,3 @@ def test_a_compiler_that_fails_is_quoted_and_torch_copies(monkeypatch: pytest.Mo
     target = torch.zeros(SIZE, dtype=torch.uint8)
     copy_spans(tagged(SIZE), target, Spans.of([Span(3, 0, SIZE - 3)]))
     assert torch.equal(target[:-3], tagged(SIZE)[3:])
-
-
-def test_the_last_cache_is_that_of_this_machine_or_a_usual_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    find = copies.last_cache_bytes.__wrapped__
-    monkeypatch.setattr(copies, "_CACHES", tmp_path)
-    assert find() == 32 * 2**20
-    for index, size in enumerate(("32K", "1024K", "32768K")):
-        (tmp_path / f"index{index}").mkdir()
-        (tmp_path / f"index{index}" / "size").write_text(f"{size}\n")
-    assert find() == 32 * 2**20
-    (tmp_path / "index2" / "size").write_text("512K\n")
-    assert find() == 2**20

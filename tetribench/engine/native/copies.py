@@ -10,10 +10,9 @@ from tetribench.engine.native.compiler import compiled
 from tetribench.engine.spans import Spans
 
 _SOURCE = Path(__file__).with_name("copy.c")
-_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
-_USUAL_CACHE_BYTES = 32 * 2**20
-_MUCH = 8
-"""One part in so many: the rest is the computation's."""
+_MUCH_BYTES = 4 * 2**20
+"""Of the caches, which are the computation's. What a machine says of its last one is no guide: a virtual one has a part
+of it."""
 
 
 @cache
@@ -29,18 +28,11 @@ def why_not_native() -> str | None:
 def copy_native(source: int, target: int, spans: Spans, is_read_next: bool = False) -> None:
     """Between the memories at these addresses, in which `spans` must lie. None may overlap its own target.
 
-    What would fill much of the last cache goes past it, unless the target is read next.
+    What would fill much of the caches goes past them, unless the target is read next.
     """
     rows = spans.rows
-    goes_past = not is_read_next and spans.num_bytes >= last_cache_bytes() // _MUCH
+    goes_past = not is_read_next and spans.num_bytes >= _MUCH_BYTES
     _function()(source, target, rows.ctypes.data, len(rows), goes_past)
-
-
-@cache
-def last_cache_bytes() -> int:
-    """Of a processor of this machine; what is usual where the machine does not say."""
-    sizes = [path.read_text().strip() for path in _CACHES.glob("index*/size")]
-    return max((int(size.removesuffix("K")) * 1024 for size in sizes), default=_USUAL_CACHE_BYTES)
 
 
 @cache

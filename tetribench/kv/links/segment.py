@@ -7,7 +7,7 @@ import msgspec
 
 from tetribench.engine.base import KVPool
 
-SEGMENT_BYTES = 16 * 2**20
+SEGMENT_BYTES = 24 * 2**20
 """Large enough that the turns between filling and emptying it do not show."""
 
 

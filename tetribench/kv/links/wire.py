@@ -1,7 +1,6 @@
 """How the two ends of a link talk: a request, perhaps with bytes for the receiver's memory, and an answer, over TCP.
 
-One connection for each pair and direction. Requests on it are answered in their order; a session that can carry out
-several may be sent them ahead of the answers. An answer is empty, or says why not.
+One connection for each pair and direction, one request on it at a time. An answer is empty, or says why not.
 
     request: token (16) | length of the head (4) | head | payload (the head says how long)
     answer:  length of the reason (4) | reason
@@ -12,9 +11,8 @@ import os
 import socket
 import struct
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
-from contextlib import asynccontextmanager
 from itertools import islice
 from typing import Protocol
 
@@ -95,7 +93,7 @@ class _Receiver(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._beside: socket.socket | None = None
         self._is_ended = False
-        self._finishing: set[asyncio.Task[None]] = set()
+        self._finishing: asyncio.Task[None] | None = None
         self._front = bytearray(_FRONT.size)
         self._head = bytearray()
         self._places: deque[memoryview] = deque([memoryview(self._front)])
@@ -146,9 +144,7 @@ class _Receiver(asyncio.BufferedProtocol):
             self._take_payload()
 
     def _take_payload(self) -> None:
-        task = asyncio.get_running_loop().create_task(self._finish(bytes(self._head)))
-        self._finishing.add(task)
-        task.add_done_callback(self._finishing.discard)
+        self._finishing = asyncio.get_running_loop().create_task(self._finish(bytes(self._head)))
         self._places.append(memoryview(self._front))
         self._next = self._take_front
 
@@ -186,8 +182,8 @@ class _Receiver(asyncio.BufferedProtocol):
         self._is_ended = True
         if self._beside is not None:
             self._beside.close()
-        for task in self._finishing:
-            task.cancel()
+        if self._finishing is not None:
+            self._finishing.cancel()
         self._session.close()
         self._on_end(self)
 
@@ -204,32 +200,11 @@ class Connection:
     async def call(self, head: bytes, payload: SequenceOf[memoryview] = ()) -> None:
         """Send straight from `payload`'s memory and wait for the answer. Raises OSError or EOFError, with the reason
         where the peer gave one; whatever ends it early, the connection does not survive it."""
-        async with self._whole():
-            connected = await self._connected()
-            await self._request(connected, head, payload)
-            await _take_answer(connected)
-
-    async def calls(self, heads: Iterable[Awaitable[bytes]], most_ahead: int) -> None:
-        """Without payload and in turn: the next head is waited for once all before it but `most_ahead` are answered.
-        Raises as `call` does."""
-        num_ahead = 0
-        async with self._whole():
-            connected = await self._connected()
-            for head in heads:
-                await self._request(connected, await head)
-                if num_ahead == most_ahead:
-                    await _take_answer(connected)
-                else:
-                    num_ahead += 1
-            for _ in range(num_ahead):
-                await _take_answer(connected)
-
-    @asynccontextmanager
-    async def _whole(self) -> AsyncIterator[None]:
-        """The connection for one; it does not survive what ends early."""
         async with self._one_at_a_time:
             try:
-                yield
+                connected = await self._connected()
+                await self._request(connected, head, payload)
+                await _take_answer(connected)
             except BaseException:
                 self._end()
                 raise
@@ -244,7 +219,7 @@ class Connection:
             await asyncio.get_running_loop().sock_connect(self._socket, (self._address.host, self._address.port))
         return self._socket
 
-    async def _request(self, connected: socket.socket, head: bytes, payload: SequenceOf[memoryview] = ()) -> None:
+    async def _request(self, connected: socket.socket, head: bytes, payload: SequenceOf[memoryview]) -> None:
         assert 0 < len(head) <= _MAX_HEAD_BYTES
         front = _FRONT.pack(self._address.token, len(head))
         await _send_all(connected, [memoryview(front), memoryview(head), *payload])
