@@ -9,7 +9,8 @@ import torch
 from tests.engine.hf.driver import Driver, graphs_of, spy_on_replays, tiny_engine
 from tetribench.engine.base import Batch, PrefillChunk
 from tetribench.engine.hf.attention.options import Attention
-from tetribench.engine.hf.flat import record_operators
+from tetribench.engine.hf.flat import OperatorRecorder
+from tetribench.engine.hf.graphs import Run
 from tetribench.engine.hf.schema import HFEngine
 from tetribench.engine.model import Model
 
@@ -79,11 +80,30 @@ def test_what_tensors_hold_is_read_anew_each_time(step: Callable[[torch.Tensor],
     def run() -> None:
         found.copy_(step(given))
 
-    replay = record_operators(run)
+    replay = OperatorRecorder()(run)
     for seed in range(3):
         given.copy_(torch.randn(4, 4, generator=torch.Generator().manual_seed(seed)))
         replay()
         assert torch.equal(found, step(given))
+
+
+@torch.inference_mode()
+def test_passes_of_all_sizes_compute_in_the_memory_of_the_largest() -> None:
+    given, found = torch.zeros(8, 4), torch.zeros(8, 4)
+    record = OperatorRecorder()
+    replays: dict[int, Run] = {}
+    for size in (8, 3, 1, 5):
+
+        def run(size: int = size) -> None:
+            found[:size] = (given[:size] + 1).relu().softmax(-1) * 2
+
+        replays[size] = record(run)
+    for size in (3, 8, 1, 5, 3):
+        given.normal_()
+        found.zero_()
+        replays[size]()
+        assert torch.equal(found[:size], (given[:size] + 1).relu().softmax(-1) * 2) and not found[size:].any()
+    assert [piece.nbytes for piece in record._memory._pieces] == [8 * 4 * 4] * 4
 
 
 @pytest.mark.parametrize("decide", [lambda x: x.sum() > 3, lambda x: x.nonzero().shape[0] > 3])
@@ -95,4 +115,4 @@ def test_a_pass_that_decides_by_what_it_computes_is_refused(decide: Callable[[to
             given.neg_()
 
     with pytest.raises(RuntimeError, match="depends on what"):
-        record_operators(run)
+        OperatorRecorder()(run)

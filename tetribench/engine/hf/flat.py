@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from tetribench.engine.hf.graphs import Run
 from tetribench.engine.hf.operators import OWN
@@ -23,24 +23,55 @@ _ONLY_MEMORY = {torch.ops.aten.empty.memory_format, torch.ops.aten.new_empty.def
 Arguments = tuple[SequenceOf[Any], Mapping[str, Any]]
 
 
-def record_operators(run: Run) -> Run:
-    """What `run` does to the tensors that it finds, of which none may decide on what it does.
-
-    Raises RuntimeError where one does.
-    """
-    run()  # what is done once only is not part of it
-    recorder = _Recorder()
-    with recorder:
-        run()
-    return recorder.replay
-
-
-class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Keeps of each operator how to do it again into the same results, and all tensors: no two share memory that the
-    pass gave back between them."""
+class OperatorRecorder:
+    """Records passes, the largest first; only one of them runs at a time, and all compute in the same memory."""
 
     def __init__(self) -> None:
+        self._memory = _Memory()
+
+    def __call__(self, run: Run) -> Run:
+        """What `run` does to the tensors that it finds, of which none may decide on what it does.
+
+        Raises RuntimeError where one does.
+        """
+        run()  # what is done once only is not part of it
+        self._memory.begin()
+        recording = _Recording(self._memory)
+        with recording:
+            run()
+        return recording.replay
+
+
+class _Memory:
+    """The results of a pass, in the order in which they come: the next pass has the same ones, and smaller."""
+
+    def __init__(self) -> None:
+        self._pieces: list[Tensor] = []
+        self._num_taken = 0
+
+    def begin(self) -> None:
+        """Of a pass."""
+        self._num_taken = 0
+
+    def moved(self, result: Tensor) -> Tensor:
+        """A result, in memory that stays."""
+        num_bytes = result.untyped_storage().nbytes()
+        if self._num_taken == len(self._pieces):
+            self._pieces.append(torch.empty(0, dtype=torch.uint8))
+        if self._pieces[self._num_taken].nbytes < num_bytes:
+            self._pieces[self._num_taken] = torch.empty(num_bytes, dtype=torch.uint8)
+        piece = self._pieces[self._num_taken][:num_bytes].view(result.dtype)
+        self._num_taken += 1
+        return piece.as_strided(result.shape, result.stride(), result.storage_offset()).copy_(result)
+
+
+class _Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Keeps of each operator how to do it again into the same results, and all tensors: no two results share memory
+    that the pass gave back between them."""
+
+    def __init__(self, memory: _Memory) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._memory = memory
         self._calls: list[Run] = []
         self._kept: list[Any] = []
 
@@ -57,11 +88,18 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if _DECIDES.intersection(operator.tags):
             raise RuntimeError(f"it depends on what {operator} finds")
         result = operator(*arguments[0], **arguments[1])
+        if _is_new(operator, arguments, result):
+            result = tree_map_only(Tensor, self._memory.moved, result)
         call = _again(operator, arguments, result)
         if call is not None:
             self._calls.append(call)
         self._kept.append((arguments, result))
         return result
+
+
+def _is_new(operator: Any, arguments: Arguments, result: Any) -> bool:
+    """Whether it has memory of its own."""
+    return not operator._schema.is_mutable and not _memory(_tensors(result)) <= _memory(_tensors(arguments))
 
 
 def _again(operator: Any, arguments: Arguments, result: Any) -> Run | None:
@@ -71,9 +109,9 @@ def _again(operator: Any, arguments: Arguments, result: Any) -> Run | None:
         return OWN[operator](*args, **kwargs)
     if operator._schema.is_mutable:
         return partial(operator.op, *args, **kwargs)
-    results = _tensors(result)
-    if operator in _ONLY_MEMORY or _memory(results) <= _memory(_tensors(arguments)):
+    if operator in _ONLY_MEMORY or not _is_new(operator, arguments, result):
         return None
+    results = _tensors(result)
     into = _with_results(operator)
     if into is not None:
         return partial(into.op, *args, **kwargs, **dict(zip(_names_of_results(into), results, strict=True)))

@@ -25,7 +25,7 @@ from tetribench.engine.hf.attention.backend import (
 from tetribench.engine.hf.cache import TorchKVPool, why_by_torch
 from tetribench.engine.hf.chunk_graphs import ChunkGraphs
 from tetribench.engine.hf.decode_rows import DecodeRows
-from tetribench.engine.hf.flat import record_operators
+from tetribench.engine.hf.flat import OperatorRecorder
 from tetribench.engine.hf.graphs import CudaRecorder, DecodeGraphs, Record, record_call
 from tetribench.engine.hf.host import HostMemory
 from tetribench.engine.hf.lane import Lane
@@ -178,7 +178,7 @@ class HFRunner(Engine):
     def _recorder(self, backend: ReplayableBackend) -> Record:
         if self.pool.memory.is_cuda:
             return CudaRecorder(self._lane.recording_stream())
-        return record_operators if self._is_traceable and backend.is_traceable else record_call
+        return OperatorRecorder() if self._is_traceable and backend.is_traceable else record_call
 
     def _warm_up(self) -> None:
         """A chunk, a chunk after it and a decode step: first calls choose and load kernels, and touch memory.
