@@ -79,15 +79,17 @@ def test_every_rank_has_its_share(two_ranks: Driver, driver: Driver) -> None:
     assert first.memory.shape[4] * 2 == whole.pool.memory.shape[4], "half of the KV heads"
     assert (engine.info.num_devices, engine.info.block_bytes) == (2, whole.info.block_bytes)
     assert engine.info.num_blocks == whole.info.num_blocks
-    own = {name: weight.shape for name, weight in engine._own._model.named_parameters()}
-    for name, weight in whole._model.named_parameters():
-        part = name.split(".")[-2]
+    own = dict(engine._own._model.named_modules())
+    for name, layer in whole._model.named_modules():
+        part = name.split(".")[-1]
         if part in ("q_proj", "k_proj", "v_proj", "fc1", "gate_proj", "up_proj"):
-            assert own[name][0] * 2 == weight.shape[0]
-        elif part in ("out_proj", "o_proj", "fc2", "down_proj") and weight.dim() == 2:
-            assert own[name.replace(".weight", ".share.weight")][1] * 2 == weight.shape[1]
+            assert (own[name].in_features, own[name].out_features * 2) == (layer.in_features, layer.out_features)
+        elif part in ("out_proj", "o_proj", "fc2", "down_proj"):
+            share = own[f"{name}.share"]
+            assert (share.in_features * 2, share.out_features) == (layer.in_features, layer.out_features)
         else:
-            assert own[name] == weight.shape
+            shapes = [[one.shape for one in module.parameters(recurse=False)] for module in (own[name], layer)]
+            assert shapes[0] == shapes[1]
 
 
 def test_the_keys_of_both_ranks_are_those_of_one_process(two_ranks: Driver, driver: Driver) -> None:

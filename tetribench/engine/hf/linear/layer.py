@@ -15,10 +15,10 @@ class PackedLinear(nn.Module):
         self.weight = nn.Parameter(in_panels(whole.weight.detach()), requires_grad=False)
         bias = whole.weight.new_zeros(whole.out_features) if whole.bias is None else whole.bias.detach()
         self.bias = nn.Parameter(in_panels(bias), requires_grad=False)
-        self._num_outputs = whole.out_features
+        self.in_features, self.out_features = whole.in_features, whole.out_features
 
     def forward(self, inputs: Tensor) -> Tensor:
-        outputs = inputs.new_empty((*inputs.shape[:-1], self._num_outputs))
+        outputs = inputs.new_empty((*inputs.shape[:-1], self.out_features))
         linear(inputs.contiguous(), self.weight, self.bias, outputs)
         return outputs
 
