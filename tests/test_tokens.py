@@ -197,7 +197,7 @@ def happened(folder: Path, *kinds: EventKind) -> list[tuple[EventKind, str]]:
 @pytest.mark.alone
 @pytest.mark.parametrize(
     ("workload", "num_requests", "steps"),
-    [("lphd", 6, ["1.0 kill decode-0"]), ("hpld", 16, ["0.3 kill prefill-1", "1.0 kill decode-1"])],
+    [("lphd", 12, ["0.5 kill decode-0"]), ("hpld", 16, ["0.3 kill prefill-1", "1.0 kill decode-1"])],
 )
 def test_tokens_survive_sigkill(
     workload: str, num_requests: int, steps: list[str], tetribench: Command, tmp_path: Path
