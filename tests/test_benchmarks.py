@@ -46,11 +46,12 @@ def test_decodes_are_counted_while_all_sequences_decode() -> None:
     assert Case("", "", 2048, Work(2, 8, 50)).rate(course) == pytest.approx(2.0)
 
 
-def test_a_chunk_is_timed_from_the_end_of_the_one_before() -> None:
-    after = Case("", "", 256, Work(1, 512, 1), chunk=256)
-    assert after.rate(Course(0.0, [7.0, 8.9], [[9.0]])) == pytest.approx(256 / 2.0)
-    first = Case("", "", 256, Work(1, 256, 1), chunk=256)
-    assert first.rate(Course(1.0, [2.9], [[3.0]])) == pytest.approx(256 / 2.0)
+def test_a_prompts_last_chunk_is_timed_from_the_end_of_the_iteration_before() -> None:
+    """But for the first prompt's."""
+    after = Case("", "", 256, Work(3, 512, 1), chunk=256)
+    assert after.rate(Course(0.0, [7.0, 9.0, 9.5, 12.5, 13.0, 18.0], [])) == pytest.approx(2 * 256 / (3.0 + 5.0))
+    first = Case("", "", 256, Work(3, 256, 1), chunk=256)
+    assert first.rate(Course(1.0, [9.0, 10.0, 13.0], [])) == pytest.approx(2 * 256 / (1.0 + 3.0))
 
 
 def test_the_models_share_is_of_whole_iterations() -> None:
