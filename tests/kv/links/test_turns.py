@@ -1,6 +1,7 @@
 """Turns at the parts of a shared memory, between two threads that could be in two processes."""
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -43,15 +44,17 @@ def test_nobody_is_more_than_all_parts_ahead(filling: Filling, emptying: Emptyin
             with lock:
                 ahead += 1
                 seen.append(ahead)
-            filling.hand_over()
+            filling.hand_on()
 
     filled = thread.submit(fill)
+    while ahead < 3:
+        time.sleep(0.001)
     for _ in range(200):
         emptying.take()
         with lock:
             ahead -= 1
             seen.append(ahead)
-        emptying.hand_back()
+        emptying.hand_on()
     filled.result()
     assert min(seen) == 0 and max(seen) == 3
 

@@ -126,7 +126,7 @@ class _Ring:
             into.rows[:, 1] += start
             self._turns.take()
             self._pool.gather(self._staging.view, into)
-            self._turns.hand_over()
+            self._turns.hand_on()
 
     def give_up(self) -> None:
         """Nobody empties any more."""
@@ -177,7 +177,7 @@ class _Emptier:
             out.rows[:, 0] += start
             turns.take()
             self._pool.scatter(segment.view, out)
-            turns.hand_back()
+            turns.hand_on()
 
     def _attached(self, request: _Filled) -> tuple[Segment, Emptying]:
         if self._segment is None or self._turns is None or self._handles != (request.segment, request.turns):
