@@ -88,30 +88,26 @@ class _Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if _DECIDES.intersection(operator.tags):
             raise RuntimeError(f"it depends on what {operator} finds")
         result = operator(*arguments[0], **arguments[1])
-        if _is_new(operator, arguments, result):
+        if operator._schema.is_mutable:
+            self._calls.append(_bound(operator, arguments))
+        elif not _memory(_tensors(result)) <= _memory(
+            _tensors(arguments)
+        ):  # else it is a view, and shows what is there
             result = tree_map_only(Tensor, self._memory.moved, result)
-        call = _again(operator, arguments, result)
-        if call is not None:
-            self._calls.append(call)
+            if operator not in _ONLY_MEMORY:
+                self._calls.append(_into(operator, arguments, _tensors(result)))
         self._kept.append((arguments, result))
         return result
 
 
-def _is_new(operator: Any, arguments: Arguments, result: Any) -> bool:
-    """Whether it has memory of its own."""
-    return not operator._schema.is_mutable and not _memory(_tensors(result)) <= _memory(_tensors(arguments))
-
-
-def _again(operator: Any, arguments: Arguments, result: Any) -> Run | None:
-    """None where there is nothing to do: a view of memory shows what is there."""
+def _bound(operator: Any, arguments: Arguments) -> Run:
+    """One that writes to its arguments."""
     args, kwargs = arguments
-    if operator in OWN:
-        return OWN[operator](*args, **kwargs)
-    if operator._schema.is_mutable:
-        return partial(operator.op, *args, **kwargs)
-    if operator in _ONLY_MEMORY or not _is_new(operator, arguments, result):
-        return None
-    results = _tensors(result)
+    return OWN[operator](*args, **kwargs) if operator in OWN else partial(operator.op, *args, **kwargs)
+
+
+def _into(operator: Any, arguments: Arguments, results: list[Tensor]) -> Run:
+    args, kwargs = arguments
     into = _with_results(operator)
     if into is not None:
         return partial(into.op, *args, **kwargs, **dict(zip(_names_of_results(into), results, strict=True)))
