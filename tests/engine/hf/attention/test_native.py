@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import pytest
 import torch
@@ -18,14 +17,14 @@ import tetribench.engine.hf.attention.native.backend as backend
 import tetribench.engine.hf.attention.native.library as library
 import tetribench.engine.hf.attention.native.operators as operators
 from tests.engine.hf.driver import MODELS, Driver, graphs_of, spy_on_replays
-from tests.support.registers import REGISTERS
+from tests.support.registers import REGISTERS, recompiled
 from tetribench.core.units import GIB, MIB, ceil_div
 from tetribench.engine.hf.attention.choose import choose_attention
 from tetribench.engine.hf.attention.native.operators import CHUNK_ROWS, PADDING
 from tetribench.engine.hf.attention.options import Attention, AttentionNeeds
 from tetribench.engine.hf.schema import Device, HFEngine
 from tetribench.engine.model import Model
-from tetribench.engine.native.compiler import FLAGS, compiled, find_compiler
+from tetribench.engine.native.compiler import compiled, find_compiler
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
 
@@ -132,11 +131,7 @@ LAYOUTS = st.builds(
 
 @pytest.fixture(scope="module", params=REGISTERS)
 def registers(request: pytest.FixtureRequest) -> Iterator[None]:
-    compile_anew: Any = library.kernels.__wrapped__
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(library, "compiled", partial(compiled, flags=(*FLAGS, *request.param)))
-        narrower = compile_anew()
-        patch.setattr(operators, "kernels", lambda: narrower)
+    with recompiled(request.param, library, library.kernels, operators):
         yield
 
 

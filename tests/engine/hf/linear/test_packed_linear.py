@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as SequenceOf
-from functools import partial
-from typing import Any
 
 import pytest
 import torch
@@ -12,23 +10,19 @@ from torch import nn
 import tetribench.engine.hf.linear.operators as operators
 import tetribench.engine.hf.schema as schema
 from tests.engine.hf.driver import Driver, tiny_engine
-from tests.support.registers import REGISTERS
+from tests.support.registers import REGISTERS, recompiled
 from tetribench.engine.hf.linear.layer import PackedLinear, pack_linear_layers
 from tetribench.engine.hf.models import load_model
 from tetribench.engine.hf.schema import Device, DType, HFEngine, Linear
 from tetribench.engine.model import Model
-from tetribench.engine.native.compiler import FLAGS, compiled, find_compiler
+from tetribench.engine.native.compiler import find_compiler
 
 NEEDS_COMPILER = pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
 
 
 @pytest.fixture(scope="module", params=REGISTERS)
 def registers(request: pytest.FixtureRequest) -> Iterator[None]:
-    compile_anew: Any = operators.library.__wrapped__
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(operators, "compiled", partial(compiled, flags=(*FLAGS, *request.param)))
-        library = compile_anew()
-        patch.setattr(operators, "library", lambda: library)
+    with recompiled(request.param, operators, operators.library, operators):
         yield
 
 
