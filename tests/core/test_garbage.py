@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -43,8 +44,26 @@ def test_real_time_does_not_stop_for_all_objects(generations: list[int]) -> None
     asyncio.run(serve_lasting(100_000))
     assert max(generations) == 2, "as Python does by itself"
     generations.clear()
-    run_real(serve_lasting(100_000))
-    assert set(generations) == {0, 1}
+
+    async def main() -> list[int]:
+        await serve_lasting(100_000)
+        return list(generations)
+
+    assert set(run_real(main())) == {0, 1}
+
+
+class Cycle:
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_what_grew_old_in_real_time_is_gone_at_its_end() -> None:
+    async def main() -> "weakref.ref[Cycle]":
+        cycle = Cycle()
+        gc.collect()  # it is among the oldest now
+        return weakref.ref(cycle)
+
+    assert run_real(main())() is None
 
 
 @pytest.mark.parametrize("context", [rarely_collected, young_only])
