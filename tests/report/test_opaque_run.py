@@ -51,5 +51,16 @@ def test_figures_say_that_it_is_not_told(make_run: Callable[..., Path]) -> None:
     results = load_run(path).results
     with drawing():
         bars, times = resource_bars(results, ""), timeline(results, "")
+    assert bars is not None
     assert any("not told" in text.get_text() for text in bars.axes[0].texts)
     assert "not told" in [text.get_text() for legend in times.legends for text in legend.get_texts()]
+
+
+def test_a_report_of_silent_systems_alone(make_run: Callable[..., Path]) -> None:
+    path = make_run()
+    for system in load_run(path).systems:
+        silence(path, system)
+    write_report(path)
+    page = (path / "report.html").read_text()
+    assert "What each instance did, and when" in page and "What the resource usage time was spent on" not in page
+    assert not (path / "figures" / "resource_time.svg").exists()

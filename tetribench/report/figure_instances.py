@@ -75,13 +75,15 @@ def merge_spans(spans: pd.DataFrame, gap_s: float) -> pd.DataFrame:
     return merged.assign(ended_s=np.maximum.reduceat(ended_s, firsts) if len(firsts) else ended_s)
 
 
-def resource_bars(results: Sequence[SystemResult], subtitle: str) -> Figure:
+def resource_bars(results: Sequence[SystemResult], subtitle: str) -> Figure | None:
     """A bar for each system, as long as its resource usage time, split by what its instances computed.
 
-    A system of opaque instances has no bar.
+    A system of opaque instances has no bar; None where no system has one.
     """
     parts = {result.system: _resource_parts(result) for result in results}
-    longest_s = max(sum(each.values()) for each in parts.values()) or 1.0
+    longest_s = max(sum(each.values()) for each in parts.values())
+    if not longest_s:
+        return None
     margins = Margins(left=room_for(parts), right=0.85, top=0.82)
     title = "What the resource usage time was spent on"
     figure, [[axes]] = new_figure(title, subtitle, 0.5 * len(results), margins=margins)
