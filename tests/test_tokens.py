@@ -128,6 +128,16 @@ def test_tokens_are_those_of_generate(
     check(tmp_path / "run", model)
 
 
+@pytest.mark.parametrize(("model", "granularity"), [("opt_tiny", "layer"), ("llama_tiny", "chunk")])
+def test_tokens_of_recorded_chunks(model: str, granularity: str, tetribench: Command, tmp_path: Path) -> None:
+    options = [f"model={model}", f"kv.granularity={granularity}", "systems=[tetri]", "runtime=inline"]
+    options += ["prefill.chunk.chunk_size=64", "engine.graph_chunk_tokens=64", "workload.num_requests=6"]
+    assert tetribench(*MIXED, *options) == 0
+    check(tmp_path / "run", model)
+    instances = json.loads((slot(tmp_path / "run", "tetri") / "manifest.json").read_text())["instances"]
+    assert {one["graph_chunk_tokens"] for one in instances.values()} == {64}
+
+
 @pytest.mark.alone
 def test_tokens_of_two_instances_on_one_core(tetribench: Command, tmp_path: Path) -> None:
     options = ["workload.num_requests=6", "systems=[tetri]", "system.tetri.sharing=time_slicing"]

@@ -85,7 +85,7 @@ class Engines:
 
     def _command(self, name: str, case: Case) -> list[str]:
         if name == "own":
-            return [sys.executable, str(OFFLINE / "own.py"), case.model, str(case.budget)]
+            return [sys.executable, str(OFFLINE / "own.py"), case.model, str(case.budget), str(case.chunk or 0)]
         python = str(VLLM_PYTHON) if name == "vllm" else sys.executable
         return [python, str(OFFLINE / f"{name}_engine.py"), str(self._checkpoint(case.model)), str(case.budget)]
 

@@ -21,7 +21,7 @@ from tetribench.instance.inline import InlineLauncher
 from tetribench.systems.stack import Stack
 
 
-def composed(model: str, budget: int, runtime: str) -> Setup:
+def composed(model: str, budget: int, runtime: str, graph_chunk_tokens: int = 0) -> Setup:
     """One colocated instance that computes prompts in chunks, in iterations of at most `budget` tokens."""
     register()
     overrides = [
@@ -32,6 +32,7 @@ def composed(model: str, budget: int, runtime: str) -> Setup:
         "system.sarathi_like.num_instances=1",
         f"system.sarathi_like.scheduler.max_num_batched_tokens={budget}",
         "engine.kv_memory_gib=1",
+        f"engine.graph_chunk_tokens={graph_chunk_tokens}",
     ]
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         return Composition(compose("config", overrides), "").setup()
@@ -63,9 +64,9 @@ def course_of(events: list[Event]) -> Course:
 
 
 @contextmanager
-def start(model: str, budget: int) -> Iterator[Do]:
+def start(model: str, budget: int, graph_chunk_tokens: int) -> Iterator[Do]:
     """The stack stays up; each work has a client of its own."""
-    setup, clock, log = composed(model, budget, "inline"), WallClock(), EventLog()
+    setup, clock, log = composed(model, budget, "inline", graph_chunk_tokens), WallClock(), EventLog()
     plan = setup.systems["sarathi_like"].plan(setup.engine.sized(1))
     stack = Stack(plan, InlineLauncher(clock), clock, log)
 
@@ -88,4 +89,4 @@ def start(model: str, budget: int) -> Iterator[Do]:
 
 
 if __name__ == "__main__":
-    answer(start(sys.argv[1], int(sys.argv[2])))
+    answer(start(sys.argv[1], *map(int, sys.argv[2:])))

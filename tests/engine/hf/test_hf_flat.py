@@ -68,6 +68,9 @@ STEPS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "what torch makes of several": lambda x: torch.nn.functional.linear(x, WEIGHTS, BIAS) @ x,
     "no tensors": lambda x: torch.arange(4) + torch.ones(4) * x,
     "a tensor twice": lambda x: (x * x).softmax(-1) / (x.exp() + x),
+    "one that is needed much later": lambda x: (x + 1) * (((x + 2).exp() + 3).sin() + 4).t().contiguous(),
+    "a view that is needed much later": lambda x: (x + 1)[1:2] * ((x + 2).exp() + 3).sin().sum(0),
+    "rows by number": lambda x: x[torch.tensor([2, 0, 2])] * 2,
 }
 
 
@@ -103,10 +106,13 @@ def test_passes_of_all_sizes_compute_in_the_memory_of_the_largest() -> None:
         found.zero_()
         replays[size]()
         assert torch.equal(found[:size], (given[:size] + 1).relu().softmax(-1) * 2) and not found[size:].any()
-    assert [piece.nbytes for piece in record._memory._pieces] == [8 * 4 * 4] * 4
+    assert record._memory.nbytes == 2 * 8 * 4 * 4, "of four results no more than two are needed at a time"
 
 
-@pytest.mark.parametrize("decide", [lambda x: x.sum() > 3, lambda x: x.nonzero().shape[0] > 3])
+@pytest.mark.parametrize(
+    "decide",
+    [lambda x: x.sum() > 3, lambda x: x.nonzero().shape[0] > 3, lambda x: x[x > 0].shape[0] > 3],
+)
 def test_a_pass_that_decides_by_what_it_computes_is_refused(decide: Callable[[torch.Tensor], object]) -> None:
     given = torch.ones(3)
 
@@ -115,4 +121,14 @@ def test_a_pass_that_decides_by_what_it_computes_is_refused(decide: Callable[[to
             given.neg_()
 
     with pytest.raises(RuntimeError, match="depends on what"):
+        OperatorRecorder()(run)
+
+
+def test_a_pass_that_does_something_else_each_time_is_refused() -> None:
+    sizes = iter((1, 2, 3))
+
+    def run() -> None:
+        torch.ones(3) * torch.ones(next(sizes), 1)
+
+    with pytest.raises(RuntimeError, match="something else each time"):
         OperatorRecorder()(run)

@@ -1,5 +1,5 @@
 """Prefill passes of one size recorded once, then replayed: chunked prefill fills up every pass to ChunkSize rows (paper
-section 3.3.3), whatever prompts it takes them from. Not yet seen on a GPU."""
+section 3.3.3), whatever prompts it takes them from. On a CPU they are lists of calls; not yet seen on a GPU."""
 
 from bisect import bisect_left
 from collections.abc import Callable

@@ -6,7 +6,7 @@ CUDA_SEQUENCES = 256
 """As many as decode.max_num_seqs lets run by default."""
 
 CPU_SEQUENCES = 64
-"""What is saved, half of a pass of one, becomes less with the sequences. A bucket takes a hundredth of a second for
+"""What is saved, half of a pass of one, becomes less with the sequences. A bucket takes two hundredths of a second for
 each layer to record."""
 
 

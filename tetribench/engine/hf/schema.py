@@ -84,11 +84,11 @@ class HFEngine:
 
     Greedy decodes of up to `graph_sequences` sequences are replayed: as CUDA graphs, by default up to 256, but for
     `attention=sdpa`, which would gather every context at full length; on the CPU as a list of calls, by
-    default up to 64 with `attention=native`; what a pass of the largest batch computes then stays in memory (0.15 GB
-    for smollm2).
+    default up to 64 with `attention=native`.
     So are, with `graph_chunk_tokens`, passes over just so many rows of prompts, padding included: give it
-    `prefill.chunk.chunk_size`. It saves the host's launches, which hold up small models and an instance beside another
-    in one process; it has not yet run on a GPU.
+    `prefill.chunk.chunk_size`. It saves what the host does beside the kernels, which holds up small models and an
+    instance beside another in one process, and takes the time of fifteen such passes when the engine starts; it has not
+    yet run on a GPU.
 
     With `compile_layers` decoder layers go through `torch.compile`, in an engine's first passes (a minute on a CPU,
     where it makes passes a quarter slower; it has not yet run on a GPU, whose small kernels it would join).
@@ -216,10 +216,12 @@ class HFEngine:
         if reason is not None:
             raise ValueError(f"engine.attention={self.attention.value}: {reason}; legal here are auto and sdpa")
         if self.graph_chunk_tokens and self.attention is Attention.auto and self.resolved_device() is Device.cpu:
-            raise ValueError(
-                f"engine.graph_chunk_tokens={self.graph_chunk_tokens}: what computes attention on the CPU plans each "
-                f"chunk on the host; must be 0 with device=cpu"
-            )
+            reason = why_not(Attention.native, self.attention_needs())
+            if reason is not None:
+                raise ValueError(
+                    f"engine.graph_chunk_tokens={self.graph_chunk_tokens}: on the CPU it needs attention=native, which "
+                    f"{reason}; must be 0"
+                )
 
     def _check_compiled(self) -> None:
         reason = why_not_compiled(self.resolved_device() is Device.cuda) if self.compile_layers else None

@@ -1,4 +1,5 @@
-"""Recorded prefill passes, with calls in place of CUDA graphs and interpreted kernels: any prompts, any contexts."""
+"""Recorded prefill passes, any prompts, any contexts: on the CPU as lists of operators, and with calls in place of CUDA
+graphs and interpreted kernels."""
 
 import random
 from collections.abc import Callable
@@ -16,8 +17,7 @@ from tetribench.engine.hf.chunk_graphs import NUM_SEQUENCES, ChunkGraphs
 from tetribench.engine.hf.graphs import Run
 from tetribench.engine.hf.schema import Device, HFEngine
 from tetribench.engine.model import Model
-
-pytest.importorskip("triton", reason="the package triton is not installed (pip install 'tetribench[dev]')")
+from tetribench.engine.native.compiler import find_compiler
 
 CHUNK_SIZE = 24
 
@@ -36,18 +36,26 @@ def drivers() -> dict[str, Driver]:
     return {}
 
 
-@pytest.fixture
-def replaying(model: Model, make_driver: MakeDriver, drivers: dict[str, Driver]) -> Driver:
-    if model.name not in drivers:
-        drivers[model.name] = make_driver(replayed(model))
-    return drivers[model.name]
+@pytest.fixture(params=[Attention.native, Attention.triton], ids=lambda attention: attention.value)
+def replaying(
+    model: Model, make_driver: MakeDriver, drivers: dict[str, Driver], request: pytest.FixtureRequest
+) -> Driver:
+    if request.param is Attention.triton:
+        pytest.importorskip("triton", reason="the package triton is not installed (pip install 'tetribench[dev]')")
+    elif find_compiler() is None:
+        pytest.skip("there is no C compiler")
+    name = f"{request.param} {model.name}"
+    if name not in drivers:
+        drivers[name] = make_driver(replayed(model, request.param))
+    return drivers[name]
 
 
-def replayed(model: Model) -> HFEngine:
+def replayed(model: Model, attention: Attention) -> HFEngine:
     return HFEngine(
         model=model,
         device=Device.cpu,
-        attention=Attention.triton,
+        attention=attention,
+        graph_sequences=0,
         kv_memory_gib=16 * MIB / GIB,
         graph_chunk_tokens=CHUNK_SIZE,
     )
@@ -151,7 +159,6 @@ def test_an_engine_says_what_it_replays_and_a_model_that_cannot_be_recorded_is_n
         ({"graph_chunk_tokens": -1}, r"-1: must be at least 0"),
         ({"temperature": 0.5}, r"graphs decode greedily; must be 0 with engine.temperature=0.5"),
         ({"attention": Attention.sdpa}, r"sdpa plans each chunk on the host; must be 0"),
-        ({"attention": Attention.native}, r"native plans each chunk on the host; must be 0"),
         ({"tensor_parallel": 2}, r"must be 0 with engine.tensor_parallel=2"),
     ],
 )
@@ -160,6 +167,8 @@ def test_what_cannot_be_recorded_is_refused(values: dict[str, float], message: s
         HFEngine(**({"model": MODELS["opt"], "graph_chunk_tokens": 8} | values))  # type: ignore[arg-type]
 
 
-def test_on_the_cpu_there_is_nothing_to_record_by_default() -> None:
-    with pytest.raises(ValueError, match=r"^engine.graph_chunk_tokens=8: .*must be 0 with device=cpu"):
-        HFEngine(model=MODELS["opt"], device=Device.cpu, graph_chunk_tokens=8).sized(1)
+def test_on_the_cpu_it_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = HFEngine(model=MODELS["opt"], device=Device.cpu, graph_chunk_tokens=8)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ValueError, match=r"^engine.graph_chunk_tokens=8: .*native, which .*compiler.*; must be 0$"):
+        engine.sized(1)

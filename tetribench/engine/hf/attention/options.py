@@ -27,8 +27,8 @@ class Attention(Enum):
 
 FASTEST_FIRST = (Attention.fa3, Attention.flashinfer, Attention.triton, Attention.native, Attention.sdpa)
 
-REPLAYS_CHUNKS = (Attention.triton, Attention.fa3)
-"""Kernels that follow tables on the device for prompts too, so that a recorded pass serves any."""
+REPLAYS_CHUNKS = (Attention.triton, Attention.fa3, Attention.native)
+"""Kernels that follow tables for prompts too, so that a recorded pass serves any."""
 
 _FLASHINFER_HEAD_SIZES = (64, 128, 256)
 _HOPPER = (9, 0)

@@ -8,7 +8,7 @@ from torch import Tensor
 from tetribench.core.sequence import Sequence
 from tetribench.core.units import ceil_div
 from tetribench.engine.base import PrefillChunk
-from tetribench.engine.hf.attention.backend import AttentionPlan, ReplayableBackend
+from tetribench.engine.hf.attention.backend import AttentionPlan, ReplayableChunkBackend
 from tetribench.engine.hf.attention.native.library import kernels
 from tetribench.engine.hf.attention.native.operators import (
     CHUNK_ROWS,
@@ -72,7 +72,7 @@ class NativePlan(AttentionPlan):
         return out
 
 
-class NativeBackend(ReplayableBackend):
+class NativeBackend(ReplayableChunkBackend):
     """Plans for one pool and a model of `num_heads` query heads; one pass at a time, as all use the same scratch."""
 
     name = "native"
@@ -90,6 +90,9 @@ class NativeBackend(ReplayableBackend):
 
     def plan_fixed(self, slots: Tensor, tables: Tables) -> NativePlan:
         return self._plan(slots, tables, tables.num_decode)
+
+    def plan_fixed_chunks(self, slots: Tensor, tables: Tables) -> NativePlan:
+        return self._plan(slots, tables, tables.max_chunk_rows)
 
     def _plan(self, slots: Tensor, tables: Tables, num_used: int) -> NativePlan:
         return NativePlan(self._pool, slots, num_used, tables, self._scratch)

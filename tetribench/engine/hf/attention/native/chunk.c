@@ -113,6 +113,8 @@ int paged_chunks(const float *query, const float *keys, const float *values, con
 {
     for (int64_t i = 0; i < count; i++, block_table += shape->table_width) {
         const int64_t start = row_starts[i], rows = row_starts[i + 1] - start;
+        if (!rows)
+            continue;
         if (rows > num_keys[i] || !is_within(block_table, num_keys[i], shape))
             return 1;
         attend_all(query + start * shape->query_row, keys, values, block_table, num_keys[i] - rows, rows,
