@@ -136,12 +136,15 @@ def test_a_learned_predictor_answers_the_same_on_every_clock(tmp_path: Path) -> 
     assert answers == [answers[0]] * 4 and {one.high - one.low for one in answers[0].values()} == {10}
 
 
-def test_a_dead_predictor_process_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_gone", [False, True], ids=["dying", "gone"])
+def test_a_dead_predictor_process_is_an_error(has_gone: bool, tmp_path: Path) -> None:
     from tetribench.engine.checkpoint import read_checkpoint
     from tetribench.engine.hf.predictor_runtime import _Spawned
 
     spawned = _Spawned(read_checkpoint(tiny.checkpoint(tmp_path / "checkpoint")), 0)
     spawned._process.kill()
+    if has_gone:
+        spawned._process.wait()
     with pytest.raises(RuntimeError, match="the length predictor's process ended with code -9"):
         asyncio.run(spawned.buckets(["short"]))
     spawned.close()

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
@@ -96,7 +97,8 @@ class _Spawned:
         self._thread.shutdown()
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
-            pipe.close()
+            with suppress(BrokenPipeError):  # of what it died without reading, which is sent again here
+                pipe.close()
 
 
 def learned_predictor(
