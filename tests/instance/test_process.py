@@ -62,8 +62,12 @@ def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workers:
 
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
-    """Starts the command in its own session; what is left of it is killed in the end."""
+    """Starts the command in its own session; what is left of it is killed in the end.
+
+    A shell has its background jobs ignore SIGINT, and what they start inherits that: not these.
+    """
     commands: list[subprocess.Popen[str]] = []
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def start(*arguments: str) -> "subprocess.Popen[str]":
         options = [f"out={tmp_path}", "name=run", "aa_band=false"]
@@ -72,6 +76,7 @@ def started(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
         return commands[-1]
 
     yield start
+    signal.signal(signal.SIGINT, heard)
     for process in commands:
         process.kill()
         process.wait()
