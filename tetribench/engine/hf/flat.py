@@ -4,6 +4,7 @@ That is to the modules what CUDA graphs are to a GPU's launches: a decode of few
 (`tests/benchmarks/engine.md`).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
 from functools import cache, partial
@@ -48,7 +49,7 @@ class OperatorRecorder:
         return recording.replay
 
 
-class _Watched(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Watched(TorchDispatchMode, ABC):  # type: ignore[no-untyped-call]
     """A pass, operator by operator."""
 
     def __init__(self) -> None:
@@ -66,9 +67,9 @@ class _Watched(TorchDispatchMode):  # type: ignore[no-untyped-call]
         is_new = not operator._schema.is_mutable and not _memory(_tensors(result)) <= _memory(_tensors(arguments))
         return self._watch(operator, arguments, result, is_new)
 
+    @abstractmethod
     def _watch(self, operator: Any, arguments: Arguments, result: Any, is_new: bool) -> Any:
         """Hands on `result`, or what stands for it. One that is not new is a view, or what was written to."""
-        raise NotImplementedError
 
 
 class _Rehearsal(_Watched):  # type: ignore[no-untyped-call]

@@ -87,8 +87,8 @@ class HFEngine:
     default up to 64 with `attention=native`.
     So are, with `graph_chunk_tokens`, passes over just so many rows of prompts, padding included: give it
     `prefill.chunk.chunk_size`. It saves what the host does beside the kernels, which holds up small models and an
-    instance beside another in one process, and takes the time of fifteen such passes when the engine starts; it has not
-    yet run on a GPU.
+    instance beside another in one process, and takes the time of ten to fifteen such passes when the engine starts; it
+    has not yet run on a GPU.
 
     With `compile_layers` decoder layers go through `torch.compile`, in an engine's first passes (a minute on a CPU,
     where it makes passes a quarter slower; it has not yet run on a GPU, whose small kernels it would join).
