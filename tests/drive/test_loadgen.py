@@ -86,6 +86,13 @@ def test_the_open_loop_sends_when_due_however_the_system_is_doing() -> None:
     assert station.num_in_system == [1, 2, 3, 4]
 
 
+def test_how_many_requests_the_start_brings() -> None:
+    requests = [request(id, arrival_s=arrival_s) for id, arrival_s in enumerate((0.0, 0.0, 0.9, 1.0, 7.0))]
+    assert OpenLoop().num_at_start(requests) == 3 and OpenLoop().num_at_start(requests[4:]) == 0
+    assert ClosedLoop(concurrency=2).num_at_start(requests) == 2
+    assert ClosedLoop(concurrency=8).num_at_start(requests) == 5
+
+
 def test_deadlines_are_absolute_so_that_a_slow_event_loop_does_not_add_up() -> None:
     station = Station(LateClock(0.3))
     station.run([request(id, arrival_s=float(id)) for id in range(20)], OpenLoop())

@@ -17,6 +17,9 @@ class FakeServer:
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.num_tokens = [0, 0]
+        self.num_waiting = 0
+        """Connections on which nothing has been asked yet; and the most that there were at one time:"""
+        self.most_waiting = 0
         self.address = ""
 
     @asynccontextmanager
@@ -29,8 +32,13 @@ class FakeServer:
             server.close()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.num_waiting += 1
+        self.most_waiting = max(self.most_waiting, self.num_waiting)
         try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            try:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            finally:
+                self.num_waiting -= 1
             first, *lines = head.strip().split("\r\n")
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
             content = await reader.readexactly(int(headers.get("content-length", 0)))

@@ -128,6 +128,50 @@ def test_requests_at_once_have_a_connection_each() -> None:
     assert len(server.requests) == 6 and server.num_connections == 5
 
 
+def test_requests_at_once_go_out_on_connections_that_were_opened_ahead() -> None:
+    async def talk(http: Http, server: Server) -> None:
+        await http.open(server.url, 5)
+        await eventually(lambda: server.num_connections == 5)
+        await asyncio.gather(*(one(http, server) for _ in range(6)))
+
+    server = against(whole, talk)
+    assert len(server.requests) == server.num_connections == 6
+
+
+def test_connections_are_used_in_the_order_in_which_they_were_opened() -> None:
+    """A server that takes one at a time, until it is closed, answers what comes on those that it has not taken yet."""
+    turn = asyncio.Lock()
+
+    class OneAtATime(Server):
+        async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            async with turn:
+                await super()._talk(reader, writer)
+
+    async def and_close(writer: asyncio.StreamWriter) -> None:
+        await whole(writer)
+        writer.close()
+
+    async def main() -> None:
+        http = Http(Api(timeout_s=5.0))
+        async with OneAtATime(and_close).serving() as server:
+            await http.open(server.url, 3)
+            assert [await one(http, server) for _ in range(3)] == [[Piece([7], None)]] * 3
+            assert server.num_connections == 3
+        await http.close()
+
+    run_real(asyncio.wait_for(main(), 20.0))
+
+
+def test_what_cannot_be_opened_ahead_is_told_by_the_request_that_needs_it() -> None:
+    async def talk(http: Http, server: Server) -> None:
+        server.stop()
+        await http.open(server.url, 2)
+        await one(http, server)
+
+    with pytest.raises(Refused, match=r"^cannot connect: "):
+        against(whole, talk)
+
+
 def test_long_requests_arrive_whole() -> None:
     """More than a socket takes in at once, on a connection that is open and on those that are just being opened."""
     body = {"prompt": list(range(1_000_000))}

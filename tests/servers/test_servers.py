@@ -71,6 +71,7 @@ def served(
     roles: dict[Role, int] | None = None,
     api: Api | None = None,
     num_warm_up: int = 0,
+    num_at_start: int = 0,
 ) -> Run:
     run = Run()
 
@@ -80,7 +81,7 @@ def served(
             roles or {Role.colocated: len(servers)}, ENGINE, LeastRequests(), fleet, api or Api(), num_warm_up
         )
         assert plan.launch is not None
-        stack = Stack(plan, plan.launch.build(clock, Path()), clock, run.log)
+        stack = Stack(plan, plan.launch.build(clock, Path(), num_at_start), clock, run.log)
         client = Client(clock=clock, log=run.log, stall_timeout_s=20.0)
         contexts = [server.serving() for server in servers]
         for context in contexts:
@@ -100,6 +101,14 @@ def served(
 
 def prompt(id: int, first: int = 5, num_output: int = 6, **others: Any) -> Request:
     return request(id, 3, num_output, prompt_ids=(first, 6, 7), **others)
+
+
+def test_those_that_take_requests_have_connections_before_any_comes() -> None:
+    servers = [FakeServer(), FakeServer()]
+    roles = {Role.prefill: 1, Role.decode: 1}
+    run = served(servers, [prompt(id) for id in range(4)], roles, num_at_start=6)
+    assert len(run.of(EventKind.FINISHED)) == 4
+    assert servers[0].most_waiting == 6 and servers[1].most_waiting <= 4
 
 
 def test_tokens_come_back_and_the_router_spreads_requests() -> None:

@@ -12,6 +12,9 @@ from tetribench.core.messages import Ended, TokenOutput, TokenRun
 from tetribench.core.request import Request
 from tetribench.systems.base import Serving
 
+START_S = 1.0
+"""From its begin: the time in which requests find what was made ready for them before it."""
+
 NO_REASONS: Mapping[int, str] = MappingProxyType({})
 
 
@@ -23,6 +26,10 @@ class OpenLoop:
             due_s = client.due_s(request)
             await client.wait_until(due_s)
             client.send(request, due_s)
+
+    def num_at_start(self, requests: SequenceOf[Request]) -> int:
+        """How many are sent within `START_S`."""
+        return sum(request.arrival_s < START_S for request in requests)
 
 
 class ClosedLoop:
@@ -39,6 +46,10 @@ class ClosedLoop:
             if client.num_in_system >= self.concurrency:
                 await client.wait_for_ended()
             client.send(waiting.popleft(), client.now_s)
+
+    def num_at_start(self, requests: SequenceOf[Request]) -> int:
+        """How many are sent before one has ended."""
+        return min(self.concurrency, len(requests))
 
 
 Loop = OpenLoop | ClosedLoop

@@ -38,7 +38,9 @@ def serve(
     outputs: dict[int, list[int]] = {}
 
     async def main(clock: Clock, launcher: Launcher) -> None:
-        own = launcher if plan.launch is None else plan.launch.build(clock, log_folder)
+        own = launcher
+        if plan.launch is not None:
+            own = plan.launch.build(clock, log_folder, loop.num_at_start(requests))
         stack = Stack(plan, own, clock, log)
         client = Client(clock=clock, log=log, stall_timeout_s=stall_timeout_s, on_progress=on_progress)
         with beside(clock):

@@ -69,5 +69,6 @@ class Launcher(Protocol):
 
 
 class LauncherFactory(Protocol):
-    def build(self, clock: Clock, log_folder: Path) -> Launcher:
-        """A fresh launcher for one serving; what instances print goes to `log_folder`."""
+    def build(self, clock: Clock, log_folder: Path, num_at_start: int) -> Launcher:
+        """A fresh launcher for one serving; what instances print goes to `log_folder`. Once it has started, the first
+        `num_at_start` requests come at once."""

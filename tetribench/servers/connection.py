@@ -1,4 +1,7 @@
-"""Connections to servers: each carries one request at a time, and is kept for the next one."""
+"""Connections to servers: each carries one request at a time, and is kept for the next one.
+
+To open one takes ten times as long as to send a request on it, and the requests of a burst wait for each other.
+"""
 
 import asyncio
 import errno
@@ -6,7 +9,9 @@ import os
 import socket
 import ssl
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -160,16 +165,26 @@ class Pool:
     def __init__(self, inbox: Inbox, connect_timeout_s: float) -> None:
         self._inbox = inbox
         self._connect_timeout_s = connect_timeout_s
-        self._idle: dict[Address, list[Connection]] = {}
+        self._idle: defaultdict[Address, deque[Connection]] = defaultdict(deque)
         self._all: WeakSet[Connection] = WeakSet()
         self._places: dict[Address, tuple[int, Place]] = {}
         """Where addresses have turned out to be; to look a name up takes a thread."""
 
+    async def open(self, address: Address, number: int) -> None:
+        """As many as can be opened; a request that finds none will say why."""
+
+        async def one() -> None:
+            with suppress(Refused):
+                self.give_back(address, await self.connect(address, self.dial(address, b"")))
+
+        await asyncio.gather(*(one() for _ in range(number)))
+
     def idle(self, address: Address) -> Connection | None:
-        """One that was used a moment ago, if there is one."""
-        waiting = self._idle.get(address, [])
+        """One that was opened or used a moment ago, if there is one: the first of them, because a server that takes one
+        connection at a time waits for its request."""
+        waiting = self._idle[address]
         while waiting:
-            connection = waiting.pop()
+            connection = waiting.popleft()
             if connection.is_open and time.monotonic() - connection.idle_since_s < KEEP_ALIVE_S:
                 return connection
             connection.abort()
@@ -220,10 +235,10 @@ class Pool:
         return ssl.create_default_context()
 
     def give_back(self, address: Address, connection: Connection) -> None:
-        """It has carried its response."""
+        """It is new, or has carried its response."""
         connection.exchange = None
         connection.idle_since_s = time.monotonic()
-        self._idle.setdefault(address, []).append(connection)
+        self._idle[address].append(connection)
 
     def close(self) -> None:
         for connection in self._all:

@@ -219,6 +219,10 @@ class Http:
         self.pool = Pool(Inbox(after_pieces), api.connect_timeout_s)
         _allow_files()
 
+    async def open(self, url: str, number: int) -> None:
+        """Connect ahead of so many requests that will come at once: each leaves ten times as fast then."""
+        await self.pool.open(self._place(url)[0], number)
+
     async def get(self, url: str) -> bytes:
         """A small document."""
         address, target = self._place(url)

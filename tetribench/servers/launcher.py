@@ -55,8 +55,8 @@ class Served:
         self.api = api
         self.num_warm_up = num_warm_up
 
-    def build(self, clock: Clock, log_folder: Path) -> Launcher:
-        return ServerLauncher(self.fleet.build(log_folder), self.api, clock, self.num_warm_up)
+    def build(self, clock: Clock, log_folder: Path, num_at_start: int) -> Launcher:
+        return ServerLauncher(self.fleet.build(log_folder), self.api, clock, self.num_warm_up, num_at_start)
 
 
 class ServerLauncher:
@@ -67,11 +67,12 @@ class ServerLauncher:
     again elsewhere, as it would not behind a load balancer.
     """
 
-    def __init__(self, fleet: Fleet, api: Api, clock: Clock, num_warm_up: int) -> None:
+    def __init__(self, fleet: Fleet, api: Api, clock: Clock, num_warm_up: int, num_at_start: int) -> None:
         self._fleet = fleet
         self._api = api
         self._clock = clock
         self._num_warm_up = num_warm_up
+        self._num_at_start = num_at_start
         self._http: Http | None = None
         self._urls: dict[str, str] = {}
         self._roles: dict[str, Role] = {}
@@ -98,6 +99,8 @@ class ServerLauncher:
             counts = await self._counts(name)
             if counts is not None:
                 self._before[name] = counts
+        for name in entries:  # any of them may get them all
+            await self._http.open(self._urls[name], self._num_at_start)
         return ready
 
     async def join(self, spec: InstanceSpec) -> Ready:
