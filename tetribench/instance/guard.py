@@ -28,9 +28,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launcher's to handle
     os.sched_setaffinity(0, {int(core) for core in sys.argv[1].split(",")})  # those of what is run, too
     _prctl(PR_SET_CHILD_SUBREAPER, 1)  # whoever loses its parent becomes a child of this process
-    command = subprocess.Popen(
-        sys.argv[2:], stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent
-    )
+    command = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_die_with_parent)
     threading.Thread(target=_end_with_stdin, args=(command.pid,), daemon=True).start()
     code = command.wait()
     _signal(command.pid, signal.SIGKILL)  # whatever it has left behind
