@@ -111,6 +111,12 @@ def test_those_that_take_requests_have_connections_before_any_comes() -> None:
     assert servers[0].most_waiting == 6 and servers[1].most_waiting <= 4
 
 
+def test_the_first_requests_have_no_more_connections_than_they_need() -> None:
+    servers = [FakeServer(), FakeServer(), FakeServer()]
+    served(servers, [prompt(0)], num_at_start=10)
+    assert [server.most_waiting for server in servers] == [4, 4, 4]
+
+
 def test_tokens_come_back_and_the_router_spreads_requests() -> None:
     servers = [FakeServer(), FakeServer()]
     run = served(servers, [prompt(id) for id in range(8)])

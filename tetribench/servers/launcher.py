@@ -14,6 +14,7 @@ from tetribench.core.events import Event, EventKind
 from tetribench.core.messages import Broken, Ended, Message, Progress, Ready, Submit, TokenOutput
 from tetribench.core.request import Request
 from tetribench.core.roles import Role
+from tetribench.core.units import ceil_div
 from tetribench.instance.launch import InstanceFailed, InstanceSpec, Launcher
 from tetribench.instance.post import CONTROL
 from tetribench.servers.api import Api
@@ -99,8 +100,8 @@ class ServerLauncher:
             counts = await self._counts(name)
             if counts is not None:
                 self._before[name] = counts
-        for name in entries:  # any of them may get them all
-            await self._http.open(self._urls[name], self._num_at_start)
+        for name in entries:
+            await self._http.open(self._urls[name], ceil_div(self._num_at_start, len(entries)))
         return ready
 
     async def join(self, spec: InstanceSpec) -> Ready:
