@@ -10,6 +10,8 @@ import pytest
 from tetribench.core.clock import run_real
 from tetribench.instance.child import NICENESS, start_child
 
+pytestmark = pytest.mark.alone
+
 MOST = 19
 """The niceness of whoever may wait longest."""
 

@@ -45,6 +45,7 @@ def test_the_whole_group_ends_with_stdin(tmp_path: Path) -> None:
     process = start(tmp_path / "pid", "stays")
     child = int((tmp_path / "pid").read_text())
     assert is_alive(child) and os.sched_getaffinity(child) == {min(os.sched_getaffinity(0))}
+    assert os.getsid(child) == os.getsid(process.pid)  # whose weight it has
     assert process.stdin is not None
     process.stdin.close()
     assert process.wait(30.0) == 1

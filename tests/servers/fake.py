@@ -18,8 +18,9 @@ class FakeServer:
         self.headers: list[dict[str, str]] = []
         self.num_tokens = [0, 0]
         self.num_waiting = 0
-        """Connections on which nothing has been asked yet; and the most that there were at one time:"""
+        """Connections on which nothing has been asked yet."""
         self.most_waiting = 0
+        """At one time."""
         self.address = ""
 
     @asynccontextmanager
