@@ -13,7 +13,7 @@ from tetribench.core.request import Request
 from tetribench.systems.base import Serving
 
 START_S = 1.0
-"""From its begin: the time in which requests find what was made ready for them before it."""
+"""Of a run: less than connections that are opened before it are kept idle (`servers/connection.py`)."""
 
 NO_REASONS: Mapping[int, str] = MappingProxyType({})
 

@@ -220,7 +220,7 @@ class Http:
         _allow_files()
 
     async def open(self, url: str, number: int) -> None:
-        """Connect ahead of so many requests that will come at once: each leaves ten times as fast then."""
+        """Connect ahead of so many requests that will come at once."""
         await self.pool.open(self._place(url)[0], number)
 
     async def get(self, url: str) -> bytes:
